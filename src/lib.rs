@@ -1,0 +1,3 @@
+//! Waypost, an MQTT broker.
+pub mod codec;
+pub mod topic;

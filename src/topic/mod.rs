@@ -1,0 +1,1 @@
+//! Subscriptions and retained messages as data structures, without policy.
