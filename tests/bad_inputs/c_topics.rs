@@ -1,12 +1,13 @@
 //! C: strings, Topic Names and Topic Filters.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::broker::TOPIC_LEVELS_MAX;
 use crate::client::{Client, Event, PROMPT};
 use crate::packet::{
-    Connect, Place, Received, Version, Will, ack_with, code, connect, disconnect_with, kind,
-    property, publish, subscribe, subscribe_with, unsubscribe, will,
+    Connect, PINGREQ, Place, Received, Version, Will, ack_with, code, connect, disconnect_with,
+    kind, property, publish, subscribe, subscribe_with, unsubscribe, will,
 };
 use crate::rules::{Scene, quiet, unique};
 
@@ -608,14 +609,14 @@ fn c10_wildcards_versus_dollar(version: Version) {
     client.disconnect();
     // The broker speaks under $SYS while all these listen, at least twice.
     let mut witness = scene.connected(version, unique("c10-witness"));
-    let mut spoken = 0;
-    let deadline = Instant::now() + Duration::from_millis(2500);
+    let mut spoken = HashSet::new();
+    let deadline = Instant::now() + Duration::from_secs(4);
     if witness.subscribe("$SYS/#", 0) == 0 {
-        while spoken < 2 {
+        loop {
             let message = witness.receive_message();
             assert!(message.topic.starts_with(b"$SYS/"));
-            if !message.retain && message.topic.ends_with(b"uptime") {
-                spoken += 1;
+            if !message.retain && !spoken.insert(message.topic) {
+                break;
             }
             assert!(
                 Instant::now() < deadline,
@@ -623,6 +624,7 @@ fn c10_wildcards_versus_dollar(version: Version) {
             );
         }
     } else {
+        // Nobody may listen: then time alone can tell.
         while Instant::now() < deadline {
             witness.event(deadline - Instant::now());
         }
@@ -733,17 +735,21 @@ fn c12_bad_shared_filters(version: Version) {
     // Nothing of it became a subscription of any kind.
     let mut client = scene.connected(version, "c12");
     for filter in filters {
-        let packet = subscribe(version, 9, &[(filter.as_bytes(), 0)]);
-        client.send(&packet);
-        if !matches!(client.event(PROMPT), Event::Packet(answer) if answer.kind() == kind::SUBACK) {
-            client = scene.connected(version, "c12");
+        client.send(&subscribe(version, 9, &[(filter.as_bytes(), 0)]));
+        client.send(PINGREQ);
+        loop {
+            match client.event(PROMPT) {
+                Event::Packet(packet) if packet.kind() != kind::PINGRESP => {}
+                Event::Packet(_) => break,
+                _ => {
+                    client = scene.connected(version, "c12");
+                    break;
+                }
+            }
         }
     }
     let mut sender = scene.connected(version, "c12-sender");
-    for topic in ["t", "g", "g/t", "share/g/t", "+/t"] {
-        if topic.contains('+') {
-            continue;
-        }
+    for topic in ["t", "g", "g/t", "share/g/t"] {
         sender.publish(topic, "x", 1);
     }
     assert_eq!(client.settle(), [], "a refused filter matched");

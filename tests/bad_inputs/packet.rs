@@ -645,9 +645,11 @@ impl Received {
         }
     }
 
-    /// The Packet Identifier of an acknowledgement, SUBACK and UNSUBACK included.
+    /// The Packet Identifier of an acknowledgement, SUBACK and UNSUBACK included; 0 where there is none.
     pub(crate) fn packet_id(&self) -> u16 {
-        u16::from_be_bytes([self.body[0], self.body[1]])
+        self.body
+            .first_chunk()
+            .map_or(0, |bytes| u16::from_be_bytes(*bytes))
     }
 
     /// The Reason Code of PUBACK, PUBREC, PUBREL, PUBCOMP or DISCONNECT; a missing one is success.
@@ -675,7 +677,9 @@ impl Received {
 
     /// The codes of a SUBACK or UNSUBACK; an MQTT 3.1.1 UNSUBACK has none.
     pub(crate) fn codes(&self, version: Version) -> Vec<u8> {
-        take_properties(version, &self.body[2..]).1.to_vec()
+        take_properties(version, self.body.get(2..).unwrap_or_default())
+            .1
+            .to_vec()
     }
 }
 
