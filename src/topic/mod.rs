@@ -7,9 +7,11 @@
 //! that is not, such as `a#` or `#/b`, does no harm: its odd level is taken as text, which no Topic Name contains.
 
 mod arena;
+mod cache;
 mod hash;
 mod index;
 mod tree;
 
+pub use cache::{Epochs, MatchCache, Stamps};
 pub use hash::HashKey;
 pub use tree::{NodeId, TopicTree};
