@@ -10,8 +10,10 @@ mod arena;
 mod cache;
 mod hash;
 mod index;
+mod retained;
 mod tree;
 
 pub use cache::{Epochs, MatchCache, Stamps};
 pub use hash::HashKey;
+pub use retained::{Cursor, Kept, Progress, Retained, Stored, SweepCursor};
 pub use tree::{NodeId, TopicTree};
