@@ -11,9 +11,11 @@ mod cache;
 mod hash;
 mod index;
 mod retained;
+mod shared;
 mod tree;
 
 pub use cache::{Epochs, MatchCache, Stamps};
 pub use hash::HashKey;
 pub use retained::{Cursor, Kept, Progress, Retained, Stored, SweepCursor};
+pub use shared::{Full, Group, GroupLimits, Queued, Strategy, UnknownStrategy};
 pub use tree::{NodeId, TopicTree};
