@@ -11,8 +11,8 @@ use super::shard::{Attachment, Client, End, Shard, Will, Wire};
 use super::{Settings, ShardId};
 use crate::access::{Access, Act, Identity, Login, Verdict};
 use crate::codec::{
-    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, UnknownProtocol, Version, Violation, check_name,
-    encode_connack, protocol,
+    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode, Sender, UnknownProtocol, Version, Violation, check_name,
+    protocol,
 };
 use crate::session::{Session, Terms};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Handshake {
         if first >> 4 != 1 {
             return Err(Refused::silently(guess(&self.received))); // [MQTT-3.1.0-1]
         }
-        let limits = crate::codec::Limits { packet_size_max: settings.connect_packet_size_max, ..settings.session.codec.clone() };
+        let limits = crate::codec::Limits { packet_size_max: settings.connect_packet_size_max, ..settings.session.codec };
         // The fixed header of CONNECT is the same in all versions.
         let Some(header) = Header::decode(&self.received, Sender::Client, Version::V5, &limits).map_err(|violation| Refused::silently(violation.why))? else {
             return Ok(None);
@@ -146,10 +146,10 @@ impl Handshake {
 fn unknown_level(header: &Header, body: &[u8], limits: &crate::codec::Limits) -> Refused {
     const LEVEL: usize = 6;
     let mut body = body.to_vec();
-    let like_v5 = body.get_mut(LEVEL).is_some_and(|level| {
+    if let Some(level) = body.get_mut(LEVEL) {
         *level = Version::V5 as u8;
-        Packet::decode(header, &body, Version::V5, limits).is_ok()
-    });
+    }
+    let like_v5 = Packet::decode(header, &body, Version::V5, limits).is_ok();
     let version = if like_v5 { Version::V5 } else { Version::V3_1_1 };
     Refused::with(version, ReasonCode::UnsupportedProtocolVersion, "an unknown protocol level")
 }
@@ -172,7 +172,7 @@ impl Refused {
     /// CONNACK with a Reason Code, or the return code nearest to it; Session Present is 0 [MQTT-3.2.2-6].
     pub fn with(version: Version, reason: ReasonCode, why: &'static str) -> Self {
         let mut answer = Vec::new();
-        encode_connack(&ConnAck { session_present: false, reason, properties: ConnAckProperties::default() }, version, &mut answer);
+        Packet::ConnAck(ConnAck { session_present: false, reason, properties: ConnAckProperties::default() }).encode(version, &mut answer);
         Self { answer, why }
     }
 }
@@ -202,7 +202,7 @@ impl Request {
                 if will.retain && !settings.session.retain_available {
                     return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
                 }
-                if settings.session.validate_utf8_payload && will.payload_is_utf8 && std::str::from_utf8(will.payload).is_err() {
+                if settings.session.validate_utf8_payload && claims_utf8(will) && std::str::from_utf8(will.payload).is_err() {
                     return refuse(ReasonCode::PayloadFormatInvalid, "a Will payload that is not the UTF-8 it claims to be");
                 }
                 Some((Message::of_will(will, version, origin(&client_id), now), Duration::from_secs(will.delay_interval_s.into())))
@@ -260,6 +260,10 @@ impl Request {
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
     }
+}
+
+fn claims_utf8(will: &crate::codec::Will<'_>) -> bool {
+    will.properties.iter().any(|property| property == Property::PayloadFormatIndicator(true))
 }
 
 /// A Client Identifier that nobody guesses: 128 random bits [MQTT-3.1.3-6] [MQTT-3.2.2-16].
@@ -390,14 +394,14 @@ impl<W: Wire> Shard<W> {
         }
         let mut connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
         let mut bytes = Vec::new();
-        encode_connack(&connack, request.version, &mut bytes);
+        Packet::ConnAck(connack).encode(request.version, &mut bytes);
         if bytes.len() > request.packet_size_max as usize {
             // What the Client can do without, goes first.
             connack.properties.packet_size_max = None;
             connack.properties.topic_alias_maximum = None;
             connack.properties.response_information = None;
             bytes.clear();
-            encode_connack(&connack, request.version, &mut bytes);
+            Packet::ConnAck(connack).encode(request.version, &mut bytes);
         }
         let fits = bytes.len() <= request.packet_size_max as usize;
         if fits && let Some(client) = self.clients.get_mut(slot) {
@@ -434,7 +438,7 @@ impl<W: Wire> Shard<W> {
     pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
         let Some(client) = self.client_mut(me) else { return };
         let method = client.session.terms().authentication_method.clone();
-        client.session.say(&Packet::Auth(Auth { reason, method: method.as_deref(), data, ..Auth::default() })); // [MQTT-4.12.0-5]
+        client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
             client.identity = identity;
         }

@@ -5,9 +5,9 @@
 
 use super::ShardId;
 use crate::codec::Origin;
+use crate::topic::HashKey;
 use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Where a Client lives.
@@ -30,12 +30,12 @@ pub(super) enum Claim {
 
 pub(super) struct Directory {
     homes: DashMap<Arc<str>, Home, RandomState>,
-    hasher: RandomState,
+    key: HashKey,
 }
 
 impl Directory {
-    pub(super) fn new() -> Self {
-        Self { homes: DashMap::with_hasher(RandomState::default()), hasher: RandomState::default() }
+    pub(super) fn new(key: HashKey) -> Self {
+        Self { homes: DashMap::with_hasher(RandomState::default()), key }
     }
 
     /// Looks a Client Identifier up and, where it is unknown, makes this shard its home at the place that `settle` returns.
@@ -63,6 +63,6 @@ impl Directory {
 
     /// Recognises a publisher in its Messages [MQTT-3.8.3-3], whatever happens to its Session in between.
     pub(super) fn origin_of(&self, client_id: &str) -> Origin {
-        Origin::of(self.hasher.hash_one(client_id))
+        Origin::new(self.key.hash(client_id.as_bytes()))
     }
 }

@@ -49,14 +49,14 @@ pub(super) enum Mail {
     Settled(GroupId, SessionRef),
     /// For the home: a member could not be given this; somebody else is to get it, before anything newer.
     HandedBack(GroupId, SessionRef, Message, Qos),
-    /// From the home: deliver this to a member.
-    Deliver(SessionRef, Message, How),
+    /// From the home, which is named: deliver this to a member.
+    Deliver(ShardId, SessionRef, Message, How),
 }
 
 impl Mail {
     fn size(&self) -> usize {
         match self {
-            Self::Publish(message, _) | Self::Offer(_, message) | Self::HandedBack(_, _, message, _) | Self::Deliver(_, message, _) => message.size(),
+            Self::Publish(message, _) | Self::Offer(_, message) | Self::HandedBack(_, _, message, _) | Self::Deliver(_, _, message, _) => message.size(),
             Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
         }
     }
@@ -156,15 +156,13 @@ impl Port {
         let _ = self.waker.set(waker);
     }
 
-    /// The shard is about to sleep. `true`: mail has come meanwhile, do not.
-    pub(super) fn fall_asleep(&self) -> bool {
+    /// The shard is about to sleep. If mail has come meanwhile it wakes itself, and does not.
+    pub(super) fn fall_asleep(&self) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.has_mail() {
-            self.asleep.store(false, Ordering::Relaxed);
-            return true;
+            self.wake();
         }
-        false
     }
 
     pub(super) fn awake(&self) {

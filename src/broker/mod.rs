@@ -25,9 +25,9 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
 use crate::access::{Access, Authenticator};
-use crate::codec::Message;
+use crate::codec::{Message, Moment, Origin};
 use crate::session;
-use crate::topic::Retained;
+use crate::topic::{HashKey, Kept, Retained};
 use arc_swap::ArcSwap;
 use budget::Budget;
 use directory::Directory;
@@ -70,6 +70,8 @@ pub struct Settings {
     pub sys_interval: Duration,
     /// `None`: everybody is let in, and no Authentication Method is known.
     pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// Of all hashing; `None` = one that nobody can guess. Simulations name one, to be repeatable.
+    pub seed: Option<u64>,
 }
 
 /// What the shards of one node share.
@@ -89,10 +91,11 @@ pub struct Shared {
 impl Shared {
     pub fn new(settings: Settings) -> Arc<Self> {
         let shards = settings.shards.clamp(1, router::SHARDS_MAX);
+        let key = settings.seed.map_or_else(HashKey::random, HashKey::fixed);
         Arc::new(Self {
-            router: Router::new(),
-            retained: Retained::new(),
-            directory: Directory::new(),
+            router: Router::new(key.clone()),
+            retained: Retained::new(key.clone()),
+            directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
             access: ArcSwap::from_pointee(Access),
             budget: Budget::new(settings.memory_budget, shards),
@@ -126,9 +129,14 @@ impl Shared {
         self.ports[usize::from(shard.0)].set_waker(waker);
     }
 
-    /// The shard's thread is about to sleep; `true`: it must not, mail has come.
-    pub fn fall_asleep(&self, shard: ShardId) -> bool {
-        self.ports[usize::from(shard.0)].fall_asleep()
+    /// The shard's thread is about to sleep; its waker is woken if mail has come meanwhile.
+    pub fn fall_asleep(&self, shard: ShardId) {
+        self.ports[usize::from(shard.0)].fall_asleep();
+    }
+
+    /// The mark by which a publisher's Messages are recognised.
+    pub fn origin_of(&self, client_id: &str) -> Origin {
+        self.directory.origin_of(client_id)
     }
 
     pub fn awake(&self, shard: ShardId) {
@@ -152,5 +160,21 @@ impl Shared {
     /// Filters that somebody subscribes to, shared ones included.
     pub fn filters(&self) -> usize {
         self.router.filters()
+    }
+}
+
+impl Kept for Message {
+    type Moment = Moment;
+
+    fn topic(&self) -> &[u8] {
+        Self::topic(self)
+    }
+
+    fn is_expired(&self, now: Moment) -> bool {
+        Self::is_expired(self, now)
+    }
+
+    fn size(&self) -> usize {
+        Self::size(self)
     }
 }

@@ -60,13 +60,13 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.client(me) else { return };
         let act = Act::Publish { topic: message.topic(), qos: message.qos(), retain: message.retain() };
         if self.access.decide(&client.identity, act) == Verdict::Denied {
-            self.statistics.denied += 1;
             tracing::info!(
                 target: "waypost::access",
-                client = %crate::codec::Outside::new(client.id.as_bytes()),
-                topic = %crate::codec::Outside::new(message.topic()),
+                client = %crate::codec::Outside::of(client.id.as_bytes()),
+                topic = %crate::codec::Outside::of(message.topic()),
                 "publish denied"
             );
+            self.statistics.denied += 1;
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
         let mut position = None;
@@ -144,7 +144,14 @@ impl<W: Wire> Shard<W> {
 
     fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
         let router = &self.shared.router;
-        self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
+        let hash = router.epochs.hash(topic);
+        if let Some(matched) = self.cache.lookup(topic, hash, &router.epochs) {
+            return Arc::clone(matched);
+        }
+        let stamps = router.epochs.stamps(topic, hash); // before the search: what changes meanwhile makes them stale
+        let matched = Arc::new(router.search(topic));
+        self.cache.insert(topic, hash, stamps, Arc::clone(&matched));
+        matched
     }
 
     /// To the subscribers that live in this shard.
@@ -240,7 +247,7 @@ impl<W: Wire> Shard<W> {
         *self.fanouts_of.entry(origin).or_default() += 1;
         let filters = matched.filters.len();
         self.fanouts.push_back(Fanout { outgoing, matched: Arc::clone(matched), number: self.fanout_number, filters, subscribers: None });
-        self.request_tick();
+        self.wants_tick = true;
     }
 
     pub(super) fn run_fanouts(&mut self, mut budget: usize) {

@@ -82,7 +82,7 @@ impl<W: Wire> Shard<W> {
         {
             client.replaying = true;
             self.replays.push_back(session);
-            self.request_tick();
+            self.wants_tick = true;
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::ShardId;
 use crate::session::GroupId;
-use crate::topic::{Epochs, NodeId, Strategy, TopicTree};
+use crate::topic::{Epochs, HashKey, NodeId, Strategy, TopicTree};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -95,10 +95,10 @@ struct Routes {
 }
 
 impl Router {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(key: HashKey) -> Self {
         Self {
-            routes: RwLock::new(Routes { tree: TopicTree::new(), next: 1 }),
-            epochs: Epochs::new(),
+            routes: RwLock::new(Routes { tree: TopicTree::with_key(key.clone()), next: 1 }),
+            epochs: Epochs::new(key),
             next_group: AtomicU32::new(1),
         }
     }
@@ -121,7 +121,8 @@ impl Router {
     pub(super) fn subscribe(&self, filter: &[u8], shard: ShardId) -> (FilterId, NodeId) {
         let mut routes = self.routes.write();
         let routes = &mut *routes;
-        let (node, route) = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
+        let node = routes.tree.insert(filter, || Route::new(&mut routes.next));
+        let route = routes.tree.get_by_id_mut(node).expect("it was just inserted");
         if route.shards.insert(shard) {
             self.epochs.bump(filter);
         }
@@ -136,7 +137,7 @@ impl Router {
     /// This shard has no subscriber left for the filter.
     pub(super) fn unsubscribe(&self, node: NodeId, shard: ShardId) {
         let mut routes = self.routes.write();
-        let filter = routes.tree.filter_of(node);
+        let Some(filter) = routes.tree.filter_of(node) else { return };
         if let Some(route) = routes.tree.get_mut(&filter) {
             route.shards.remove(shard);
             let unused = route.is_unused();
@@ -151,7 +152,7 @@ impl Router {
     pub(super) fn join(&self, name: &str, filter: &[u8], shard: ShardId, strategy: Strategy) -> Arc<Seat> {
         let mut routes = self.routes.write();
         let routes = &mut *routes;
-        let (_, route) = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
+        let route = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
         if let Some((seat, members)) = route.groups.iter_mut().find(|(seat, _)| *seat.name == *name) {
             *members += 1;
             return Arc::clone(seat);
@@ -180,10 +181,6 @@ impl Router {
 
     pub(super) fn filters(&self) -> usize {
         self.routes.read().tree.len()
-    }
-
-    pub(super) fn filter_text(&self, node: NodeId) -> Vec<u8> {
-        self.routes.read().tree.filter_of(node)
     }
 }
 

@@ -162,7 +162,7 @@ pub struct Shard<W: Wire> {
     /// Connections that wait until the shard reads again.
     paused: Vec<Waker>,
     attachments: u64,
-    wants_tick: bool,
+    pub(super) wants_tick: bool,
     out: Vec<u8>,
     filled: Filled,
 }
@@ -178,7 +178,7 @@ impl<W: Wire> Shard<W> {
             subscribers: HashMap::default(),
             groups: HashMap::default(),
             early: Vec::new(),
-            cache: MatchCache::new(),
+            cache: MatchCache::default(),
             fanouts: VecDeque::new(),
             fanouts_of: HashMap::default(),
             fanout_number: 0,
@@ -331,7 +331,7 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.client_mut(me) else { return };
         tracing::info!(
             target: "waypost::client",
-            client = %crate::codec::Outside::new(client.id.as_bytes()),
+            client = %crate::codec::Outside::of(client.id.as_bytes()),
             reason = %violation.reason,
             "connection refused: {}", violation.why
         );
@@ -377,7 +377,7 @@ impl<W: Wire> Shard<W> {
         client.tail = None;
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        tracing::debug!(target: "waypost::client", client = %crate::codec::Outside::new(client.id.as_bytes()), ?end, "disconnected");
+        tracing::debug!(target: "waypost::client", client = %crate::codec::Outside::of(client.id.as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
         match end {
             End::Goodbye(WillFate::Dropped) => client.will = None, // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -485,8 +485,10 @@ impl<W: Wire> Shard<W> {
         for _ in 0..MAIL_PER_TICK {
             let Some(mail) = self.incoming.pop_front() else { break };
             match mail {
-                Mail::Publish(message, matched) => self.deliver(message, &matched),
-                Mail::Deliver(to, message, how) => self.deliver_shared(to, message, how),
+                Mail::Publish(message, matched) => {
+                    self.deliver(message, &matched);
+                }
+                Mail::Deliver(home, to, message, how) => self.deliver_shared(home, to, message, how),
                 other => self.take_group_mail(other, false),
             };
         }
@@ -653,7 +655,7 @@ impl<W: Wire> Shard<W> {
     pub(super) fn count_drop(&mut self, slot: u32, reason: crate::session::Dropped) {
         self.statistics.dropped += 1;
         if let Some(client) = self.clients.get(slot) {
-            tracing::debug!(target: "waypost::drop", client = %crate::codec::Outside::new(client.id.as_bytes()), ?reason, "message dropped");
+            tracing::debug!(target: "waypost::drop", client = %crate::codec::Outside::of(client.id.as_bytes()), ?reason, "message dropped");
         }
     }
 
@@ -703,7 +705,7 @@ impl<W: Wire> Shard<W> {
                 return;
             }
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
-                tracing::info!(target: "waypost::client", client = %crate::codec::Outside::new(client.id.as_bytes()), "disconnected: takes no data");
+                tracing::info!(target: "waypost::client", client = %crate::codec::Outside::of(client.id.as_bytes()), "disconnected: takes no data");
                 self.end(me, End::Refused(ReasonCode::QuotaExceeded));
                 return;
             }

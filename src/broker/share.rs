@@ -7,13 +7,13 @@
 
 use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
+use super::ShardId;
 use super::shard::{Shard, Wire};
 use crate::codec::{Message, Options, Qos};
-use crate::session::{Dropped, GroupId, HandedBack, How, Outgoing};
-use crate::topic::Group;
+use crate::session::{Dropped, GroupId, HandedBack, How, Limits, Outgoing};
+use crate::topic::{Group, GroupLimits, Queued};
 use foldhash::fast::RandomState;
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Deliveries that one member may have open, whatever its Receive Maximum.
@@ -21,13 +21,9 @@ pub(super) const WINDOW_MAX: u32 = 1000;
 
 /// A group, at its home.
 pub(super) struct SharedGroup {
-    seat: Arc<Seat>,
-    choice: Group<SessionRef>,
+    /// Who is chosen, and what waits. QoS 0 waits only while somebody is there.
+    group: Group<SessionRef, (Message, Qos)>,
     members: HashMap<SessionRef, Member, RandomState>,
-    /// Messages that no member has place for. QoS 0 waits only while somebody is there.
-    queue: VecDeque<(Message, Qos)>,
-    bytes: usize,
-    hasher: RandomState,
 }
 
 impl<W: Wire> Shard<W> {
@@ -132,7 +128,7 @@ impl<W: Wire> Shard<W> {
     }
 
     /// Delivers what the group's home has chosen this member for.
-    pub(super) fn deliver_shared(&mut self, to: SessionRef, message: Message, how: How) {
+    pub(super) fn deliver_shared(&mut self, home: ShardId, to: SessionRef, message: Message, how: How) {
         let online = self.clients.is_current(to.slot, to.generation) && self.clients.get(to.slot).is_some_and(|client| client.wire.is_some());
         let limits = &self.shared.settings.session;
         let queued = match self.clients.get_mut(to.slot) {
@@ -143,11 +139,8 @@ impl<W: Wire> Shard<W> {
             Ok(()) => self.mark_dirty(to.slot),
             // It went away, or is full, while the Message was under way.
             Err(_) => {
-                if let Some(seat) = self.seat_of(to.slot, how.group).filter(|_| self.clients.is_current(to.slot, to.generation)) {
-                    self.group_mail(&seat, Mail::HandedBack(how.group, to, message, how.qos));
-                } else if let Some(seat) = self.shared.router.seat(how.group) {
-                    self.group_mail(&seat, Mail::HandedBack(how.group, to, message, how.qos));
-                }
+                let back = Mail::HandedBack(how.group, to, message, how.qos);
+                if home == self.id { self.take_group_mail(back, true) } else { self.mail(home, back) }
             }
         }
     }
@@ -179,7 +172,8 @@ impl<W: Wire> Shard<W> {
             Mail::Join(seat, member) => {
                 let (seat, member) = (Arc::clone(seat), *member);
                 let id = seat.id;
-                self.groups.entry(id).or_insert_with(|| SharedGroup::new(seat)).join(member);
+                let limits = &self.shared.settings.session;
+                self.groups.entry(id).or_insert_with(|| SharedGroup::new(&seat, limits)).join(member);
                 return self.pump(id);
             }
             Mail::Offer(seat, _) => seat.id,
@@ -199,7 +193,7 @@ impl<W: Wire> Shard<W> {
             Mail::Leave(_, session) => {
                 known.leave(session);
                 if known.members.is_empty() {
-                    let lost = known.queue.len() as u64;
+                    let lost = known.group.queued() as u64;
                     self.statistics.dropped += lost;
                     self.groups.remove(&group);
                 }
@@ -209,10 +203,13 @@ impl<W: Wire> Shard<W> {
                 let dropped = known.drop_qos0_if_alone();
                 self.statistics.dropped += dropped as u64;
             }
-            Mail::Settled(_, session) => known.choice.settle(session),
+            Mail::Settled(_, session) => {
+                known.group.settle(session);
+            }
             Mail::HandedBack(_, session, message, qos) => {
-                known.choice.settle(session);
-                known.push_front(message, qos);
+                known.group.settle(session);
+                let topic_hash = self.shared.router.epochs.hash(message.topic());
+                known.group.push_front([queued(message, qos, topic_hash)]);
             }
             Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
         }
@@ -221,22 +218,23 @@ impl<W: Wire> Shard<W> {
 
     /// `false`: nobody can take it and the queue is full.
     fn take_offer(&mut self, group: GroupId, message: Message) -> bool {
-        let limits = &self.shared.settings.session;
+        let topic_hash = self.shared.router.epochs.hash(message.topic());
         let Some(known) = self.groups.get_mut(&group) else { return false };
         let qos = message.qos();
-        if known.queue.is_empty()
-            && let Some(member) = known.choose(&message)
-        {
+        if let Some(member) = known.choose(&message, topic_hash) {
             self.give(group, member, message, qos);
             return true;
         }
-        let full = known.queue.len() >= limits.queue_messages_max || known.bytes + message.size() > limits.queue_bytes_max;
-        if full || (qos == Qos::AtMostOnce && !known.is_attended()) {
+        if qos == Qos::AtMostOnce && !known.is_attended() {
             self.statistics.dropped += 1;
-            return qos == Qos::AtMostOnce;
+            return true;
         }
-        known.push_back(message, qos);
-        true
+        let taken = known.group.push_back(queued(message, qos, topic_hash)).is_ok();
+        if !taken {
+            self.statistics.dropped += 1;
+        }
+        self.pump(group); // what no member can ever take must not stay in front
+        taken
     }
 
     fn pump_if_home(&mut self, seat: &Seat) {
@@ -250,24 +248,19 @@ impl<W: Wire> Shard<W> {
         let now = self.now;
         loop {
             let Some(known) = self.groups.get_mut(&group) else { return };
-            let Some((message, _)) = known.queue.front() else { return };
-            if message.is_expired(now) {
-                known.pop_front();
-                self.statistics.dropped += 1;
-                continue;
-            }
-            let message = message.clone();
-            let Some(member) = known.choose(&message) else {
-                if known.nobody_can(&message) {
-                    // Larger than any member takes: as if it had been delivered.
-                    known.pop_front();
+            let Some(front) = known.group.front() else { return };
+            let (message, qos) = front.message.clone();
+            // Larger than any member takes: as if it had been delivered.
+            let hopeless = message.is_expired(now) || known.nobody_takes(&message);
+            let member = if hopeless { None } else { known.choose_next(&message) };
+            match member {
+                Some(member) => self.give(group, member, message, qos),
+                None if hopeless => {
+                    known.group.pop_front();
                     self.statistics.dropped += 1;
-                    continue;
                 }
-                return;
-            };
-            let Some((message, qos)) = known.pop_front() else { return };
-            self.give(group, member, message, qos);
+                None => return,
+            }
         }
     }
 
@@ -279,82 +272,79 @@ impl<W: Wire> Shard<W> {
             group,
         };
         if member.session.shard == self.id {
-            self.deliver_shared(member.session, message, how);
+            self.deliver_shared(self.id, member.session, message, how);
         } else {
-            self.mail(member.session.shard, Mail::Deliver(member.session, message, how));
+            self.mail(member.session.shard, Mail::Deliver(self.id, member.session, message, how));
         }
     }
 }
 
 /// Fixed header, Topic Alias, Packet Identifier and Subscription Identifier: what a delivery can be larger than its Message.
-const HEADER_MAX: usize = 32;
+const HEADER_MAX: usize = 20;
+
+fn queued(message: Message, qos: Qos, topic_hash: u64) -> Queued<(Message, Qos)> {
+    Queued { size: message.size(), origin_hash: message.origin().value(), topic_hash, message: (message, qos) }
+}
 
 impl SharedGroup {
-    fn new(seat: Arc<Seat>) -> Self {
-        Self {
-            choice: Group::new(seat.strategy, u64::from(seat.id.0)),
-            seat,
-            members: HashMap::default(),
-            queue: VecDeque::new(),
-            bytes: 0,
-            hasher: RandomState::default(),
-        }
+    fn new(seat: &Seat, limits: &Limits) -> Self {
+        let limits = GroupLimits { messages_max: limits.queue_messages_max, bytes_max: limits.queue_bytes_max };
+        Self { group: Group::new(seat.strategy, limits, u64::from(seat.id.0)), members: HashMap::default() }
     }
 
     fn join(&mut self, member: Member) {
         self.members.insert(member.session, member);
-        self.choice.join(member.session, member.window);
-        self.choice.set_window(member.session, member.window);
-        self.choice.set_online(member.session, member.online);
+        self.group.join(member.session, member.window);
+        self.group.set_window(member.session, member.window);
+        self.group.set_online(member.session, member.online);
     }
 
     fn leave(&mut self, session: SessionRef) {
         self.members.remove(&session);
-        self.choice.leave(session);
+        self.group.leave(session);
     }
 
     fn set_away(&mut self, session: SessionRef) {
         if let Some(member) = self.members.get_mut(&session) {
             member.online = false;
         }
-        self.choice.set_online(session, false);
+        self.group.set_online(session, false);
     }
 
     fn is_attended(&self) -> bool {
         self.members.values().any(|member| member.online)
     }
 
-    /// A member with place for this Message; it has the place taken from now on.
-    fn choose(&mut self, message: &Message) -> Option<Member> {
-        let topic = self.hasher.hash_one(message.topic());
-        for _ in 0..self.members.len() {
-            let session = self.choice.offer(message.origin().value(), topic)?;
-            match self.members.get(&session) {
-                Some(member) if message.size_on_the_wire() + HEADER_MAX <= member.packet_size_max as usize => return Some(*member),
-                _ => self.choice.settle(session),
-            }
+    /// A member with place for a Message that has just come; the place is taken from now on.
+    fn choose(&mut self, message: &Message, topic_hash: u64) -> Option<Member> {
+        self.choose_by(message, |group| group.offer(message.origin().value(), topic_hash))
+    }
+
+    /// The same for the Message at the front of the queue, which is taken out.
+    fn choose_next(&mut self, message: &Message) -> Option<Member> {
+        self.choose_by(message, |group| group.take_next().map(|(session, _)| session))
+    }
+
+    /// Members whose Maximum Packet Size is too small for it are passed over.
+    fn choose_by(&mut self, message: &Message, next: impl FnOnce(&mut Group<SessionRef, (Message, Qos)>) -> Option<SessionRef>) -> Option<Member> {
+        let too_small: Vec<SessionRef> =
+            self.members.values().filter(|member| member.online && !Self::takes(member, message)).map(|member| member.session).collect();
+        for session in &too_small {
+            self.group.set_online(*session, false);
         }
-        None
+        let chosen = next(&mut self.group);
+        for session in &too_small {
+            self.group.set_online(*session, true);
+        }
+        self.members.get(&chosen?).copied()
     }
 
-    fn nobody_can(&self, message: &Message) -> bool {
-        !self.members.is_empty() && self.members.values().all(|member| message.size_on_the_wire() + HEADER_MAX > member.packet_size_max as usize)
+    fn takes(member: &Member, message: &Message) -> bool {
+        message.size() + HEADER_MAX <= member.packet_size_max as usize
     }
 
-    fn push_back(&mut self, message: Message, qos: Qos) {
-        self.bytes += message.size();
-        self.queue.push_back((message, qos));
-    }
-
-    fn push_front(&mut self, message: Message, qos: Qos) {
-        self.bytes += message.size();
-        self.queue.push_front((message, qos));
-    }
-
-    fn pop_front(&mut self) -> Option<(Message, Qos)> {
-        let (message, qos) = self.queue.pop_front()?;
-        self.bytes -= message.size();
-        Some((message, qos))
+    fn nobody_takes(&self, message: &Message) -> bool {
+        !self.members.is_empty() && !self.members.values().any(|member| Self::takes(member, message))
     }
 
     /// With nobody there QoS 0 has nothing to wait for.
@@ -362,19 +352,16 @@ impl SharedGroup {
         if self.is_attended() {
             return 0;
         }
-        let before = self.queue.len();
-        let bytes = &mut self.bytes;
-        self.queue.retain(|(message, qos)| {
-            let keep = *qos != Qos::AtMostOnce;
-            if !keep {
-                *bytes -= message.size();
+        let mut waiting = Vec::new();
+        let mut dropped = 0;
+        while let Some(queued) = self.group.pop_front() {
+            if queued.message.1 == Qos::AtMostOnce {
+                dropped += 1;
+            } else {
+                waiting.push(queued);
             }
-            keep
-        });
-        before - self.queue.len()
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.seat.name
+        }
+        self.group.push_front(waiting);
+        dropped
     }
 }

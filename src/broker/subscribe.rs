@@ -109,7 +109,11 @@ impl<W: Wire> Shard<W> {
             Some(share) => self.join_share(slot, share, parsed.filter.as_bytes(), options, subscription_id),
             None => self.add_subscription(slot, &parsed, options, subscription_id, known),
         }
-        ReasonCode::granted(options.qos) // [MQTT-3.8.4-7]
+        match options.qos {
+            Qos::AtMostOnce => ReasonCode::GrantedQos0, // [MQTT-3.8.4-7]
+            Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+            Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+        }
     }
 
     fn add_subscription(&mut self, slot: u32, parsed: &SubscriptionFilter<'_>, options: Options, subscription_id: u32, known: bool) {

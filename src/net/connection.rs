@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The writing side of a TCP connection, owned by the shard. Dropping it shuts the sending side down.
-pub struct TcpWire {
+pub(super) struct TcpWire {
     writer: OwnedWriteHalf,
     reader: Waker,
 }
@@ -114,7 +114,7 @@ async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Reques
             Step::Refuse(reason) => return Err(Refused::with(request.version, reason, "the Client was not recognised")),
             Step::Challenge { data, exchange } => {
                 let mut packet = Vec::new();
-                let auth = Auth { reason: ReasonCode::ContinueAuthentication, method: request.login.method.as_deref(), data: Some(&data), ..Auth::default() };
+                let auth = Auth { data: Some(&data), ..Auth::new(ReasonCode::ContinueAuthentication, request.login.method.as_deref()) };
                 Packet::Auth(auth).encode(request.version, &mut packet);
                 let _ = stream.write_all(&packet).await;
                 let answer = read_auth(thread, stream, &mut request).await?;

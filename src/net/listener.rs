@@ -106,7 +106,7 @@ impl Listener {
 }
 
 /// A Network Connection on its way to its first shard.
-pub struct Accepted {
+pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) versions: Versions,

@@ -7,7 +7,7 @@ mod listener;
 mod thread;
 
 pub use listener::{Listener, ListenerSettings};
-pub use thread::{DoorSettings, Errand, Thread};
+pub use thread::{DoorSettings, Threads};
 
 use crate::codec::Moment;
 use std::time::Instant;

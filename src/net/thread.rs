@@ -9,7 +9,7 @@ use super::connection::{TcpWire, serve, serve_moved};
 use super::listener::{Accepted, Admission, Listener, Seat};
 use crate::access::Identity;
 use crate::broker::{Request, Shard, ShardId, Shared};
-use crate::codec::ReasonCode;
+use crate::codec::{Moment, ReasonCode};
 use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -37,7 +37,7 @@ pub struct DoorSettings {
 }
 
 /// Something for a thread to do.
-pub enum Errand {
+pub(super) enum Errand {
     /// A Network Connection has been accepted.
     Accepted(Accepted),
     /// A Client comes home from another shard.
@@ -47,7 +47,7 @@ pub enum Errand {
 }
 
 /// A Client on its way to its home shard.
-pub struct Moved {
+pub(super) struct Moved {
     pub(super) stream: std::net::TcpStream,
     pub(super) request: Box<Request>,
     pub(super) identity: Identity,
@@ -60,7 +60,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const EVENT_INTERVAL: u32 = 61;
 
 /// What the tasks of one thread share.
-pub struct Thread {
+pub(super) struct Thread {
     pub(super) shard: RefCell<Shard<TcpWire>>,
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) clock: Clock,
@@ -205,7 +205,7 @@ impl Thread {
     }
 
     async fn tick(self: Rc<Self>) {
-        let mut sleep: Option<(crate::codec::Moment, Pin<Box<Sleep>>)> = None;
+        let mut sleep: Option<(Moment, Pin<Box<Sleep>>)> = None;
         poll_fn(move |context: &mut Context<'_>| -> Poll<()> {
             if !self.tick.borrow().will_wake(context.waker()) {
                 self.tick.replace(context.waker().clone());
@@ -232,11 +232,11 @@ impl Thread {
                     }
                     None => sleep = Some((deadline, Box::pin(tokio::time::sleep_until(until)))),
                 }
-                match &mut sleep {
-                    Some((set, timer)) if timer.as_mut().poll(context).is_ready() => {
-                        *set = crate::codec::Moment::from_millis(u64::MAX);
+                if let Some((set, timer)) = &mut sleep {
+                    if timer.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
                     }
-                    _ => return Poll::Pending,
+                    *set = Moment::from_millis(u64::MAX);
                 }
             }
         })

@@ -101,7 +101,7 @@ impl Session {
             return;
         }
         // Reason Strings are allowed in DISCONNECT whatever Request Problem Information says, but nobody asked for them then.
-        let mut disconnect = Disconnect { reason, reason_string: why.filter(|_| self.terms.problem_information), ..Disconnect::default() };
+        let mut disconnect = Disconnect { reason_string: why.filter(|_| self.terms.problem_information), ..Disconnect::new(reason) };
         let mut bytes = Vec::new();
         Packet::Disconnect(disconnect.clone()).encode(self.terms.version, &mut bytes);
         if bytes.len() > self.terms.packet_size_max as usize {

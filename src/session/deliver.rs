@@ -4,7 +4,7 @@
 //! one Network Connection [MQTT-4.4.0-1]; what is repeated after a resumption goes first, in its first order, with DUP.
 //! `queue.rs` and `in_flight.rs` are the two places where a delivery can be.
 
-use super::in_flight::{Resend, Slot};
+use super::in_flight::{self, Resend, Slot};
 use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
 use super::{Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, encode_publish, publish_size};
@@ -150,7 +150,7 @@ impl Session {
         let single = [queued.subscription_id()];
         let mut delivery = Delivery {
             qos,
-            packet_id: (qos != Qos::AtMostOnce).then_some(PacketId::FIRST),
+            packet_id: (qos != Qos::AtMostOnce).then_some(in_flight::FIRST),
             dup: false,
             retain: queued.retain(),
             subscription_ids: identifiers(&queued, &single),

@@ -8,6 +8,8 @@ use super::queue::{GroupId, Queued};
 use crate::codec::PacketId;
 use std::collections::VecDeque;
 
+pub(super) const FIRST: PacketId = PacketId::new(1).expect("1 is not 0");
+
 /// Packet Identifiers are 1 to 65,535.
 const IDENTIFIERS: u32 = 65_535;
 
@@ -41,7 +43,7 @@ pub(super) enum Resend {
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { first: PacketId::FIRST, ring: VecDeque::new(), open: 0, resend: 0 }
+        Self { first: FIRST, ring: VecDeque::new(), open: 0, resend: 0 }
     }
 }
 
@@ -156,7 +158,7 @@ impl InFlight {
 
     fn id_at(&self, place: usize) -> PacketId {
         let zero_based = (u32::from(self.first.get()) - 1 + place as u32) % IDENTIFIERS;
-        PacketId::new(zero_based as u16 + 1).unwrap_or(PacketId::FIRST)
+        PacketId::new(zero_based as u16 + 1).unwrap_or(FIRST)
     }
 
     /// `None` for identifiers that are not in the ring or were not yet sent on this Network Connection.
@@ -181,7 +183,7 @@ mod tests {
         in_flight.finish(PacketId::new(65_535).expect("not zero"));
         in_flight.finish(PacketId::new(65_534).expect("not zero"));
         assert_eq!(in_flight.ring.len(), 1);
-        assert!(in_flight.sent(PacketId::FIRST).is_some());
+        assert!(in_flight.sent(FIRST).is_some());
         assert!(in_flight.sent(PacketId::new(65_535).expect("not zero")).is_none());
         assert_eq!(begin(&mut in_flight), 2);
     }
