@@ -217,7 +217,7 @@ impl Message {
 
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        self.from_offset(self.facts().payload_at)
+        self.bytes_from(self.facts().payload_at)
     }
 
     #[inline]
@@ -365,7 +365,7 @@ impl Message {
     }
 
     #[inline]
-    fn from_offset(&self, offset: u32) -> &[u8] {
+    fn bytes_from(&self, offset: u32) -> &[u8] {
         self.bytes().get(offset as usize..).unwrap_or_default()
     }
 }
@@ -491,7 +491,7 @@ pub fn encode_publish(
             write_variable_byte_integer(property_size, out);
             layout.write_additions(delivery, out);
         }
-        out.extend_from_slice(message.from_offset(layout.tail_from));
+        out.extend_from_slice(message.bytes_from(layout.tail_from));
     }
     let facts = message.facts();
     if facts.expiry_at != 0 && version.is_v5() {
@@ -629,5 +629,259 @@ impl Facts {
 fn patch<const SIZE: usize>(out: &mut [u8], at: usize, bytes: [u8; SIZE]) {
     if let Some(place) = out.get_mut(at..at + SIZE) {
         place.copy_from_slice(&bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Characters, Header, Limits, Packet, Sender};
+    use super::{
+        Delivery, Message, MessageParts, Moment, NonZeroU16, Origin, OutAlias, PacketId,
+        Properties, Property, Publish, Qos, Version, Will, encode_publish, live_bytes,
+        publish_size,
+    };
+
+    const LIMITS: Limits = Limits {
+        packet_size_max: u32::MAX,
+        user_properties_max: 9,
+        property_bytes_max: 1000,
+        characters: Characters::Strict,
+    };
+
+    /// The PUBLISH that a receiver of this version gets, decoded; its size is what was foretold.
+    fn received(
+        message: &Message,
+        delivery: &Delivery<'_>,
+        version: Version,
+        now: Moment,
+        check: impl FnOnce(&Publish<'_>),
+    ) {
+        let mut out = b"before".to_vec();
+        encode_publish(message, delivery, version, now, &mut out);
+        let packet = out.strip_prefix(b"before").expect("appended");
+        assert_eq!(packet.len(), publish_size(message, delivery, version));
+        let header = Header::decode(packet, Sender::Server, version, &LIMITS)
+            .expect("good")
+            .expect("whole");
+        assert_eq!(header.packet_size(), packet.len());
+        match Packet::decode(&header, &packet[header.header_size()..], version, &LIMITS) {
+            Ok(Packet::Publish(publish)) => check(&publish),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn packet_id(value: u16) -> Option<PacketId> {
+        PacketId::new(value)
+    }
+
+    /// Encodes `publish`, decodes it as a broker does and keeps it.
+    fn stored(publish: &Publish<'_>, version: Version, now: Moment) -> Message {
+        let mut bytes = Vec::new();
+        Packet::Publish(*publish).encode(version, &mut bytes);
+        let header = Header::decode(&bytes, Sender::Client, version, &LIMITS)
+            .expect("good")
+            .expect("whole");
+        match Packet::decode(&header, &bytes[header.header_size()..], version, &LIMITS) {
+            Ok(Packet::Publish(publish)) => {
+                Message::of_publish(&publish, version, Origin::new(7), now)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_shape_reaches_every_receiver() {
+        let mut storage = Vec::new();
+        let properties = [
+            Property::UserProperty("k", "v"),
+            Property::MessageExpiryInterval(10),
+            Property::CorrelationData(b"cd"),
+        ];
+        let mut plain = Publish::new("a/b", b"payload");
+        plain.qos = Qos::AtLeastOnce;
+        plain.packet_id = packet_id(300);
+        let rich = plain.with_properties(Properties::write(&properties, &mut storage));
+        let mut aliased = rich;
+        aliased.topic_alias = NonZeroU16::new(3);
+        let mut qos0 = Publish::new("a/b", b"payload");
+        qos0.retain = true;
+
+        let messages = [
+            (stored(&plain, Version::V3_1_1, Moment::default()), false),
+            (stored(&plain, Version::V5, Moment::default()), false),
+            (stored(&qos0, Version::V3_1, Moment::default()), false),
+            (stored(&qos0, Version::V5, Moment::default()), false),
+            (stored(&rich, Version::V5, Moment::default()), true),
+            (stored(&aliased, Version::V5, Moment::default()), true),
+            (
+                Message::new(
+                    "a/b",
+                    b"payload",
+                    Qos::AtLeastOnce,
+                    false,
+                    Moment::default(),
+                ),
+                false,
+            ),
+        ];
+        let many = [1, 200, 268_435_455];
+        let aliases = [
+            None,
+            Some(OutAlias {
+                alias: NonZeroU16::MAX,
+                name_known: false,
+            }),
+            Some(OutAlias {
+                alias: NonZeroU16::MAX,
+                name_known: true,
+            }),
+        ];
+        let now = Moment::from_millis(3_999);
+        for (message, is_rich) in &messages {
+            for version in [Version::V3_1, Version::V3_1_1, Version::V5] {
+                for (qos, packet_id) in [(Qos::AtMostOnce, None), (Qos::ExactlyOnce, packet_id(9))]
+                {
+                    for ids in [&[][..], &many[..1], &many] {
+                        for alias in aliases {
+                            let delivery = Delivery {
+                                qos,
+                                packet_id,
+                                dup: packet_id.is_some(),
+                                retain: true,
+                                subscription_ids: ids,
+                                alias,
+                            };
+                            received(message, &delivery, version, now, |publish| {
+                                let v5 = version.is_v5();
+                                let known = v5 && alias.is_some_and(|alias| alias.name_known);
+                                assert_eq!(publish.topic, if known { "" } else { "a/b" });
+                                assert_eq!(publish.payload, b"payload");
+                                assert_eq!(publish.qos, qos);
+                                assert_eq!(publish.packet_id, packet_id);
+                                assert_eq!(publish.dup, packet_id.is_some());
+                                assert!(publish.retain);
+                                let mut expected = Vec::new();
+                                if v5 {
+                                    expected.extend(
+                                        alias.map(|alias| Property::TopicAlias(alias.alias)),
+                                    );
+                                    expected.extend(
+                                        ids.iter().copied().map(Property::SubscriptionIdentifier),
+                                    );
+                                    if *is_rich {
+                                        expected.push(properties[0]);
+                                        expected.push(Property::MessageExpiryInterval(7));
+                                        expected.push(properties[2]);
+                                    }
+                                }
+                                assert_eq!(
+                                    publish.properties().iter().collect::<Vec<_>>(),
+                                    expected
+                                );
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_ages_from_when_it_was_born() {
+        let mut publish = Publish::new("t", b"");
+        publish.message_expiry_interval_s = Some(2);
+        let message = stored(&publish, Version::V5, Moment::from_millis(500));
+        assert_eq!(message.expires_at(), Some(Moment::from_millis(2_500)));
+        assert!(!message.is_expired(Moment::from_millis(2_499)));
+        assert!(message.is_expired(Moment::from_millis(2_500)));
+        let later = message.at(Moment::from_millis(10_000));
+        assert!(!later.is_expired(Moment::from_millis(11_000)));
+        for (now, remaining) in [
+            (0, 2),
+            (500, 2),
+            (1_499, 2),
+            (1_500, 1),
+            (2_499, 1),
+            (9_999, 0),
+        ] {
+            let delivery = Delivery::default();
+            received(
+                &message,
+                &delivery,
+                Version::V5,
+                Moment::from_millis(now),
+                |publish| {
+                    assert_eq!(
+                        publish.message_expiry_interval_s,
+                        Some(remaining),
+                        "at {now}"
+                    );
+                },
+            );
+        }
+        assert_eq!(
+            message.clone().without_retain().expires_at(),
+            message.expires_at()
+        );
+    }
+
+    #[test]
+    fn a_will_goes_without_its_delay() {
+        let mut storage = Vec::new();
+        let properties = [
+            Property::WillDelayInterval(5),
+            Property::ContentType("c"),
+            Property::MessageExpiryInterval(u32::MAX),
+        ];
+        let will = Will {
+            topic: "w",
+            payload: b"p",
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            delay_interval_s: 5,
+            properties: Properties::write(&properties, &mut storage),
+        };
+        let message = Message::of_will(&will, Version::V5, Origin::new(0), Moment::default());
+        assert_ne!(message.origin(), Origin::BROKER);
+        assert_eq!(message.topic(), b"w");
+        assert_eq!(message.payload(), b"p");
+        assert_eq!((message.qos(), message.retain()), (Qos::AtLeastOnce, true));
+        assert_eq!(
+            message.property_list().iter().collect::<Vec<_>>(),
+            properties[1..]
+        );
+        assert_eq!(message.expiry_interval_s(), Some(u32::MAX));
+        let again = Message::of_parts(&MessageParts {
+            topic: message.topic(),
+            payload: message.payload(),
+            qos: message.qos(),
+            retain: message.retain(),
+            properties: message.property_list(),
+            expiry_interval_s: message.expiry_interval_s(),
+            origin: message.origin(),
+            born: message.born(),
+        });
+        assert_eq!(again.properties(), message.properties());
+        assert_eq!(again.size(), message.size());
+    }
+
+    #[test]
+    fn live_bytes_follow_what_lives() {
+        let before = live_bytes();
+        let message = Message::new("t", &[0; 1000], Qos::AtMostOnce, false, Moment::default());
+        let clone = message.clone();
+        assert!(message.is_same(&clone));
+        assert!(
+            message.size() >= 1003 + size_of::<super::Head>() && message.size().is_multiple_of(8)
+        );
+        assert_eq!(live_bytes() - before, message.size() as i64);
+        drop(message);
+        assert_eq!(live_bytes() - before, clone.size() as i64);
+        let elsewhere = std::thread::spawn(move || {
+            drop(clone);
+            live_bytes()
+        });
+        let there = elsewhere.join().expect("the thread ends");
+        assert_eq!(live_bytes() - before, -there);
     }
 }
