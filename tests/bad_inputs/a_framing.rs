@@ -420,6 +420,9 @@ fn a06_truncation_then_fin(version: Version) {
     scene.holds();
 }
 
+/// Bytes of a CONNECT with an empty Client Identifier and without properties.
+const SHORTEST_CONNECT: usize = 12;
+
 /// A packet whose body was cut and whose length says so is malformed, unless what is left happens to be valid.
 fn a06_truncation_with_its_length_rewritten(version: Version) {
     let mut scene = Scene::start();
@@ -427,7 +430,17 @@ fn a06_truncation_with_its_length_rewritten(version: Version) {
     let full = full_connect(version);
     let body = crate::packet::body_of(&full).len();
     for cut in 0..body {
-        scene.expect_refusal(version, &shortened(&full, cut), &refusals);
+        let bytes = shortened(&full, cut);
+        scene.rejected(1);
+        if version.is_v5() && cut < SHORTEST_CONNECT {
+            // Whatever the version, no CONNECT is so short; where the level is not even there, nobody can be told.
+            scene
+                .open(version)
+                .send(&bytes)
+                .expect_connack_or_close(&refusals);
+        } else {
+            scene.expect_refusal(version, &bytes, &refusals);
+        }
     }
     for sample in samples(version) {
         for cut in 0..crate::packet::body_of(&sample.bytes).len() {

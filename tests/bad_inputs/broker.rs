@@ -6,6 +6,8 @@
 //! `BAD_INPUTS_PORT` names the port of a broker that is already running; the rows then run against that one, so that
 //! two brokers can be compared. `BAD_INPUTS_PID` tells its process id, if its memory and descriptors shall be checked.
 
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,8 +16,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use toml::{Table, Value};
 
 /// The largest packet after CONNECT in the test profile.
 pub(crate) const PACKET_SIZE_MAX: usize = 1024 * 1024;
@@ -30,16 +30,15 @@ pub(crate) const KEEP_ALIVE_MAX_S: u16 = 3600;
 
 /// The configuration of one broker, and the environment of its process.
 pub(crate) struct Profile {
-    file: Table,
-    listener: Table,
+    /// Values as they are written in the file, by section and key.
+    sections: BTreeMap<String, BTreeMap<String, String>>,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Profile {
     pub(crate) fn test() -> Self {
         let mut profile = Self {
-            file: Table::new(),
-            listener: Table::new(),
+            sections: BTreeMap::new(),
             environment: Vec::new(),
         };
         profile
@@ -64,27 +63,17 @@ impl Profile {
             .set("limits.write_stall_max", "20s")
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")
-            .set("mqtt.bridge_bit", false);
-        profile
-            .listener
-            .insert("allow_anonymous".into(), true.into());
+            .set("mqtt.bridge_bit", false)
+            .set("[listener].allow_anonymous", true);
         profile
     }
 
-    /// Sets `section.key`; a Duration or a size is a string with its unit, as in the file.
-    pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
+    /// Sets `section.key`, or `[listener].key` for the one listener. The Debug form of numbers, switches, strings and
+    /// lists of strings is also their form in TOML, as long as the strings are plain.
+    pub(crate) fn set(&mut self, key: &str, value: impl Debug) -> &mut Self {
         let (section, key) = key.split_once('.').expect("a key is `section.key`");
-        let section = self
-            .file
-            .entry(section)
-            .or_insert_with(|| Table::new().into());
-        let section = section.as_table_mut().expect("sections are tables");
-        section.insert(key.into(), value.into());
-        self
-    }
-
-    pub(crate) fn set_listener(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
-        self.listener.insert(key.into(), value.into());
+        let section = self.sections.entry(section.to_owned()).or_default();
+        section.insert(key.to_owned(), format!("{value:?}"));
         self
     }
 
@@ -98,11 +87,17 @@ impl Profile {
     }
 
     fn to_toml(&self, address: SocketAddr) -> String {
-        let mut listener = self.listener.clone();
-        listener.insert("address".into(), address.to_string().into());
-        let mut file = self.file.clone();
-        file.insert("listener".into(), Value::Array(vec![listener.into()]));
-        toml::to_string(&file).expect("a table of plain values is TOML")
+        let mut text = String::new();
+        for (section, values) in &self.sections {
+            let _ = writeln!(text, "[{section}]");
+            if section == "[listener]" {
+                let _ = writeln!(text, "address = \"{address}\"");
+            }
+            for (key, value) in values {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+        text
     }
 }
 

@@ -409,6 +409,8 @@ fn c07_too_many_levels(version: Version) {
                 };
                 scene.expect_refusal(version, &connect.bytes(), &[code::TOPIC_NAME_INVALID]);
                 if version.is_v5() {
+                    // All properties together have a limit too, which is lower than the longest string.
+                    let topic = &topic[..topic.len().min(60_000)];
                     let list = property::of_string(property::RESPONSE_TOPIC, topic);
                     scene.expect_refusal(
                         version,
@@ -577,7 +579,7 @@ fn c09_forged_dollar_topics(version: Version) {
 /// A filter that begins with a wildcard matches no topic that begins with `$`.
 fn c10_wildcards_versus_dollar(version: Version) {
     let scene = Scene::with(|profile| {
-        profile.set("sys.interval", "1s");
+        profile.set("sys.interval", "200ms");
     });
     let filters: [&[u8]; 6] = [
         b"#",

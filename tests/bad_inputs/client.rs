@@ -35,6 +35,8 @@ pub(crate) struct Client {
     taken: usize,
     closed: bool,
     last_packet_id: u16,
+    /// The beginning of what was sent last, for whoever reads a failure.
+    sent_last: Vec<u8>,
 }
 
 impl Client {
@@ -57,6 +59,7 @@ impl Client {
             taken: 0,
             closed: false,
             last_packet_id: 0,
+            sent_last: Vec::new(),
         }
     }
 
@@ -84,6 +87,8 @@ impl Client {
 
     /// Whether the bytes could be handed to the system within the deadline.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.sent_last.clear();
+        self.sent_last.extend(bytes.iter().take(48));
         self.stream.write_all(bytes).is_ok()
     }
 
@@ -162,7 +167,10 @@ impl Client {
     pub(crate) fn receive(&mut self) -> Received {
         match self.next(PATIENCE) {
             Event::Packet(packet) => packet,
-            other => panic!("expected a packet, got {other:?}"),
+            other => panic!(
+                "expected a packet, got {other:?} after {:02x?}",
+                self.sent_last
+            ),
         }
     }
 
@@ -353,7 +361,10 @@ impl Client {
     pub(crate) fn expect_close_within(&mut self, patience: Duration) {
         match self.next(patience) {
             Event::Closed => {}
-            other => panic!("expected the connection to close, got {other:02x?}"),
+            other => panic!(
+                "expected the connection to close, got {other:02x?} after {:02x?}",
+                self.sent_last
+            ),
         }
     }
 
@@ -365,7 +376,10 @@ impl Client {
                 Event::Packet(packet) if packet.kind() == kind::DISCONNECT => {
                     self.check_refusal(&packet, codes)
                 }
-                other => panic!("expected a DISCONNECT with one of {codes:02x?}, got {other:02x?}"),
+                other => panic!(
+                    "expected a DISCONNECT with one of {codes:02x?}, got {other:02x?} after {:02x?}",
+                    self.sent_last
+                ),
             }
         }
         self.expect_close();
@@ -401,7 +415,8 @@ impl Client {
     fn check_refusal(&self, packet: &Received, codes: &[u8]) {
         assert!(
             codes.contains(&packet.reason()),
-            "expected one of {codes:02x?}, got {packet:02x?}"
+            "expected one of {codes:02x?}, got {packet:02x?} after {:02x?}",
+            self.sent_last
         );
         for (id, value) in packet.properties() {
             if id == packet::property::REASON_STRING {
@@ -428,7 +443,8 @@ impl Client {
                 let answer = packet.connack(self.version);
                 assert!(
                     codes.contains(&answer.code),
-                    "expected one of {codes:02x?}, got {answer:02x?}"
+                    "expected one of {codes:02x?}, got {answer:02x?} after {:02x?}",
+                    self.sent_last
                 );
             }
             Event::Silence => {
@@ -446,11 +462,15 @@ impl Client {
                 let answer = packet.connack(self.version);
                 assert!(
                     codes.contains(&answer.code),
-                    "expected one of {codes:02x?}, got {answer:02x?}"
+                    "expected one of {codes:02x?}, got {answer:02x?} after {:02x?}",
+                    self.sent_last
                 );
                 assert!(!answer.session_present, "a refusing CONNACK has no Session");
             }
-            other => panic!("expected a CONNACK with one of {codes:02x?}, got {other:02x?}"),
+            other => panic!(
+                "expected a CONNACK with one of {codes:02x?}, got {other:02x?} after {:02x?}",
+                self.sent_last
+            ),
         }
     }
 }

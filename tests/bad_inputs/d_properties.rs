@@ -723,6 +723,7 @@ fn d15_tiny_receivers_v5() {
         sender
             .send(&publish(V5, "ok/kept", "").retained().bytes())
             .ping();
+        assert_eq!(receiver.receive_message().payload, b"");
         // What it publishes itself is acknowledged without words, though refused.
         receiver.send(&publish(V5, "$x", "x").qos(1, 9).bytes());
         let answer = receiver.receive_kind(kind::PUBACK);
