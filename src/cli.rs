@@ -149,6 +149,8 @@ impl Settings {
             1 => Some(Level::Debug),
             _ => Some(Level::Trace),
         };
+        // What the variables of others hold is none of our business, and must not turn up in a log.
+        let environment = environment.into_iter().filter(|(name, _)| config::is_setting(name)).collect();
         Sources { file: self.config, environment, flags: Flags { port: self.port, data_dir: self.data_dir, level } }
     }
 }

@@ -3,7 +3,7 @@
 //! Read `rules.rs` next, which compares the addresses of all listeners.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -57,7 +57,8 @@ impl Address {
             (Self::Ip(one), Self::Ip(two)) => ips_collide(one.ip(), two.ip()),
             (Self::Name { host: one, .. }, Self::Name { host: two, .. }) => one.eq_ignore_ascii_case(two),
             (Self::Ip(ip), Self::Name { host, .. }) | (Self::Name { host, .. }, Self::Ip(ip)) => {
-                is_localhost(host) && (ip.ip().to_canonical().is_loopback() || ip.ip().is_unspecified())
+                let localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+                is_localhost(host) && localhost.iter().any(|localhost| ips_collide(*localhost, ip.ip()))
             }
         }
     }
@@ -184,6 +185,8 @@ mod tests {
             ("[::]:1883", "[::1]:1883", true),
             ("localhost:1883", "LocalHost:1883", true),
             ("localhost:1883", "127.0.0.1:1883", true),
+            ("localhost:1883", "[::]:1883", true),
+            ("localhost:1883", "127.9.9.9:1883", false),
             ("localhost:1883", "10.0.0.1:1883", false),
             ("a.example:1883", "b.example:1883", false),
         ] {

@@ -54,11 +54,11 @@ pub(super) enum Given {
 impl Kind {
     /// The value to keep, or what follows `key` in the error: `is 0; allowed: 1 to 65535`.
     pub(super) fn read(&self, given: &Given) -> Result<ValueKind, String> {
-        let meant = match given {
+        let given = match given {
             Given::Bare(text) => &self.meaning(text),
             _ => given,
         };
-        self.accept(meant).map_err(|wrong| match wrong {
+        self.accept(given).map_err(|wrong| match wrong {
             Wrong::Form => format!("is {given}, which is not {}; write for example {}", self.noun(), self.examples()),
             Wrong::UnitMissing => format!("is {given}, which has no unit; write for example {}", self.examples()),
             Wrong::Quoted => format!("is {given}, which is text; write it without the quotation marks"),
@@ -177,7 +177,7 @@ impl Kind {
 
     fn examples(&self) -> String {
         match self {
-            Self::Count { least, most } => (*least).max(1000.min(*most)).to_string(),
+            Self::Count { least, most } => 10.clamp(*least, *most).to_string(),
             Self::Size { .. } => r#""64KiB", "8MB" or 65536"#.to_owned(),
             Self::Time { .. } => r#""5s", "1m30s" or "250ms""#.to_owned(),
             Self::Switch => "true".to_owned(),

@@ -3,14 +3,14 @@
 //! Read `rules.rs` next, which looks at the merged whole.
 
 use super::errors::ConfigErrors;
-use super::file::{Text, drop_ins};
+use super::file::{Text, drop_ins, shown};
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Given;
 use crate::codec::Outside;
 use crate::log::Level;
 use config::{Map, Source, Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -36,6 +36,11 @@ pub struct Flags {
 
 /// What the variables of the environment begin with.
 pub(super) const PREFIX: &str = "WAYPOST__";
+
+/// Whether a variable of the environment is meant for the configuration.
+pub fn is_setting(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
 
 /// Stands in for a place where a default holds.
 pub(super) const DEFAULT: &str = "default";
@@ -104,15 +109,11 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         match Text::read(path) {
-            Ok(text) => self.read_text(&text),
-            Err(error) => {
-                let hint = if path.extension().is_some_and(|extension| extension == "conf") {
-                    " (a mosquitto.conf cannot be read yet)"
-                } else {
-                    ""
-                };
-                self.errors.push(error.place, error.message + hint);
+            Ok(text) if path.extension().is_some_and(|extension| extension == "conf") && DeTable::parse(&text.content).is_err() => {
+                self.errors.push(shown(path), "is not TOML; a mosquitto.conf cannot be read yet");
             }
+            Ok(text) => self.read_text(&text),
+            Err(error) => self.errors.push(error.place, error.message),
         }
         self.files.push(path.to_owned());
     }
@@ -150,7 +151,7 @@ impl Layers {
                     }
                 }
                 (None, _) => {
-                    let message = format!("{name} is not a table; write [{name}]", name = section.name);
+                    let message = format!("{name} is a single table; write [{name}]", name = section.name);
                     reading.semantic(name.span().start, message);
                 }
                 (Some(_), _) => {
@@ -199,7 +200,7 @@ impl Layers {
 
     fn read_environment(&mut self, environment: &[(OsString, OsString)]) {
         let mut layer = Layer::default();
-        let ours = environment.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        let ours = environment.iter().filter(|(name, _)| is_setting(name));
         let mut settings = Vec::new();
         for (name, value) in ours {
             let place = Outside::of(name.as_encoded_bytes()).to_string();
@@ -476,9 +477,17 @@ const DUPLICATE: &str = "duplicate key";
 /// A fault of the parser in our words, with what stands there.
 fn syntax(message: &str, found: &str) -> String {
     let found = found.lines().next().unwrap_or_default();
-    match (message, found) {
-        (DUPLICATE, _) => format!("duplicate key \"{}\"; each key may be set once", Outside::of(found)),
-        (_, "") => format!("not TOML: {}", Outside::of(message)),
-        _ => format!("not TOML: {}, found \"{}\"", Outside::of(message), Outside::of(found)),
+    let shown = Outside::of(found);
+    match message {
+        DUPLICATE => format!("duplicate key \"{shown}\"; each key may be set once"),
+        _ if NO_VALUE.iter().any(|begin| message.starts_with(begin)) => match found {
+            "" => "not TOML: the value is missing".to_owned(),
+            _ => format!("not TOML: \"{shown}\" is no value; text needs quotation marks"),
+        },
+        _ if found.is_empty() => format!("not TOML: {}", Outside::of(message)),
+        _ => format!("not TOML: {}, found \"{shown}\"", Outside::of(message)),
     }
 }
+
+/// How the parser begins when it finds something that is no value: often text without quotation marks.
+const NO_VALUE: &[&str] = &["string values must be quoted", "missing value", "invalid value", "invalid float", "invalid boolean"];

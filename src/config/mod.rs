@@ -27,7 +27,7 @@ pub use keys::{
     Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy, Sys, Version,
 };
 pub use kind::Kind;
-pub use layers::{Flags, Sources};
+pub use layers::{Flags, Sources, is_setting};
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};

@@ -8,6 +8,7 @@ use super::errors::ConfigErrors;
 use super::keys::{Fallback, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX, header};
 use super::units::ShownSize;
+use crate::codec::Outside;
 use config::{Map, Value, ValueKind};
 
 /// Adds to `layers.errors` what is wrong with the whole.
@@ -83,8 +84,10 @@ fn shared_groups(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
     for name in tables.iter().filter_map(|table| table.get("name")) {
         match earlier.iter().find(|other| other.kind == name.kind) {
             Some(other) => {
-                let message = format!("shared_group.name {name} is there twice; the first one is at {}", other.origin().unwrap_or(DEFAULT));
-                errors.push(name.origin().unwrap_or(DEFAULT), message);
+                let (place, other_place) = (name.origin().unwrap_or(DEFAULT), other.origin().unwrap_or(DEFAULT));
+                let name = name.to_string();
+                let shown = Outside::of(&name);
+                errors.push(place, format!("shared_group.name \"{shown}\" is there twice; the first one is at {other_place}"));
             }
             None => earlier.push(name),
         }
