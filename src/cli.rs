@@ -17,8 +17,10 @@ const WRONG_SETTINGS: u8 = 2;
 
 #[derive(Debug, Parser)]
 #[command(name = "waypost", version, about, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Without a configuration file Waypost listens on 127.0.0.1:1883, lets everybody in and keeps its data \
-in ./waypost-data. `waypost config reference` prints every setting.")]
+#[command(
+    after_help = "Without a configuration file Waypost listens on 127.0.0.1:1883, lets everybody in and keeps its data \
+in ./waypost-data. `waypost config reference` prints every setting."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

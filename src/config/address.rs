@@ -23,11 +23,15 @@ pub enum NotAnAddress {
     PortMissing,
     #[error("whose port is not a number from 0 to 65535; write for example \"127.0.0.1:1883\"")]
     Port,
-    #[error("which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only")]
+    #[error(
+        "which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only"
+    )]
     HostMissing,
     #[error("whose IPv6 address needs brackets; write for example \"[::1]:1883\"")]
     Brackets,
-    #[error("whose host is neither an IP address nor a host name; write for example \"127.0.0.1:1883\", \"[::1]:1883\" or \"localhost:1883\"")]
+    #[error(
+        "whose host is neither an IP address nor a host name; write for example \"127.0.0.1:1883\", \"[::1]:1883\" or \"localhost:1883\""
+    )]
     Host,
 }
 
@@ -132,7 +136,14 @@ mod tests {
 
     #[test]
     fn the_three_forms_there_and_back() {
-        for text in ["127.0.0.1:1883", "[::1]:1883", "[fe80::1%3]:1883", "localhost:0", "broker.example.org:8883", "my_host-1:1"] {
+        for text in [
+            "127.0.0.1:1883",
+            "[::1]:1883",
+            "[fe80::1%3]:1883",
+            "localhost:0",
+            "broker.example.org:8883",
+            "my_host-1:1",
+        ] {
             assert_eq!(address(text).to_string(), text);
         }
     }

@@ -35,14 +35,25 @@ pub struct Key {
 pub enum Fallback {
     Value(&'static str),
     /// Nothing holds; `example` shows how to set it.
-    Absent { example: &'static str },
+    Absent {
+        example: &'static str,
+    },
     /// Every table must set it.
-    Required { example: &'static str },
+    Required {
+        example: &'static str,
+    },
 }
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: &[Section] =
-    &[Node::SECTION, Listener::SECTION, Limits::SECTION, Mqtt::SECTION, SharedGroup::SECTION, Sys::SECTION, Log::SECTION];
+pub const SECTIONS: &[Section] = &[
+    Node::SECTION,
+    Listener::SECTION,
+    Limits::SECTION,
+    Mqtt::SECTION,
+    SharedGroup::SECTION,
+    Sys::SECTION,
+    Log::SECTION,
+];
 
 settings! {
     /// The process as a whole.
@@ -50,8 +61,8 @@ settings! {
         /// Folder for everything that survives a restart. It is made when it does not exist; a relative path starts at the
         /// working directory. Two nodes cannot share one.
         data_dir: PathBuf = Kind::Path, default "waypost-data";
-        /// Threads that own Clients. 0 means one per core that this process may use.
-        shards: usize = count(0, 256), default 0;
+        /// Threads that own Clients. 0 means one per core that this process may use, but not more than 64.
+        shards: usize = count(0, 64), default 0;
         /// Memory that queued and retained messages and buffers may take in all. When it gets short, QoS 0 messages
         /// are dropped first, then new Clients are refused; the process does not grow beyond it for the sake of a Client.
         memory_budget: u64 = size(16 * MIB, 64 * TIB), default "1GiB";
@@ -68,8 +79,8 @@ settings! {
         /// Protocol versions that are spoken here. A Client that asks for another one is refused: with Reason Code 0x84, or
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
-        /// Whether Clients may enter without saying who they are. It must be stated for an address that other machines
-        /// can reach; without it the broker does not start.
+        /// Whether Clients may enter without saying who they are. For an address that other machines can reach it must be
+        /// stated, or the broker does not start; the default is for addresses that only this machine reaches.
         allow_anonymous: bool = Kind::Switch, default true;
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;

@@ -93,7 +93,9 @@ impl Layers {
             for table in tables {
                 for key in section.keys {
                     if let Some(value) = key.default() {
-                        defaults.0.insert(format!("{table}.{}", key.name), Value::new(Some(&DEFAULT.to_owned()), value));
+                        defaults
+                            .0
+                            .insert(format!("{table}.{}", key.name), Value::new(Some(&DEFAULT.to_owned()), value));
                     }
                 }
             }
@@ -109,7 +111,10 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         match Text::read(path) {
-            Ok(text) if path.extension().is_some_and(|extension| extension == "conf") && DeTable::parse(&text.content).is_err() => {
+            Ok(text)
+                if path.extension().is_some_and(|extension| extension == "conf")
+                    && DeTable::parse(&text.content).is_err() =>
+            {
                 self.errors.push(shown(path), "is not TOML; a mosquitto.conf cannot be read yet");
             }
             Ok(text) => self.read_text(&text),
@@ -162,7 +167,13 @@ impl Layers {
         }
     }
 
-    fn read_list_entry(&mut self, section: &'static Section, most: usize, value: &Spanned<DeValue<'_>>, reading: &mut Reading<'_>) {
+    fn read_list_entry(
+        &mut self,
+        section: &'static Section,
+        most: usize,
+        value: &Spanned<DeValue<'_>>,
+        reading: &mut Reading<'_>,
+    ) {
         let DeValue::Table(table) = value.get_ref() else {
             let message = format!("{name} is a list of tables; write [[{name}]]", name = section.name);
             return reading.semantic(value.span().start, message);
@@ -203,7 +214,7 @@ impl Layers {
         let ours = environment.iter().filter(|(name, _)| is_setting(name));
         let mut settings = Vec::new();
         for (name, value) in ours {
-            let place = Outside::of(name.as_encoded_bytes()).to_string();
+            let place = Outside::new(name.as_encoded_bytes()).to_string();
             match name.to_str().map(|name| find_variable(&name[PREFIX.len()..])) {
                 Some(Ok(variable)) => settings.push((variable, place, value)),
                 Some(Err(message)) => self.errors.push(place, message),
@@ -211,7 +222,8 @@ impl Layers {
             }
         }
         // In the order of the table, and list entries by number, so that those that are new come one after the other.
-        settings.sort_by(|(one, one_place, _), (two, two_place, _)| (one.index, one_place).cmp(&(two.index, two_place)));
+        settings
+            .sort_by(|(one, one_place, _), (two, two_place, _)| (one.index, one_place).cmp(&(two.index, two_place)));
         for (variable, place, value) in settings {
             let Variable { section, index, key } = variable;
             let Some(path) = self.variable_path(section, index, &place) else { continue };
@@ -369,7 +381,8 @@ struct Variable {
 fn find_variable(name: &str) -> Result<Variable, String> {
     let parts: Vec<&str> = name.split("__").collect();
     let section = SECTIONS.iter().find(|section| parts.first() == Some(&section.name.to_uppercase().as_str()));
-    let find_key = |section: &'static Section, name: &str| section.keys.iter().find(|key| key.name.to_uppercase() == name);
+    let find_key =
+        |section: &'static Section, name: &str| section.keys.iter().find(|key| key.name.to_uppercase() == name);
     if let Some(section) = section {
         match (section.list_max, parts.as_slice()) {
             (None, [_, name]) => {
@@ -408,7 +421,7 @@ pub(super) fn variable_name(section: &Section, key: &Key) -> String {
 
 fn unknown_key(section: &Section, name: &str) -> String {
     let header = header(section);
-    let unknown = format!("unknown key \"{}\" in {header}", Outside::of(name));
+    let unknown = format!("unknown key \"{}\" in {header}", Outside::new(name));
     if let Some(nearest) = nearest(name, section.keys.iter().map(|key| key.name)) {
         return format!("{unknown}; did you mean \"{nearest}\"?");
     }
@@ -427,7 +440,7 @@ fn unknown_section(name: &str, value: &DeValue<'_>) -> String {
         DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
         _ => false,
     };
-    let shown = Outside::of(name);
+    let shown = Outside::new(name);
     if !is_section {
         return match elsewhere(name) {
             Some(elsewhere) => format!("unknown key \"{shown}\" outside of a section; it belongs in {elsewhere}"),
@@ -477,17 +490,18 @@ const DUPLICATE: &str = "duplicate key";
 /// A fault of the parser in our words, with what stands there.
 fn syntax(message: &str, found: &str) -> String {
     let found = found.lines().next().unwrap_or_default();
-    let shown = Outside::of(found);
+    let shown = Outside::new(found);
     match message {
         DUPLICATE => format!("duplicate key \"{shown}\"; each key may be set once"),
         _ if NO_VALUE.iter().any(|begin| message.starts_with(begin)) => match found {
             "" => "not TOML: the value is missing".to_owned(),
             _ => format!("not TOML: \"{shown}\" is no value; text needs quotation marks"),
         },
-        _ if found.is_empty() => format!("not TOML: {}", Outside::of(message)),
-        _ => format!("not TOML: {}, found \"{shown}\"", Outside::of(message)),
+        _ if found.is_empty() => format!("not TOML: {}", Outside::new(message)),
+        _ => format!("not TOML: {}, found \"{shown}\"", Outside::new(message)),
     }
 }
 
 /// How the parser begins when it finds something that is no value: often text without quotation marks.
-const NO_VALUE: &[&str] = &["string values must be quoted", "missing value", "invalid value", "invalid float", "invalid boolean"];
+const NO_VALUE: &[&str] =
+    &["string values must be quoted", "missing value", "invalid value", "invalid float", "invalid boolean"];
