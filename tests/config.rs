@@ -513,6 +513,18 @@ fn variables_are_as_strict_as_files() {
 }
 
 #[test]
+fn a_variable_cannot_be_set_twice() {
+    let twice = [("WAYPOST__LOG__LEVEL", "info"), ("WAYPOST__LOG__LEVEL", "debug")];
+    let sources = Sources { environment: environment(&twice), ..Sources::default() };
+    let errors = Config::load(&sources).expect_err("which one holds?").to_string();
+    assert_eq!(errors, "WAYPOST__LOG__LEVEL: the variable is there twice");
+    let other_number = [("WAYPOST__LISTENER__00__ADDRESS", "127.0.0.1:1")];
+    let sources = Sources { environment: environment(&other_number), ..Sources::default() };
+    let errors = Config::load(&sources).expect_err("it is no number of ours").to_string();
+    assert!(errors.ends_with("unknown variable; did you mean WAYPOST__LISTENER__0__ADDRESS?"), "{errors}");
+}
+
+#[test]
 fn names_and_values_of_variables_that_are_not_utf_8_are_errors() {
     use std::os::unix::ffi::OsStringExt;
     let sources = Sources {
@@ -713,6 +725,18 @@ fn t08_every_number_at_0_at_1_and_at_both_ends_is_accepted_or_refused_by_its_bou
         }
     }
     assert!(tried > 150, "only {tried} values were tried");
+}
+
+#[test]
+fn every_word_that_the_reference_names_is_understood() {
+    for section in SECTIONS.iter().filter(|section| section.list_max.is_none()) {
+        for key in section.keys {
+            let (Kind::OneOf(words) | Kind::SomeOf(words)) = key.kind else { continue };
+            for word in words {
+                assert_eq!(in_variable(section, key.name, word).err(), None, "{}.{} = {word}", section.name, key.name);
+            }
+        }
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod macros;
 mod reference;
 mod rules;
 mod units;
+mod unknown;
 
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};

@@ -4,7 +4,8 @@
 
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Kind;
-use super::layers::{header, variable_name};
+use super::layers::variable_name;
+use super::unknown::header;
 use std::fmt::Write;
 
 const INTRODUCTION: &str = "\

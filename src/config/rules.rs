@@ -6,8 +6,9 @@ use super::Config;
 use super::address::Address;
 use super::errors::ConfigErrors;
 use super::keys::{Fallback, SECTIONS};
-use super::layers::{DEFAULT, Layers, PREFIX, header};
+use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
+use super::unknown::header;
 use crate::codec::Outside;
 use config::{Map, Value, ValueKind};
 
