@@ -96,7 +96,7 @@ fn run_broker(sources: &Sources) -> ExitCode {
     for note in config.notes() {
         tracing::warn!("{note}");
     }
-    node::run(config)
+    node::run(&config)
 }
 
 fn check(sources: &Sources) -> ExitCode {

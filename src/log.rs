@@ -130,7 +130,7 @@ fn log_panics(lines: Lines) {
     panic::set_hook(Box::new(move |panic| {
         let message = panic.payload_as_str().unwrap_or("without a message");
         let location = panic.location().map_or_else(String::new, ToString::to_string);
-        tracing::error!(message = "panic", because = %Outside::new(message), location);
+        tracing::error!(message = "panic", because = %Outside::of(message), location);
         lines.flush(PANIC_FLUSH_TIME_MAX);
     }));
 }
@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn a_text_line_is_time_level_message_and_fields() {
         let line = text_line(
-            || tracing::info!(client = %Outside::new("pump-7"), address = "10.0.0.7:51234", "client connected"),
+            || tracing::info!(client = %Outside::of("pump-7"), address = "10.0.0.7:51234", "client connected"),
         );
         assert_eq!(line, "INFO client connected client=pump-7 address=10.0.0.7:51234");
         assert_eq!(text_line(|| tracing::warn!(n = 3, ratio = 0.5, is = true, "x")), "WARN x n=3 ratio=0.5 is=true");
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn values_are_quoted_when_they_could_be_mistaken_for_fields() {
-        let line = text_line(|| tracing::info!(client = %Outside::new("a address=\"evil\""), empty = "", "x"));
+        let line = text_line(|| tracing::info!(client = %Outside::of("a address=\"evil\""), empty = "", "x"));
         assert_eq!(line, r#"INFO x client="a address=\"evil\"" empty="""#);
     }
 
@@ -481,7 +481,7 @@ mod tests {
     fn no_string_can_begin_a_line_of_its_own_even_without_the_wrapper() {
         let line = text_line(|| tracing::info!(client = "a\nb\u{202e}", "first\r\nsecond"));
         assert_eq!(line, r#"INFO first\r\nsecond client="a\nb\u{202e}""#);
-        let line = text_line(|| tracing::info!(client = %Outside::new("a\nb\\n"), "x"));
+        let line = text_line(|| tracing::info!(client = %Outside::of("a\nb\\n"), "x"));
         assert_eq!(line, r"INFO x client=a\nb\\n");
     }
 
@@ -497,7 +497,7 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(
             subscriber,
-            || tracing::info!(client = %Outside::new("a\"\nb"), "client connected"),
+            || tracing::info!(client = %Outside::of("a\"\nb"), "client connected"),
         );
         let line = memory.text();
         let (start, rest) = line.split_once(r#","level""#).expect("a time, then the level");

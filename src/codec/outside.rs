@@ -19,7 +19,7 @@ pub struct Outside<'a>(&'a [u8]);
 
 impl<'a> Outside<'a> {
     /// Wraps text or bytes; nothing is looked at until it is shown.
-    pub fn new<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
+    pub fn of<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
         Self(text.as_ref())
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     use super::{OUTSIDE_SIZE_MAX, Outside};
 
     fn shown<T: AsRef<[u8]> + ?Sized>(text: &T) -> String {
-        Outside::new(text).to_string()
+        Outside::of(text).to_string()
     }
 
     #[test]
@@ -164,6 +164,6 @@ mod tests {
 
     #[test]
     fn debug_is_as_safe_as_display() {
-        assert_eq!(format!("{:?}", Outside::new("a\nb")), "a\\nb");
+        assert_eq!(format!("{:?}", Outside::of("a\nb")), "a\\nb");
     }
 }

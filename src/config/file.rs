@@ -76,7 +76,7 @@ impl Text {
 
 /// A path as errors show it.
 pub(super) fn shown(path: &Path) -> String {
-    Outside::new(path.as_os_str().as_encoded_bytes()).to_string()
+    Outside::of(path.as_os_str().as_encoded_bytes()).to_string()
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
@@ -105,7 +105,7 @@ fn overlong_line(name: &str, bytes: &[u8], lines: &[usize]) -> Option<ConfigErro
     let key = &line[..memchr::memchr(b'=', line).unwrap_or(line.len()).min(40)];
     let message = format!(
         "the line that begins with {} is longer than allowed: up to {LINE_SIZE_MAX} bytes",
-        Outside::new(key.trim_ascii())
+        Outside::of(key.trim_ascii())
     );
     Some(ConfigError { place: format!("{name}:{}:1", number + 1), message })
 }

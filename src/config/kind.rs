@@ -271,9 +271,9 @@ impl From<&DeValue<'_>> for Given {
 impl fmt::Display for Given {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) | Self::Bare(text) => write!(out, "\"{}\"", Outside::new(text)),
+            Self::Text(text) | Self::Bare(text) => write!(out, "\"{}\"", Outside::of(text)),
             Self::Number(_, written) | Self::Float(written) | Self::Date(written) => {
-                write!(out, "{}", Outside::new(written))
+                write!(out, "{}", Outside::of(written))
             }
             Self::Switch(switch) => write!(out, "{switch}"),
             Self::List(items) => {

@@ -216,7 +216,7 @@ impl Layers {
         let ours = environment.iter().filter(|(name, _)| is_setting(name));
         let mut settings = Vec::new();
         for (name, value) in ours {
-            let place = Outside::new(name.as_encoded_bytes()).to_string();
+            let place = Outside::of(name.as_encoded_bytes()).to_string();
             match name.to_str().map(|name| find_variable(&name[PREFIX.len()..])) {
                 Some(Ok(variable)) => settings.push((variable, place, value)),
                 Some(Err(message)) => self.errors.push(place, message),

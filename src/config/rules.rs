@@ -92,7 +92,7 @@ fn shared_groups(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
             Some(other) => {
                 let (place, other_place) = (name.origin().unwrap_or(DEFAULT), other.origin().unwrap_or(DEFAULT));
                 let name = name.to_string();
-                let shown = Outside::new(&name);
+                let shown = Outside::of(&name);
                 errors.push(
                     place,
                     format!("shared_group.name \"{shown}\" is there twice; the first one is at {other_place}"),

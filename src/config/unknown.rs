@@ -9,7 +9,7 @@ use toml::de::DeValue;
 /// A key that its section does not have.
 pub(super) fn unknown_key(section: &Section, name: &str) -> String {
     let header = header(section);
-    let unknown = format!("unknown key \"{}\" in {header}", Outside::new(name));
+    let unknown = format!("unknown key \"{}\" in {header}", Outside::of(name));
     if let Some(elsewhere) = elsewhere(name) {
         return format!("{unknown}; it belongs in {elsewhere}");
     }
@@ -29,7 +29,7 @@ pub(super) fn unknown_section(name: &str, value: &DeValue<'_>) -> String {
         DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
         _ => false,
     };
-    let shown = Outside::new(name);
+    let shown = Outside::of(name);
     if !is_section {
         return match elsewhere(name) {
             Some(elsewhere) => format!("unknown key \"{shown}\" outside of a section; it belongs in {elsewhere}"),
@@ -79,15 +79,15 @@ pub(super) const DUPLICATE: &str = "duplicate key";
 /// A fault of the parser in our words, with what stands there.
 pub(super) fn syntax(message: &str, found: &str) -> String {
     let found = found.lines().next().unwrap_or_default();
-    let shown = Outside::new(found);
+    let shown = Outside::of(found);
     match message {
         DUPLICATE => format!("duplicate key \"{shown}\"; each key may be set once"),
         _ if NO_VALUE.iter().any(|begin| message.starts_with(begin)) => match found {
             "" => "not TOML: the value is missing".to_owned(),
             _ => format!("not TOML: \"{shown}\" is no value; text needs quotation marks"),
         },
-        _ if found.is_empty() => format!("not TOML: {}", Outside::new(message)),
-        _ => format!("not TOML: {}, found \"{shown}\"", Outside::new(message)),
+        _ if found.is_empty() => format!("not TOML: {}", Outside::of(message)),
+        _ => format!("not TOML: {}, found \"{shown}\"", Outside::of(message)),
     }
 }
 
