@@ -10,6 +10,9 @@ use waypost::codec::{
     TopicFilters, Unsubscribe, UserProperties, Version, filter_matches,
 };
 
+/// Only steady Clients join it, always with QoS 2; see `Simulation::check_steady_share`.
+pub const STEADY_SHARE: &str = "$share/steady/s/+";
+
 const LIMITS: Limits = Limits { packet_size_max: 1 << 20, user_properties_max: 100, property_bytes_max: 1 << 16, characters: Characters::Lenient };
 
 thread_local! {
@@ -47,7 +50,8 @@ enum Stage {
 pub struct Got {
     pub publisher: usize,
     pub serial: u64,
-    pub by_share: bool,
+    /// Came by the steady shared subscription.
+    pub by_steady_share: bool,
 }
 
 /// A subscription of a steady Client that was acknowledged.
@@ -248,9 +252,15 @@ impl Client {
         if !self.connected {
             return;
         }
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3)];
-        if self.steady && (filter.starts_with("$share") || self.filters.contains(filter)) {
+        let mut qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3)];
+        if filter.starts_with("$share") && self.steady != (filter == STEADY_SHARE) {
+            return;
+        }
+        if self.steady && self.filters.contains(filter) {
             return; // what is steady does not change
+        }
+        if filter == STEADY_SHARE {
+            qos = Qos::ExactlyOnce;
         }
         let options = Options { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::Send };
         let packet_id = self.free_id();
@@ -386,8 +396,10 @@ impl Client {
             panic!("payload {text}")
         };
         let publisher = publisher as usize;
-        let plain = self.filters.iter().any(|filter| !filter.starts_with('$') && filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
-        let shared = self.filters.iter().filter_map(|filter| filter.strip_prefix("$share/g/")).any(|filter| filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
+        let plain = self.filters.iter().any(|filter| !filter.starts_with('$') && !publish.topic.starts_with("s/") && filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
+        let by_steady_share = publish.topic.starts_with("s/");
+        let shared = by_steady_share
+            || self.filters.iter().filter_map(|filter| filter.strip_prefix("$share/g/")).any(|filter| filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
         assert!(plain || shared, "client {}: got {} without a subscription", self.number, publish.topic);
         assert!(u64::from(publish.qos as u8) <= published_qos, "delivered above the published QoS");
         if let Some(packet_id) = publish.packet_id {
@@ -421,7 +433,7 @@ impl Client {
                 self.number
             );
         }
-        self.received.push(Got { publisher, serial, by_share: shared && !plain });
+        self.received.push(Got { publisher, serial, by_steady_share });
     }
 
     fn receive_puback(&mut self, packet_id: PacketId) {

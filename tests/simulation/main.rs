@@ -15,10 +15,9 @@ mod client;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod random;
 
-use client::{Client, Sent};
+use client::{Client, Got, STEADY_SHARE, Sent};
 use random::Random;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use support::TestBroker;
@@ -29,8 +28,8 @@ use waypost::store::{Journal, Position, Record};
 const SEEDS_DEFAULT: u64 = 300;
 const STEPS: usize = 1_500;
 
-const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "$odd/t", "a//c"];
-const FILTERS: &[&str] = &["#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b"];
+const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "s/1", "s/2", "a//c"];
+const FILTERS: &[&str] = &["b/#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b", STEADY_SHARE];
 
 /// A journal in which records become safe only when the simulation says so.
 struct Late {
@@ -151,7 +150,7 @@ impl Simulation {
                 self.clients[number].unsubscribe(filter);
             }
             75..97 => {
-                let topic = self.random.pick(&TOPICS[..5]);
+                let topic = self.random.pick(TOPICS);
                 self.clients[number].publish(topic, &mut self.random);
             }
             97..98 => self.broker.advance(Duration::from_millis(self.random.below(2000) as u64)),
@@ -184,16 +183,6 @@ impl Simulation {
 
     /// Messages published and received.
     fn check(&self) -> (usize, usize) {
-        let mut published = 0;
-        let mut received = 0;
-        let mut shared: BTreeMap<(usize, u64), usize> = BTreeMap::new();
-        for client in &self.clients {
-            published += client.sent.len();
-            received += client.received.len();
-            for got in client.received.iter().filter(|got| got.by_share) {
-                *shared.entry((got.publisher, got.serial)).or_default() += 1;
-            }
-        }
         for receiver in self.clients.iter().filter(|client| client.steady) {
             for publisher in &self.clients {
                 for sent in &publisher.sent {
@@ -201,15 +190,37 @@ impl Simulation {
                 }
             }
         }
-        (published, received)
+        self.check_steady_share();
+        let count = |of: fn(&Client) -> usize| self.clients.iter().map(of).sum();
+        (count(|client| client.sent.len()), count(|client| client.received.len()))
+    }
+
+    /// A group with a member whose Session lasts gets every acknowledged Message, and each QoS 2 one goes to one member only.
+    fn check_steady_share(&self) {
+        let joined = self.clients.iter().flat_map(|client| &client.steady_filters).filter(|steady| steady.filter == STEADY_SHARE).map(|steady| steady.since).min();
+        for publisher in &self.clients {
+            for sent in publisher.sent.iter().filter(|sent| sent.topic.starts_with("s/")) {
+                let of_this = |got: &&Got| got.by_steady_share && got.publisher == publisher.number && got.serial == sent.serial;
+                let copies: usize = self.clients.iter().map(|client| client.received.iter().filter(of_this).count()).sum();
+                if sent.acknowledged && sent.qos != Qos::AtMostOnce && joined.is_some_and(|since| since <= sent.at) {
+                    assert!(copies >= 1, "no member of the steady share got {sent:?} of client {}", publisher.number);
+                }
+                if sent.qos == Qos::ExactlyOnce {
+                    assert!(copies <= 1, "the steady share got {sent:?} of client {} {copies} times at QoS 2", publisher.number);
+                }
+            }
+        }
     }
 
     /// A steady subscription that stood before the Message was published gets what was acknowledged.
     fn check_promise(&self, receiver: &Client, publisher: &Client, sent: &Sent) {
+        if sent.topic.starts_with("s/") {
+            return; // Topics of the steady share, which has its own check
+        }
         let Some(granted) = receiver
             .steady_filters
             .iter()
-            .filter(|steady| steady.since <= sent.at && filter_matches(steady.filter.as_bytes(), sent.topic.as_bytes()))
+            .filter(|steady| steady.filter != STEADY_SHARE && steady.since <= sent.at && filter_matches(steady.filter.as_bytes(), sent.topic.as_bytes()))
             .map(|steady| steady.qos)
             .max()
         else {
