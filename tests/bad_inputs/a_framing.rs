@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use crate::broker::PACKET_SIZE_MAX;
 use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
 use crate::packet::{
-    Connect, DISCONNECT, PINGREQ, Place, Version, Will, ack, ack_with, claiming, code, connect,
-    kind, lengthened, packet, property, publish, publish_of_size, shortened, subscribe,
-    unsubscribe, will,
+    Connect, DISCONNECT, PINGREQ, Place, Version, Will, ack, ack_with, claiming, code, connect, kind, lengthened,
+    packet, property, publish, publish_of_size, shortened, subscribe, unsubscribe, will,
 };
 use crate::rules::{SLOWNESS, Scene, load, load_is_full, quiet, unique};
 
@@ -44,44 +43,20 @@ struct Sample {
 /// One of each packet that a Client may send after CONNACK, in several forms. Those that a lone Client without deliveries
 /// has no reason to send (PUBACK and its kin) are valid all the same.
 fn samples(version: Version) -> Vec<Sample> {
-    let sample = |name, bytes: Vec<u8>, valid_cuts: &[usize]| Sample {
-        name,
-        bytes,
-        valid_cuts: valid_cuts.to_vec(),
-    };
+    let sample = |name, bytes: Vec<u8>, valid_cuts: &[usize]| Sample { name, bytes, valid_cuts: valid_cuts.to_vec() };
     let v5 = usize::from(version.is_v5());
     let ack_cuts: &[usize] = if version.is_v5() { &[2] } else { &[] };
     // After the topic `bad/t` (7 bytes), a Packet Identifier where there is one, and an empty property list any payload is one.
     let mut samples = vec![
-        sample(
-            "PUBLISH QoS 0",
-            publish(version, "bad/t", "hello").bytes(),
-            &Vec::from_iter(7 + v5..12 + v5),
-        ),
-        sample(
-            "PUBLISH QoS 1",
-            publish(version, "bad/t", "hello").qos(1, 9).bytes(),
-            &Vec::from_iter(9 + v5..14 + v5),
-        ),
-        sample(
-            "PUBLISH QoS 2",
-            publish(version, "bad/t", "hello").qos(2, 9).bytes(),
-            &Vec::from_iter(9 + v5..14 + v5),
-        ),
+        sample("PUBLISH QoS 0", publish(version, "bad/t", "hello").bytes(), &Vec::from_iter(7 + v5..12 + v5)),
+        sample("PUBLISH QoS 1", publish(version, "bad/t", "hello").qos(1, 9).bytes(), &Vec::from_iter(9 + v5..14 + v5)),
+        sample("PUBLISH QoS 2", publish(version, "bad/t", "hello").qos(2, 9).bytes(), &Vec::from_iter(9 + v5..14 + v5)),
         sample("PUBACK", ack(kind::PUBACK, 9), &[]),
         sample("PUBREC", ack(kind::PUBREC, 9), &[]),
         sample("PUBREL", ack(kind::PUBREL, 9), &[]),
         sample("PUBCOMP", ack(kind::PUBCOMP, 9), &[]),
-        sample(
-            "SUBSCRIBE",
-            subscribe(version, 9, &[(b"ok/a", 0), (b"ok/+", 1)]),
-            &[9 + v5],
-        ),
-        sample(
-            "UNSUBSCRIBE",
-            unsubscribe(version, 9, &[b"ok/a", b"ok/+"]),
-            &[8 + v5],
-        ),
+        sample("SUBSCRIBE", subscribe(version, 9, &[(b"ok/a", 0), (b"ok/+", 1)]), &[9 + v5]),
+        sample("UNSUBSCRIBE", unsubscribe(version, 9, &[b"ok/a", b"ok/+"]), &[8 + v5]),
         sample("PINGREQ", PINGREQ.to_vec(), &[]),
         sample("DISCONNECT", DISCONNECT.to_vec(), &[]),
     ];
@@ -98,43 +73,16 @@ fn samples(version: Version) -> Vec<Sample> {
         ]
         .concat();
         let body = 7 + 1 + full.len();
-        let reason = [
-            property::of_string(property::REASON_STRING, "because"),
-            user,
-        ]
-        .concat();
+        let reason = [property::of_string(property::REASON_STRING, "because"), user].concat();
         samples.extend([
-            sample(
-                "PUBLISH with properties",
-                publish(version, "bad/t", "hi").with(full).bytes(),
-                &[body, body + 1],
-            ),
-            sample(
-                "PUBACK with a reason",
-                ack_with(kind::PUBACK, 9, 0x10, &reason),
-                ack_cuts,
-            ),
-            sample(
-                "PUBREC with a reason",
-                ack_with(kind::PUBREC, 9, 0x10, &reason),
-                ack_cuts,
-            ),
-            sample(
-                "PUBREL with a reason",
-                ack_with(kind::PUBREL, 9, 0x92, &reason),
-                ack_cuts,
-            ),
-            sample(
-                "PUBCOMP with a reason",
-                ack_with(kind::PUBCOMP, 9, 0x92, &reason),
-                ack_cuts,
-            ),
+            sample("PUBLISH with properties", publish(version, "bad/t", "hi").with(full).bytes(), &[body, body + 1]),
+            sample("PUBACK with a reason", ack_with(kind::PUBACK, 9, 0x10, &reason), ack_cuts),
+            sample("PUBREC with a reason", ack_with(kind::PUBREC, 9, 0x10, &reason), ack_cuts),
+            sample("PUBREL with a reason", ack_with(kind::PUBREL, 9, 0x92, &reason), ack_cuts),
+            sample("PUBCOMP with a reason", ack_with(kind::PUBCOMP, 9, 0x92, &reason), ack_cuts),
         ]);
         // An acknowledgement of three bytes has a Reason Code and, by the standard, an implied empty property list.
-        for sample in samples
-            .iter_mut()
-            .filter(|sample| sample.name.ends_with("a reason"))
-        {
+        for sample in samples.iter_mut().filter(|sample| sample.name.ends_with("a reason")) {
             sample.valid_cuts.push(3);
         }
     }
@@ -152,18 +100,10 @@ fn full_connect(version: Version) -> Vec<u8> {
         property::of_byte(property::REQUEST_PROBLEM_INFORMATION, 1),
         property::user("k", "v"),
     ];
-    let will_properties = [
-        property::of_u32(property::WILL_DELAY_INTERVAL, 0),
-        property::user("k", "v"),
-    ]
-    .concat();
+    let will_properties = [property::of_u32(property::WILL_DELAY_INTERVAL, 0), property::user("k", "v")].concat();
     Connect {
         properties: properties.concat(),
-        will: Some(Will {
-            qos: 1,
-            properties: will_properties,
-            ..will("bad/will", "w")
-        }),
+        will: Some(Will { qos: 1, properties: will_properties, ..will("bad/will", "w") }),
         user_name: Some(b"user".to_vec()),
         password: Some(b"password".to_vec()),
         ..connect(version, "bad-client")
@@ -175,42 +115,14 @@ fn full_connect(version: Version) -> Vec<u8> {
 fn a01_first_packet_is_not_connect(version: Version) {
     let scene = Scene::start();
     let answers = [
-        (
-            "CONNACK",
-            packet(0x20, if version.is_v5() { &[0, 0, 0] } else { &[0, 0] }),
-        ),
-        (
-            "SUBACK",
-            packet(
-                0x90,
-                if version.is_v5() {
-                    &[0, 9, 0, 0]
-                } else {
-                    &[0, 9, 0]
-                },
-            ),
-        ),
-        (
-            "UNSUBACK",
-            packet(
-                0xB0,
-                if version.is_v5() {
-                    &[0, 9, 0, 0]
-                } else {
-                    &[0, 9]
-                },
-            ),
-        ),
+        ("CONNACK", packet(0x20, if version.is_v5() { &[0, 0, 0] } else { &[0, 0] })),
+        ("SUBACK", packet(0x90, if version.is_v5() { &[0, 9, 0, 0] } else { &[0, 9, 0] })),
+        ("UNSUBACK", packet(0xB0, if version.is_v5() { &[0, 9, 0, 0] } else { &[0, 9] })),
         ("PINGRESP", vec![0xD0, 0]),
-        (
-            "AUTH",
-            Place::Auth.packet(&property::of_string(property::AUTHENTICATION_METHOD, "x")),
-        ),
+        ("AUTH", Place::Auth.packet(&property::of_string(property::AUTHENTICATION_METHOD, "x"))),
         ("reserved", vec![0x00, 0]),
     ];
-    let others = samples(version)
-        .into_iter()
-        .map(|sample| (sample.name, sample.bytes));
+    let others = samples(version).into_iter().map(|sample| (sample.name, sample.bytes));
     let first: Vec<_> = others.chain(answers).collect();
     scene.repeat(20, |_| {
         for (_, bytes) in &first {
@@ -228,11 +140,7 @@ fn a02_huge_body_before_connect(version: Version) {
     let filler_count = load(4, 100);
     let attack = |first: u8| {
         let mut client = scene.open(version);
-        client.send(&claiming(
-            first << 4 | if matches!(first, 6 | 8 | 10) { 2 } else { 0 },
-            240_000_000,
-            b"xxxx",
-        ));
+        client.send(&claiming(first << 4 | if matches!(first, 6 | 8 | 10) { 2 } else { 0 }, 240_000_000, b"xxxx"));
         if first == kind::CONNECT && version.is_v5() {
             client.expect_connack_or_close(&[code::PACKET_TOO_LARGE]);
         } else {
@@ -277,52 +185,31 @@ fn a03_body_promised_and_withheld(version: Version) {
         }
     }
     let grown = scene.growth();
-    assert!(
-        grown <= count as u64 * 8192 + 1024 * 1024,
-        "{grown} bytes for {count} promises"
-    );
+    assert!(grown <= count as u64 * 8192 + 1024 * 1024, "{grown} bytes for {count} promises");
     for client in &mut clients {
         client.expect_close_within(Duration::from_secs(patience + 1));
     }
-    assert!(
-        opened.elapsed() < Duration::from_secs(patience + 2),
-        "closed only after {:?}",
-        opened.elapsed()
-    );
-    assert!(
-        opened.elapsed() + Duration::from_millis(500) > Duration::from_secs(patience),
-        "closed before its time"
-    );
+    assert!(opened.elapsed() < Duration::from_secs(patience + 2), "closed only after {:?}", opened.elapsed());
+    assert!(opened.elapsed() + Duration::from_millis(500) > Duration::from_secs(patience), "closed before its time");
     drop(clients);
     scene.rejected(count);
-    scene
-        .may_grow_by(count as u64 * 8192 + 16 * 1024 * 1024)
-        .holds();
+    scene.may_grow_by(count as u64 * 8192 + 16 * 1024 * 1024).holds();
 }
 
 /// A Remaining Length has four bytes at most.
 fn a04_remaining_length_of_five_bytes(version: Version) {
     let scene = Scene::start();
     scene.repeat(50, |_| {
-        for length in [
-            [0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
-            [0x80, 0x80, 0x80, 0x80, 0x01],
-        ] {
+        for length in [[0xFF, 0xFF, 0xFF, 0xFF, 0x7F], [0x80, 0x80, 0x80, 0x80, 0x01]] {
             for first in [0x10, 0x30, 0x82, 0xC0] {
                 let header = [&[first][..], &length].concat();
                 scene.rejected(2);
                 scene.open(version).send(&header).expect_close();
-                scene
-                    .connected(version, "bad-client")
-                    .send(&header)
-                    .expect_refusal(&[code::MALFORMED_PACKET]);
+                scene.connected(version, "bad-client").send(&header).expect_refusal(&[code::MALFORMED_PACKET]);
             }
             // The fifth byte need not even come: the fourth has already said that it would.
             let header = [&[0x30][..], &length[..4]].concat();
-            scene
-                .connected(version, "bad-client")
-                .send(&header)
-                .expect_refusal(&[code::MALFORMED_PACKET]);
+            scene.connected(version, "bad-client").send(&header).expect_refusal(&[code::MALFORMED_PACKET]);
         }
     });
     scene.holds();
@@ -376,10 +263,7 @@ fn a05_length_not_in_its_shortest_form(version: Version) {
             accepted += 1;
         }
     });
-    assert!(
-        accepted == 0 || closed == 0,
-        "accepted {accepted} times and closed {closed} times"
-    );
+    assert!(accepted == 0 || closed == 0, "accepted {accepted} times and closed {closed} times");
     if accepted > 0 {
         scene.observed();
     }
@@ -402,19 +286,10 @@ fn a06_truncation_then_fin(version: Version) {
             client.expect_close();
         }
     }
-    assert_eq!(
-        scene.observed(),
-        Vec::<Vec<u8>>::new(),
-        "half a packet did something"
-    );
+    assert_eq!(scene.observed(), Vec::<Vec<u8>>::new(), "half a packet did something");
     let mut client = scene.open(version);
-    client.connect(&Connect {
-        will: Some(will("bad/will", "lost")),
-        ..connect(version, "bad-client")
-    });
-    client
-        .send(&publish(version, "bad/t", "hello").bytes()[..9])
-        .finish_sending();
+    client.connect(&Connect { will: Some(will("bad/will", "lost")), ..connect(version, "bad-client") });
+    client.send(&publish(version, "bad/t", "hello").bytes()[..9]).finish_sending();
     client.expect_close();
     scene.observe(b"lost");
     scene.holds();
@@ -434,10 +309,7 @@ fn a06_truncation_with_its_length_rewritten(version: Version) {
         scene.rejected(1);
         if version.is_v5() && cut < SHORTEST_CONNECT {
             // Whatever the version, no CONNECT is so short; where the level is not even there, nobody can be told.
-            scene
-                .open(version)
-                .send(&bytes)
-                .expect_connack_or_close(&refusals);
+            scene.open(version).send(&bytes).expect_connack_or_close(&refusals);
         } else {
             scene.expect_refusal(version, &bytes, &refusals);
         }
@@ -457,10 +329,7 @@ fn a06_truncation_with_its_length_rewritten(version: Version) {
     }
     // Prefixes of this payload are all that could be published.
     for payload in scene.observed() {
-        assert!(
-            b"hello".starts_with(&payload) || payload == b"h",
-            "published {payload:02x?}"
-        );
+        assert!(b"hello".starts_with(&payload) || payload == b"h", "published {payload:02x?}");
     }
     scene.holds();
 }
@@ -471,11 +340,7 @@ fn a07_surplus_bytes(version: Version) {
     scene.repeat(10, |_| {
         for surplus in 1..=8 {
             let zeros = vec![0; surplus];
-            scene.expect_refusal(
-                version,
-                &lengthened(&full_connect(version), &zeros),
-                &[code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &lengthened(&full_connect(version), &zeros), &[code::MALFORMED_PACKET]);
             for sample in samples(version) {
                 // More bytes of a PUBLISH are more payload.
                 if sample.name.starts_with("PUBLISH") {
@@ -483,9 +348,8 @@ fn a07_surplus_bytes(version: Version) {
                 }
                 // Without reason and properties an MQTT 5 packet has room for both. A zero reads as success, and the next
                 // as no properties.
-                let bare = version.is_v5()
-                    && crate::packet::body_of(&sample.bytes).len() <= 2
-                    && sample.name != "PINGREQ";
+                let bare =
+                    version.is_v5() && crate::packet::body_of(&sample.bytes).len() <= 2 && sample.name != "PINGREQ";
                 if bare && surplus <= 2 {
                     continue;
                 }
@@ -493,25 +357,13 @@ fn a07_surplus_bytes(version: Version) {
                 if sample.name.ends_with("SUBSCRIBE") && surplus >= 2 {
                     continue;
                 }
-                scene.expect_refusal(
-                    version,
-                    &lengthened(&sample.bytes, &zeros),
-                    &[code::MALFORMED_PACKET],
-                );
+                scene.expect_refusal(version, &lengthened(&sample.bytes, &zeros), &[code::MALFORMED_PACKET]);
             }
             let options = vec![0xFF; surplus];
             let subscribe = subscribe(version, 9, &[(b"ok/a", 0)]);
-            scene.expect_refusal(
-                version,
-                &lengthened(&subscribe, &options),
-                &[code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &lengthened(&subscribe, &options), &[code::MALFORMED_PACKET]);
             let unsubscribe = unsubscribe(version, 9, &[b"ok/a"]);
-            scene.expect_refusal(
-                version,
-                &lengthened(&unsubscribe, &options),
-                &[code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &lengthened(&unsubscribe, &options), &[code::MALFORMED_PACKET]);
         }
     });
     scene.holds();
@@ -523,10 +375,7 @@ fn a08_reserved_flag_bits(version: Version) {
     scene.repeat(10, |_| {
         for flags in 1..16 {
             let mut client = scene.open(version);
-            client.send(&packet(
-                0x10 | flags,
-                crate::packet::body_of(&connect(version, "bad-client").bytes()),
-            ));
+            client.send(&packet(0x10 | flags, crate::packet::body_of(&connect(version, "bad-client").bytes())));
             scene.rejected(1);
             if version.is_v5() {
                 client.expect_connack_or_close(&[code::MALFORMED_PACKET]);
@@ -534,15 +383,10 @@ fn a08_reserved_flag_bits(version: Version) {
                 client.expect_close();
             }
         }
-        let mut wholes: Vec<_> = samples(version)
-            .into_iter()
-            .map(|sample| sample.bytes)
-            .collect();
+        let mut wholes: Vec<_> = samples(version).into_iter().map(|sample| sample.bytes).collect();
         wholes.retain(|bytes| bytes[0] >> 4 != kind::PUBLISH);
         if version.is_v5() {
-            wholes.push(
-                Place::Auth.packet(&property::of_string(property::AUTHENTICATION_METHOD, "x")),
-            );
+            wholes.push(Place::Auth.packet(&property::of_string(property::AUTHENTICATION_METHOD, "x")));
         }
         for whole in &wholes {
             for flags in (0..16).filter(|flags| *flags != whole[0] & 0x0F) {
@@ -565,11 +409,7 @@ fn a09_reserved_types(version: Version) {
         for kind in &types {
             for flags in 0..16 {
                 for body in [&[][..], &[0], &[0, 1, b'a', 0]] {
-                    scene.expect_refusal(
-                        version,
-                        &packet(kind << 4 | flags, body),
-                        &[code::MALFORMED_PACKET],
-                    );
+                    scene.expect_refusal(version, &packet(kind << 4 | flags, body), &[code::MALFORMED_PACKET]);
                 }
             }
         }
@@ -595,17 +435,11 @@ fn a10_one_byte_per_segment(version: Version) {
     let spent = scene.cpu_of(|| {
         dribble(&mut client, &whole);
         // Four bytes of fixed header, six of topic, and an empty property list.
-        assert_eq!(
-            client.receive_message().payload.len() + 10 + usize::from(version.is_v5()),
-            size
-        );
+        assert_eq!(client.receive_message().payload.len() + 10 + usize::from(version.is_v5()), size);
     });
     // Each byte is a segment and may be a read of its own, which is the price of the sender's choice; not a copy of all
     // that came before.
-    assert!(
-        spent <= Duration::from_secs(2) * SLOWNESS.min(3),
-        "{spent:?} on a processor for {size} bytes"
-    );
+    assert!(spent <= Duration::from_secs(2) * SLOWNESS.min(3), "{spent:?} on a processor for {size} bytes");
     client.disconnect();
     scene.holds();
 }
@@ -624,9 +458,7 @@ fn a11_many_packets_per_segment(version: Version) {
             let begun = Instant::now();
             let mut sent = 0;
             while begun.elapsed() < duration {
-                writer
-                    .write_all(&pings)
-                    .expect("a Client that breaks no rule is not closed");
+                writer.write_all(&pings).expect("a Client that breaks no rule is not closed");
                 sent += 5000;
             }
             sent
@@ -659,13 +491,8 @@ fn a12_one_byte_too_large(version: Version) {
             let announced = answer.property(property::MAXIMUM_PACKET_SIZE);
             assert_eq!(announced, Some(&(PACKET_SIZE_MAX as u32).to_be_bytes()[..]));
         }
-        client
-            .send(&whole[..4])
-            .expect_refusal(&[code::PACKET_TOO_LARGE]);
-        scene
-            .connected(version, "bad-client")
-            .send(&whole)
-            .expect_refusal(&[code::PACKET_TOO_LARGE]);
+        client.send(&whole[..4]).expect_refusal(&[code::PACKET_TOO_LARGE]);
+        scene.connected(version, "bad-client").send(&whole).expect_refusal(&[code::PACKET_TOO_LARGE]);
     });
     scene.holds();
 }
@@ -677,9 +504,7 @@ fn a13_exactly_the_limit(version: Version) {
         let mut receiver = scene.connected(version, "a13-receiver");
         receiver.subscribe("ok/a", 0);
         let mut sender = scene.connected(version, "a13-sender");
-        sender
-            .send(&publish_of_size(version, "ok/a", PACKET_SIZE_MAX))
-            .ping();
+        sender.send(&publish_of_size(version, "ok/a", PACKET_SIZE_MAX)).ping();
         assert!(receiver.receive_message().payload.len() > PACKET_SIZE_MAX - 20);
         sender.disconnect();
         receiver.disconnect();
@@ -693,16 +518,7 @@ fn a14_server_only_packets_from_a_client(version: Version) {
     let refusals = [code::PROTOCOL_ERROR, code::MALFORMED_PACKET];
     scene.repeat(20, |_| {
         for first in [0x20, 0x90, 0xB0, 0xD0] {
-            for body in [
-                &[][..],
-                &[0],
-                &[0, 0],
-                &[0, 9],
-                &[0, 9, 0],
-                &[0, 9, 0, 0],
-                &[0, 9, 0xFF, 0xFF],
-                &[0xFF; 64],
-            ] {
+            for body in [&[][..], &[0], &[0, 0], &[0, 9], &[0, 9, 0], &[0, 9, 0, 0], &[0, 9, 0xFF, 0xFF], &[0xFF; 64]] {
                 scene.expect_refusal(version, &packet(first, body), &refusals);
             }
         }
@@ -714,10 +530,7 @@ fn a14_server_only_packets_from_a_client(version: Version) {
 fn a15_half_close(version: Version) {
     let mut scene = Scene::start();
     for _ in 0..10 {
-        let connect = Connect {
-            will: Some(will("bad/will", "lost")),
-            ..connect(version, unique("a15"))
-        };
+        let connect = Connect { will: Some(will("bad/will", "lost")), ..connect(version, unique("a15")) };
         let said = [
             connect.bytes(),
             subscribe(version, 1, &[(b"ok/a15", 0)]),
@@ -753,11 +566,7 @@ fn a16_silent_connections(version: Version) {
     for client in &mut clients {
         client.expect_close_within(Duration::from_secs(patience));
     }
-    assert!(
-        opened.elapsed() <= Duration::from_secs(patience + 1),
-        "closed only after {:?}",
-        opened.elapsed()
-    );
+    assert!(opened.elapsed() <= Duration::from_secs(patience + 1), "closed only after {:?}", opened.elapsed());
     drop(clients);
     scene.rejected(count);
     scene.holds();
@@ -766,26 +575,13 @@ fn a16_silent_connections(version: Version) {
 /// What is not MQTT at all gets a close, no answer, and one log line that guesses what it was.
 fn a17_wrong_protocol(version: Version) {
     let scene = Scene::start();
-    let hello = [
-        &[0x16, 3, 1, 0, 0x2F, 1, 0, 0, 0x2B, 3, 3][..],
-        &[7; 32],
-        &[0, 0, 4, 0x13, 1, 0x13, 2, 1, 0],
-    ]
-    .concat();
+    let hello =
+        [&[0x16, 3, 1, 0, 0x2F, 1, 0, 0, 0x2B, 3, 3][..], &[7; 32], &[0, 0, 4, 0x13, 1, 0x13, 2, 1, 0]].concat();
     let known: [(&str, Vec<u8>); 4] = [
         ("TLS", hello),
-        (
-            "HTTP",
-            b"GET /secret-path HTTP/1.1\r\nHost: secret.example\r\n\r\n".to_vec(),
-        ),
-        (
-            "PROXY",
-            b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 1883\r\n".to_vec(),
-        ),
-        (
-            "PROXY",
-            [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C"[..], &[1; 12]].concat(),
-        ),
+        ("HTTP", b"GET /secret-path HTTP/1.1\r\nHost: secret.example\r\n\r\n".to_vec()),
+        ("PROXY", b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 1883\r\n".to_vec()),
+        ("PROXY", [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C"[..], &[1; 12]].concat()),
     ];
     for (guess, bytes) in &known {
         let before = scene.log_lines_with(guess);
@@ -794,19 +590,12 @@ fn a17_wrong_protocol(version: Version) {
         if scene.broker().is_ours() {
             let deadline = Instant::now() + PROMPT;
             while scene.log_lines_with(guess) == before {
-                assert!(
-                    Instant::now() < deadline,
-                    "no log line that guesses {guess}"
-                );
+                assert!(Instant::now() < deadline, "no log line that guesses {guess}");
                 thread::sleep(Duration::from_millis(5));
             }
         }
     }
-    assert_eq!(
-        scene.log_lines_with("secret"),
-        0,
-        "the log repeats what a stranger said"
-    );
+    assert_eq!(scene.log_lines_with("secret"), 0, "the log repeats what a stranger said");
     let mut noise = Noise(0x2545_F491_4F6C_DD1D);
     scene.repeat(500, |_| {
         let mut bytes: Vec<u8> = (0..64).map(|_| noise.byte()).collect();
@@ -846,9 +635,7 @@ fn a_quiet_while_half_a_packet_is_there() {
                 let mut client = connected(address, version, format!("quiet-{version:?}-{number}"));
                 client.send(&publish(version, "ok/a", vec![0; 4096]).bytes()[..1000 + number]);
                 waiting.push(client);
-                Client::open(address, version)
-                    .send(&[0x30; 64])
-                    .expect_close_within(PATIENCE);
+                Client::open(address, version).send(&[0x30; 64]).expect_close_within(PATIENCE);
             }
         }
         waiting

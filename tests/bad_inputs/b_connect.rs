@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, CLIENT_ID_SIZE_MAX, KEEP_ALIVE_MAX_S, Profile};
 use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
 use crate::packet::{
-    Connect, PINGREQ, Place, Version, Will, ack, code, connect, kind, packet, property, publish,
-    string, subscribe, will,
+    Connect, PINGREQ, Place, Version, Will, ack, code, connect, kind, packet, property, publish, string, subscribe,
+    will,
 };
 use crate::rules::{Scene, load, quiet, unique};
 
@@ -41,10 +41,7 @@ const WRONG_IDENTIFIER: u8 = 2;
 fn b01_second_connect(version: Version) {
     let mut scene = Scene::start();
     for round in 0..20 {
-        let connect = Connect {
-            will: Some(will("bad/will", "lost")),
-            ..connect(version, "b01")
-        };
+        let connect = Connect { will: Some(will("bad/will", "lost")), ..connect(version, "b01") };
         let mut client = scene.open(version);
         scene.rejected(1);
         if round % 2 == 0 {
@@ -63,21 +60,11 @@ fn b01_second_connect(version: Version) {
 /// A protocol that we do not speak is refused in its own form where that is known, and else without a word.
 fn b02_wrong_name_or_level(version: Version) {
     let scene = Scene::start();
-    let names: [&[u8]; 6] = [
-        b"mqtt",
-        b"MQTT\0",
-        b"MQT",
-        b"",
-        b"\xFF\xFF\xFF\xFF",
-        &[b'M'; 60 * 1024],
-    ];
+    let names: [&[u8]; 6] = [b"mqtt", b"MQTT\0", b"MQT", b"", b"\xFF\xFF\xFF\xFF", &[b'M'; 60 * 1024]];
     scene.repeat(20, |_| {
         for name in names {
             scene.rejected(1);
-            let connect = Connect {
-                name: name.to_vec(),
-                ..connect(version, "bad-client")
-            };
+            let connect = Connect { name: name.to_vec(), ..connect(version, "bad-client") };
             let mut client = scene.open(version);
             client.send(&connect.bytes());
             if version.is_v5() {
@@ -86,20 +73,9 @@ fn b02_wrong_name_or_level(version: Version) {
                 client.expect_close();
             }
         }
-        for (name, level) in [
-            ("MQTT", 0),
-            ("MQTT", 2),
-            ("MQTT", 6),
-            ("MQTT", 127),
-            ("MQTT", 132),
-            ("MQIsdp", 5),
-        ] {
+        for (name, level) in [("MQTT", 0), ("MQTT", 2), ("MQTT", 6), ("MQTT", 127), ("MQTT", 132), ("MQIsdp", 5)] {
             scene.rejected(1);
-            let connect = Connect {
-                name: name.into(),
-                level,
-                ..connect(version, "bad-client")
-            };
+            let connect = Connect { name: name.into(), level, ..connect(version, "bad-client") };
             // Nobody knows the form that a CONNACK of such a version has: it is that of MQTT 3.1.1 or of MQTT 5.
             let mut client = scene.open(version);
             client.send(&connect.bytes());
@@ -108,10 +84,7 @@ fn b02_wrong_name_or_level(version: Version) {
                     let old = [0, WRONG_VERSION];
                     let new = [0, code::UNSUPPORTED_PROTOCOL_VERSION];
                     assert_eq!(answer.kind(), kind::CONNACK);
-                    assert!(
-                        answer.body == old || answer.body[..2] == new,
-                        "{name} level {level}: {answer:02x?}"
-                    );
+                    assert!(answer.body == old || answer.body[..2] == new, "{name} level {level}: {answer:02x?}");
                     client.expect_close();
                 }
                 Event::Closed if version.is_v5() || name == "MQIsdp" => {}
@@ -144,24 +117,13 @@ fn b04_will_flags_inconsistent(version: Version) {
     let scene = Scene::start();
     let refusals = [code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
     let without = connect(version, "bad-client");
-    let with = Connect {
-        will: Some(will("bad/will", "w")),
-        ..without.clone()
-    };
+    let with = Connect { will: Some(will("bad/will", "w")), ..without.clone() };
     scene.repeat(50, |_| {
         for flags in [0x08, 0x10, 0x18, 0x20, 0x28, 0x38] {
-            scene.expect_refusal(
-                version,
-                &without.bytes_with_flags(without.flags() | flags),
-                &refusals,
-            );
+            scene.expect_refusal(version, &without.bytes_with_flags(without.flags() | flags), &refusals);
         }
         for flags in [0x18, 0x38] {
-            scene.expect_refusal(
-                version,
-                &with.bytes_with_flags(with.flags() | flags),
-                &refusals,
-            );
+            scene.expect_refusal(version, &with.bytes_with_flags(with.flags() | flags), &refusals);
         }
     });
     scene.holds();
@@ -171,10 +133,7 @@ fn b04_will_flags_inconsistent(version: Version) {
 fn b05_password_without_user_name(version: Version) {
     let scene = Scene::start();
     scene.repeat(20, |_| {
-        let connect = Connect {
-            password: Some(b"secret".to_vec()),
-            ..connect(version, "b05")
-        };
+        let connect = Connect { password: Some(b"secret".to_vec()), ..connect(version, "b05") };
         let mut client = scene.open(version);
         client.send(&connect.bytes());
         if version.is_v5() {
@@ -198,24 +157,10 @@ fn b06_flags_and_payload_disagree(version: Version) {
     };
     let flags = full.flags();
     let (will_flag, password_flag, user_flag) = (0x04, 0x40, 0x80);
-    let without_will = Connect {
-        will: None,
-        ..full.clone()
-    };
-    let without_user = Connect {
-        user_name: None,
-        ..full.clone()
-    };
-    let without_password = Connect {
-        password: None,
-        ..full.clone()
-    };
-    let empty = Connect {
-        will: None,
-        user_name: None,
-        password: None,
-        ..full.clone()
-    };
+    let without_will = Connect { will: None, ..full.clone() };
+    let without_user = Connect { user_name: None, ..full.clone() };
+    let without_password = Connect { password: None, ..full.clone() };
+    let empty = Connect { will: None, user_name: None, password: None, ..full.clone() };
     let mut lies = vec![
         without_will.bytes_with_flags(flags),
         without_user.bytes_with_flags(flags),
@@ -230,19 +175,13 @@ fn b06_flags_and_payload_disagree(version: Version) {
         without_password.bytes_with_flags(2),
     ];
     if version.is_v5() {
-        lies.extend([
-            empty.bytes_with_flags(2 | password_flag),
-            full.bytes_with_flags(flags & !user_flag),
-        ]);
+        lies.extend([empty.bytes_with_flags(2 | password_flag), full.bytes_with_flags(flags & !user_flag)]);
     }
     // No Client Identifier at all, not even an empty one: shorter than any CONNECT can be.
     let head = [string("MQTT"), vec![version.level(), 2, 0, 60]].concat();
     let properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
     let nameless = packet(0x10, &[&head, properties].concat());
-    scene
-        .open(version)
-        .send(&nameless)
-        .expect_connack_or_close(&[code::MALFORMED_PACKET]);
+    scene.open(version).send(&nameless).expect_connack_or_close(&[code::MALFORMED_PACKET]);
     scene.repeat(50, |_| {
         for lie in &lies {
             scene.expect_refusal(version, lie, &[code::MALFORMED_PACKET]);
@@ -256,10 +195,7 @@ fn b07_empty_client_id(version: Version) {
     let scene = Scene::start();
     scene.repeat(20, |_| {
         for clean in [false, true] {
-            let connect = Connect {
-                clean,
-                ..connect(version, "")
-            };
+            let connect = Connect { clean, ..connect(version, "") };
             let mut client = scene.open(version);
             if version.is_v5() {
                 let answer = client.connect(&connect);
@@ -271,9 +207,7 @@ fn b07_empty_client_id(version: Version) {
                 client.disconnect();
             } else {
                 scene.rejected(1);
-                client
-                    .send(&connect.bytes())
-                    .expect_connack(&[WRONG_IDENTIFIER]);
+                client.send(&connect.bytes()).expect_connack(&[WRONG_IDENTIFIER]);
                 client.expect_close();
             }
         }
@@ -297,39 +231,21 @@ fn b08_guessable_assigned_ids(version: Version) {
             let mut client = scene.open(version);
             let answer = client.connect(&connect(version, ""));
             client.disconnect();
-            answer
-                .property(property::ASSIGNED_CLIENT_IDENTIFIER)
-                .expect("an assigned identifier")
-                .to_vec()
+            answer.property(property::ASSIGNED_CLIENT_IDENTIFIER).expect("an assigned identifier").to_vec()
         })
         .collect();
-    assert_eq!(
-        ids.iter().collect::<HashSet<_>>().len(),
-        ids.len(),
-        "an identifier was assigned twice"
-    );
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "an identifier was assigned twice");
     // What differs from one to the next carries the randomness: for each place, as many bits as letters were seen there.
     let shortest = ids.iter().map(Vec::len).min().expect("there are some");
     let bits: f64 = (0..shortest)
         .map(|place| {
             let letters: HashSet<u8> = ids.iter().map(|id| id[place]).collect();
             // Half of all neighbours in time must differ here, else it is a counter or a clock and no randomness.
-            let changes = ids
-                .windows(2)
-                .filter(|pair| pair[0][place] != pair[1][place])
-                .count();
-            if changes * 2 >= ids.len() - 1 - ids.len() / 20 {
-                (letters.len() as f64).log2()
-            } else {
-                0.0
-            }
+            let changes = ids.windows(2).filter(|pair| pair[0][place] != pair[1][place]).count();
+            if changes * 2 >= ids.len() - 1 - ids.len() / 20 { (letters.len() as f64).log2() } else { 0.0 }
         })
         .sum();
-    assert!(
-        bits >= 96.0,
-        "about {bits:.0} random bits in identifiers such as {:?}",
-        String::from_utf8_lossy(&ids[0])
-    );
+    assert!(bits >= 96.0, "about {bits:.0} random bits in identifiers such as {:?}", String::from_utf8_lossy(&ids[0]));
     scene.holds();
 }
 
@@ -348,9 +264,7 @@ fn b09_client_id_too_long(version: Version) {
             }]);
             client.expect_close();
         }
-        scene
-            .connected(version, vec![b'x'; CLIENT_ID_SIZE_MAX])
-            .disconnect();
+        scene.connected(version, vec![b'x'; CLIENT_ID_SIZE_MAX]).disconnect();
     });
     scene.holds();
 }
@@ -362,30 +276,12 @@ fn b10_odd_client_ids(version: Version) {
         let scene = Scene::with(|profile| {
             profile.set("mqtt.strict_characters", strict);
         });
-        let ill_formed: [&[u8]; 6] = [
-            b"a\0b",
-            b"\0",
-            b"a\xC0\x80b",
-            b"a\xED\xA0\x80b",
-            b"a\xF4\x90\x80\x80b",
-            b"a\xE2\x82",
-        ];
-        let odd = [
-            "a\nFORGED level=error",
-            "a\rb",
-            "a\x1b[2Jb",
-            "a\x7fb",
-            "a\u{FFFE}b",
-            "a\u{202E}b",
-            "a\u{0085}b",
-        ];
+        let ill_formed: [&[u8]; 6] =
+            [b"a\0b", b"\0", b"a\xC0\x80b", b"a\xED\xA0\x80b", b"a\xF4\x90\x80\x80b", b"a\xE2\x82"];
+        let odd = ["a\nFORGED level=error", "a\rb", "a\x1b[2Jb", "a\x7fb", "a\u{FFFE}b", "a\u{202E}b", "a\u{0085}b"];
         scene.repeat(10, |_| {
             for id in ill_formed {
-                scene.expect_refusal(
-                    version,
-                    &connect(version, id).bytes(),
-                    &[code::MALFORMED_PACKET],
-                );
+                scene.expect_refusal(version, &connect(version, id).bytes(), &[code::MALFORMED_PACKET]);
             }
             for id in odd {
                 let mut client = scene.open(version);
@@ -398,9 +294,7 @@ fn b10_odd_client_ids(version: Version) {
                         let refusals: &[u8] = match (version, strict) {
                             (Version::V311, _) => &[WRONG_IDENTIFIER],
                             (Version::V5, false) => &[code::CLIENT_IDENTIFIER_NOT_VALID],
-                            (Version::V5, true) => {
-                                &[code::CLIENT_IDENTIFIER_NOT_VALID, code::MALFORMED_PACKET]
-                            }
+                            (Version::V5, true) => &[code::CLIENT_IDENTIFIER_NOT_VALID, code::MALFORMED_PACKET],
                         };
                         if answer.code == 0 {
                             // The log may now show this Client leave without a word.
@@ -415,15 +309,8 @@ fn b10_odd_client_ids(version: Version) {
                 }
             }
         });
-        let forged = scene
-            .broker()
-            .log()
-            .lines()
-            .any(|line| line.starts_with("FORGED"));
-        assert!(
-            !forged,
-            "a Client Identifier wrote a line of its own into the log"
-        );
+        let forged = scene.broker().log().lines().any(|line| line.starts_with("FORGED"));
+        assert!(!forged, "a Client Identifier wrote a line of its own into the log");
         scene.holds();
     }
 }
@@ -443,11 +330,7 @@ fn b11_wrong_properties_v5() {
                 if id == property::AUTHENTICATION_DATA {
                     twice.extend(&method);
                 }
-                scene.expect_refusal(
-                    Version::V5,
-                    &Place::Connect.packet(&twice),
-                    &[code::PROTOCOL_ERROR],
-                );
+                scene.expect_refusal(Version::V5, &Place::Connect.packet(&twice), &[code::PROTOCOL_ERROR]);
             } else {
                 let refusals = [code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
                 scene.expect_refusal(Version::V5, &Place::Connect.packet(&bytes), &refusals);
@@ -483,11 +366,7 @@ fn b13_authentication_data_alone_v5() {
     let scene = Scene::start();
     let data = property::of_string(property::AUTHENTICATION_DATA, "data");
     scene.repeat(100, |_| {
-        scene.expect_refusal(
-            Version::V5,
-            &Place::Connect.packet(&data),
-            &[code::PROTOCOL_ERROR],
-        );
+        scene.expect_refusal(Version::V5, &Place::Connect.packet(&data), &[code::PROTOCOL_ERROR]);
     });
     scene.holds();
 }
@@ -499,11 +378,7 @@ fn b14_unknown_method_v5() {
     scene.repeat(20, |_| {
         for method in ["NOPE".to_owned(), "N".repeat(60 * 1024)] {
             let list = property::of_string(property::AUTHENTICATION_METHOD, method);
-            scene.expect_refusal(
-                Version::V5,
-                &Place::Connect.packet(&list),
-                &[code::BAD_AUTHENTICATION_METHOD],
-            );
+            scene.expect_refusal(Version::V5, &Place::Connect.packet(&list), &[code::BAD_AUTHENTICATION_METHOD]);
         }
     });
     scene.holds();
@@ -544,14 +419,8 @@ fn b17_keep_alive(version: Version) {
         let scene = Scene::start();
         for keep_alive_s in [0, 65_535] {
             let mut client = scene.open(version);
-            let answer = client.connect(&Connect {
-                keep_alive_s,
-                ..connect(version, "b17")
-            });
-            assert_eq!(
-                answer.property(property::SERVER_KEEP_ALIVE),
-                Some(&KEEP_ALIVE_MAX_S.to_be_bytes()[..])
-            );
+            let answer = client.connect(&Connect { keep_alive_s, ..connect(version, "b17") });
+            assert_eq!(answer.property(property::SERVER_KEEP_ALIVE), Some(&KEEP_ALIVE_MAX_S.to_be_bytes()[..]));
             client.disconnect();
         }
         scene.holds();
@@ -560,18 +429,11 @@ fn b17_keep_alive(version: Version) {
     let mut profile = Profile::test();
     profile.set("limits.keep_alive_max", "1s");
     let broker = Broker::start(&profile);
-    let asked: &[u16] = if version.is_v5() {
-        &[0, 1, 65_535]
-    } else {
-        &[1]
-    };
+    let asked: &[u16] = if version.is_v5() { &[0, 1, 65_535] } else { &[1] };
     let mut clients = Vec::new();
     for (number, keep_alive_s) in asked.iter().cycle().take(10).enumerate() {
         let mut client = Client::open(broker.address(), version);
-        client.connect(&Connect {
-            keep_alive_s: *keep_alive_s,
-            ..connect(version, format!("b17-{number}"))
-        });
+        client.connect(&Connect { keep_alive_s: *keep_alive_s, ..connect(version, format!("b17-{number}")) });
         clients.push(client);
     }
     let silent_since = Instant::now();
@@ -583,10 +445,7 @@ fn b17_keep_alive(version: Version) {
         client.expect_close_within(PATIENCE);
     }
     let waited = silent_since.elapsed();
-    assert!(
-        waited >= Duration::from_millis(1400) && waited <= Duration::from_millis(2500),
-        "closed after {waited:?}"
-    );
+    assert!(waited >= Duration::from_millis(1400) && waited <= Duration::from_millis(2500), "closed after {waited:?}");
     assert!(!broker.log().contains("panicked at"));
 }
 
@@ -597,34 +456,21 @@ fn b17_keep_alive(version: Version) {
 fn b17_peer_that_vanished(version: Version) {
     let scene = Scene::start();
     let mut client = scene.open(version);
-    client.connect(&Connect {
-        keep_alive_s: 0,
-        ..connect(version, "b17-vanished")
-    });
+    client.connect(&Connect { keep_alive_s: 0, ..connect(version, "b17-vanished") });
     let (ours, theirs) = (client.local_port(), scene.address().port());
     let deadline = Instant::now() + PROMPT;
     loop {
         let table = fs::read_to_string("/proc/net/tcp").expect("Linux shows its sockets");
         let line = table.lines().find(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            let mut ends_with = |port: u16| {
-                fields
-                    .next()
-                    .is_some_and(|end| end.ends_with(&format!(":{port:04X}")))
-            };
+            let mut ends_with = |port: u16| fields.next().is_some_and(|end| end.ends_with(&format!(":{port:04X}")));
             ends_with(theirs) && ends_with(ours)
         });
-        let timer = line
-            .and_then(|line| line.split_whitespace().nth(5))
-            .expect("the broker's end is in the table");
+        let timer = line.and_then(|line| line.split_whitespace().nth(5)).expect("the broker's end is in the table");
         // While CONNACK is not acknowledged the timer is that of a resend (01).
         if let Some(due) = timer.strip_prefix("02:") {
             let due = u64::from_str_radix(due, 16).expect("a hexadecimal number");
-            assert!(
-                due <= 90 * 100,
-                "the first probe is due only in {} s",
-                due / 100
-            );
+            assert!(due <= 90 * 100, "the first probe is due only in {} s", due / 100);
             break;
         }
         assert!(Instant::now() < deadline, "no probe is planned: {timer}");
@@ -644,16 +490,10 @@ fn b18_version_not_allowed_here(version: Version) {
     profile.set("[listener].versions", [here]);
     // The innocents need both versions, so that they cannot be here.
     let broker = Broker::start(&profile);
-    let other = if version.is_v5() {
-        Version::V311
-    } else {
-        Version::V5
-    };
+    let other = if version.is_v5() { Version::V311 } else { Version::V5 };
     for _ in 0..20 {
         let mut client = Client::open(broker.address(), version);
-        client
-            .send(&connect(version, "b18").bytes())
-            .expect_connack(&[refusal]);
+        client.send(&connect(version, "b18").bytes()).expect_connack(&[refusal]);
         client.expect_close();
         connected(broker.address(), other, "b18").disconnect();
     }
@@ -679,18 +519,12 @@ fn b20_many_connects_with_one_client_id(version: Version) {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("a connection"))
-                .collect()
+            threads.into_iter().map(|thread| thread.join().expect("a connection")).collect()
         });
         // A PINGREQ sorts them: whoever answers it is alive. The last CONNECT may still be on its way, so ask until one is left.
         let mut alive = crowd;
         while alive > 1 {
-            assert!(
-                begun.elapsed() < Duration::from_secs(10),
-                "round {round}: {alive} of {crowd} are still there"
-            );
+            assert!(begun.elapsed() < Duration::from_secs(10), "round {round}: {alive} of {crowd} are still there");
             clients.retain_mut(still_there);
             alive = clients.len();
         }
@@ -713,10 +547,7 @@ fn still_there(client: &mut Client) -> bool {
                 kind::PINGRESP => return true,
                 kind::CONNACK => {
                     let answer = packet.connack(version);
-                    assert!(
-                        answer.code == 0 || (version.is_v5() && answer.code == code::SERVER_BUSY),
-                        "{answer:02x?}"
-                    );
+                    assert!(answer.code == 0 || (version.is_v5() && answer.code == code::SERVER_BUSY), "{answer:02x?}");
                 }
                 kind::DISCONNECT if version.is_v5() => {
                     assert_eq!(packet.reason(), code::SESSION_TAKEN_OVER)
@@ -730,8 +561,7 @@ fn still_there(client: &mut Client) -> bool {
 /// Every field of CONNECT at its maximum is much, and allowed.
 fn b21_odd_but_legal(version: Version) {
     let scene = Scene::start();
-    let user_properties =
-        |count: usize| property::user("k".repeat(500), "v".repeat(495)).repeat(count);
+    let user_properties = |count: usize| property::user("k".repeat(500), "v".repeat(495)).repeat(count);
     let properties = [
         property::of_u32(property::SESSION_EXPIRY_INTERVAL, u32::MAX),
         property::of_u16(property::RECEIVE_MAXIMUM, u16::MAX),
@@ -766,10 +596,7 @@ fn b21_odd_but_legal(version: Version) {
         ..connect(version, "")
     };
     let size = connect.bytes().len();
-    assert!(
-        size <= 384 * 1024,
-        "the limit for CONNECT is lower than {size}"
-    );
+    assert!(size <= 384 * 1024, "the limit for CONNECT is lower than {size}");
     for _ in 0..10 {
         let mut client = scene.open(version);
         client.connect(&connect);
@@ -777,9 +604,7 @@ fn b21_odd_but_legal(version: Version) {
         client.disconnect();
     }
     // The Session of MQTT 5 outlives its connection: a clean start without expiry ends it, as G3 would notice.
-    scene
-        .connected(version, vec![b'i'; CLIENT_ID_SIZE_MAX])
-        .disconnect();
+    scene.connected(version, vec![b'i'; CLIENT_ID_SIZE_MAX]).disconnect();
     scene.holds();
 }
 
@@ -790,16 +615,10 @@ fn b_quiet_after_many_connects() {
         let mut idle = Vec::new();
         for version in Version::BOTH {
             for number in 0..50 {
-                idle.push(connected(
-                    address,
-                    version,
-                    format!("quiet-{version:?}-{number}"),
-                ));
+                idle.push(connected(address, version, format!("quiet-{version:?}-{number}")));
                 idle.push(Client::open(address, version));
                 let connect = connect(version, unique("refused"));
-                Client::open(address, version)
-                    .send(&connect.bytes_with_flags(1))
-                    .send(&ack(kind::PUBACK, 1));
+                Client::open(address, version).send(&connect.bytes_with_flags(1)).send(&ack(kind::PUBACK, 1));
             }
         }
         idle

@@ -37,10 +37,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     pub(crate) fn test() -> Self {
-        let mut profile = Self {
-            sections: BTreeMap::new(),
-            environment: Vec::new(),
-        };
+        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new() };
         profile
             .set("node.shards", 2)
             .set("node.memory_budget", "256MiB")
@@ -77,16 +74,12 @@ impl Profile {
         self
     }
 
-    pub(crate) fn environment(
-        &mut self,
-        name: &'static str,
-        value: impl Into<String>,
-    ) -> &mut Self {
+    pub(crate) fn environment(&mut self, name: &'static str, value: impl Into<String>) -> &mut Self {
         self.environment.push((name, value.into()));
         self
     }
 
-    fn to_toml(&self, address: SocketAddr) -> String {
+    pub(crate) fn to_toml(&self, address: SocketAddr) -> String {
         let mut text = String::new();
         for (section, values) in &self.sections {
             let _ = writeln!(text, "[{section}]");
@@ -119,11 +112,7 @@ impl Broker {
         if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
             let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            return Self {
-                address,
-                pid: number_from_environment("BAD_INPUTS_PID"),
-                process: None,
-            };
+            return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
         }
         // A free port may be taken by somebody else before the broker binds it: then the broker ends, and we try another.
         let mut log = String::new();
@@ -139,10 +128,7 @@ impl Broker {
     fn start_once(profile: &Profile) -> Result<Self, String> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!(
-            "waypost-bad-inputs-{}-{number}",
-            std::process::id()
-        ));
+        let folder = std::env::temp_dir().join(format!("waypost-bad-inputs-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("the temporary folder can be written");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let address = free.local_addr().expect("a bound socket has an address");
@@ -155,32 +141,15 @@ impl Broker {
             .arg(&file)
             .arg("--data-dir")
             .arg(folder.join("data"))
-            .envs(
-                profile
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
+            .envs(profile.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
             .spawn()
             .expect("the binary runs");
         let watch = watch_over(child.id(), &folder);
-        let mut broker = Self {
-            address,
-            pid: Some(child.id()),
-            process: Some(Process {
-                child,
-                watch,
-                folder,
-            }),
-        };
-        if broker.accepts_within(Duration::from_secs(10)) {
-            Ok(broker)
-        } else {
-            Err(broker.log())
-        }
+        let mut broker = Self { address, pid: Some(child.id()), process: Some(Process { child, watch, folder }) };
+        if broker.accepts_within(Duration::from_secs(10)) { Ok(broker) } else { Err(broker.log()) }
     }
 
     fn accepts_within(&mut self, patience: Duration) -> bool {
@@ -215,8 +184,7 @@ impl Broker {
     pub(crate) fn log(&self) -> String {
         let mut bytes = Vec::new();
         if let Some(process) = &self.process {
-            let mut file =
-                File::open(process.folder.join("log")).expect("the log was created at the start");
+            let mut file = File::open(process.folder.join("log")).expect("the log was created at the start");
             file.read_to_end(&mut bytes).expect("the log can be read");
         }
         String::from_utf8_lossy(&bytes).into_owned()
@@ -271,10 +239,7 @@ fn watch_over(pid: u32, folder: &Path) -> Child {
 }
 
 fn number_from_environment(name: &str) -> Option<u32> {
-    std::env::var(name).ok().map(|text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is a number, not {text}"))
-    })
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
 }
 
 /// What a process holds at one moment, from /proc.
@@ -292,14 +257,8 @@ impl Usage {
     fn of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let field = |name: &str| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .unwrap_or("0");
-            line.split_whitespace()
-                .next()
-                .and_then(|number| number.parse().ok())
-                .unwrap_or(0)
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
         };
         Self {
             resident_bytes: field("VmRSS:") * 1024,
@@ -317,10 +276,7 @@ fn cpu_of(pid: u32) -> Duration {
     };
     let nanoseconds = threads.flatten().map(|thread| {
         let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        text.split_whitespace()
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0)
+        text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
     });
     Duration::from_nanos(nanoseconds.sum())
 }

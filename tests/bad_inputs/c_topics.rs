@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::broker::TOPIC_LEVELS_MAX;
 use crate::client::{Client, Event, PROMPT};
 use crate::packet::{
-    Connect, PINGREQ, Place, Received, Version, Will, ack_with, code, connect, disconnect_with,
-    kind, property, publish, subscribe, subscribe_with, unsubscribe, will,
+    Connect, PINGREQ, Place, Received, Version, Will, ack_with, code, connect, disconnect_with, kind, property,
+    publish, subscribe, subscribe_with, unsubscribe, will,
 };
 use crate::rules::{Scene, quiet, unique};
 
@@ -32,48 +32,13 @@ each_version! {
 fn with_string(version: Version, text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let base = connect(version, "bad-client");
     let mut packets = vec![
-        (
-            "Client Identifier",
-            Connect {
-                client_id: text.to_vec(),
-                ..base.clone()
-            }
-            .bytes(),
-        ),
-        (
-            "User Name",
-            Connect {
-                user_name: Some(text.to_vec()),
-                ..base.clone()
-            }
-            .bytes(),
-        ),
-        (
-            "Will Topic",
-            Connect {
-                will: Some(will(text, "w")),
-                ..base
-            }
-            .bytes(),
-        ),
-        (
-            "Topic Name",
-            publish(version, [b"bad/", text].concat(), "x").bytes(),
-        ),
-        (
-            "Topic Name with QoS 2",
-            publish(version, [b"bad/", text].concat(), "x")
-                .qos(2, 9)
-                .bytes(),
-        ),
-        (
-            "Topic Filter",
-            subscribe(version, 9, &[(b"ok/a", 0), (&[b"bad/", text].concat(), 0)]),
-        ),
-        (
-            "Topic Filter to leave",
-            unsubscribe(version, 9, &[b"ok/a", &[b"bad/", text].concat()]),
-        ),
+        ("Client Identifier", Connect { client_id: text.to_vec(), ..base.clone() }.bytes()),
+        ("User Name", Connect { user_name: Some(text.to_vec()), ..base.clone() }.bytes()),
+        ("Will Topic", Connect { will: Some(will(text, "w")), ..base }.bytes()),
+        ("Topic Name", publish(version, [b"bad/", text].concat(), "x").bytes()),
+        ("Topic Name with QoS 2", publish(version, [b"bad/", text].concat(), "x").qos(2, 9).bytes()),
+        ("Topic Filter", subscribe(version, 9, &[(b"ok/a", 0), (&[b"bad/", text].concat(), 0)])),
+        ("Topic Filter to leave", unsubscribe(version, 9, &[b"ok/a", &[b"bad/", text].concat()])),
     ];
     if version.is_v5() {
         let strings = [
@@ -81,28 +46,15 @@ fn with_string(version: Version, text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
             ("User Property value in", property::user("k", text)),
         ];
         for place in Place::ALL.into_iter().filter(|place| *place != Place::Auth) {
-            packets.extend(
-                strings
-                    .iter()
-                    .map(|(what, list)| (*what, place.packet(list))),
-            );
+            packets.extend(strings.iter().map(|(what, list)| (*what, place.packet(list))));
         }
         for place in [Place::Will, Place::Publish] {
-            packets.push((
-                "Response Topic in",
-                place.packet(&property::of_string(property::RESPONSE_TOPIC, text)),
-            ));
-            packets.push((
-                "Content Type in",
-                place.packet(&property::of_string(property::CONTENT_TYPE, text)),
-            ));
+            packets.push(("Response Topic in", place.packet(&property::of_string(property::RESPONSE_TOPIC, text))));
+            packets.push(("Content Type in", place.packet(&property::of_string(property::CONTENT_TYPE, text))));
         }
         let reason = property::of_string(property::REASON_STRING, text);
         for kind in [kind::PUBACK, kind::PUBREC, kind::PUBREL, kind::PUBCOMP] {
-            packets.push((
-                "Reason String in an acknowledgement",
-                ack_with(kind, 9, 0, &reason),
-            ));
+            packets.push(("Reason String in an acknowledgement", ack_with(kind, 9, 0, &reason)));
         }
         packets.push(("Reason String in DISCONNECT", disconnect_with(0, &reason)));
         let method = property::of_string(property::AUTHENTICATION_METHOD, text);
@@ -151,34 +103,20 @@ fn c02_null_character(version: Version) {
 
 /// Subscribes one Client to each filter, publishes each topic once, and says which payloads (topics) each Client got.
 #[track_caller]
-fn delivered(
-    scene: &Scene,
-    version: Version,
-    filters: &[&[u8]],
-    topics: &[&[u8]],
-) -> Vec<Vec<Vec<u8>>> {
+fn delivered(scene: &Scene, version: Version, filters: &[&[u8]], topics: &[&[u8]]) -> Vec<Vec<Vec<u8>>> {
     let fence = unique("fence");
     let mut receivers: Vec<Client> = filters
         .iter()
         .map(|filter| {
             let mut receiver = scene.connected(version, unique("receiver"));
-            assert_eq!(
-                receiver.subscribe(filter, 1),
-                1,
-                "filter {}",
-                filter.escape_ascii()
-            );
+            assert_eq!(receiver.subscribe(filter, 1), 1, "filter {}", filter.escape_ascii());
             assert!(receiver.subscribe(&fence, 1) <= 1);
             receiver
         })
         .collect();
     let mut sender = scene.connected(version, unique("sender"));
     for topic in topics {
-        assert!(
-            sender.publish(topic, topic, 1) <= code::NO_MATCHING_SUBSCRIBERS,
-            "topic {}",
-            topic.escape_ascii()
-        );
+        assert!(sender.publish(topic, topic, 1) <= code::NO_MATCHING_SUBSCRIBERS, "topic {}", topic.escape_ascii());
     }
     sender.publish(&fence, &fence, 1);
     sender.disconnect();
@@ -186,10 +124,7 @@ fn delivered(
         .iter_mut()
         .map(|receiver| {
             let messages = receiver.messages_until(fence.as_bytes());
-            messages
-                .into_iter()
-                .map(|message| message.payload)
-                .collect()
+            messages.into_iter().map(|message| message.payload).collect()
         })
         .collect()
 }
@@ -200,10 +135,7 @@ fn all_distinct(version: Version, topics: &[&str]) {
     let scene = Scene::start();
     let topics: Vec<&[u8]> = topics.iter().map(|topic| topic.as_bytes()).collect();
     scene.repeat(10, |_| {
-        for (topic, got) in topics
-            .iter()
-            .zip(delivered(&scene, version, &topics, &topics))
-        {
+        for (topic, got) in topics.iter().zip(delivered(&scene, version, &topics, &topics)) {
             assert_eq!(got, [topic.to_vec()], "filter {}", topic.escape_ascii());
         }
     });
@@ -212,54 +144,28 @@ fn all_distinct(version: Version, topics: &[&str]) {
 
 /// U+FEFF is a character like others and is not taken away.
 fn c03_byte_order_mark(version: Version) {
-    all_distinct(
-        version,
-        &["\u{FEFF}t", "t", "t\u{FEFF}", "\u{FEFF}/t", "\u{FEFF}"],
-    );
+    all_distinct(version, &["\u{FEFF}t", "t", "t\u{FEFF}", "\u{FEFF}/t", "\u{FEFF}"]);
 }
 
 /// One setting decides about control characters and non-characters, for every packet alike.
 fn c04_control_and_non_characters(version: Version) {
-    let odd = [
-        '\u{1}',
-        '\n',
-        '\u{1F}',
-        '\u{7F}',
-        '\u{80}',
-        '\u{9F}',
-        '\u{FFFE}',
-        '\u{FFFF}',
-        '\u{FDD0}',
-        '\u{1FFFE}',
-    ];
+    let odd = ['\u{1}', '\n', '\u{1F}', '\u{7F}', '\u{80}', '\u{9F}', '\u{FFFE}', '\u{FFFF}', '\u{FDD0}', '\u{1FFFE}'];
     let lenient = Scene::start();
     for character in odd {
         let topic = format!("ok/a{character}b");
         let mut receiver = lenient.connected(version, "c04-receiver");
         assert_eq!(receiver.subscribe(&topic, 0), 0, "{character:?}");
         let mut sender = lenient.open(version);
-        sender.connect(&Connect {
-            will: Some(will(&topic, "will")),
-            ..connect(version, "c04-sender")
-        });
-        sender
-            .send(&publish(version, &topic, "live").bytes())
-            .ping();
+        sender.connect(&Connect { will: Some(will(&topic, "will")), ..connect(version, "c04-sender") });
+        sender.send(&publish(version, &topic, "live").bytes()).ping();
         assert_eq!(receiver.receive_message().payload, b"live", "{character:?}");
         drop(sender);
         let will = receiver.receive_message();
-        assert_eq!(
-            (will.payload.as_slice(), will.topic.as_slice()),
-            (&b"will"[..], topic.as_bytes()),
-            "{character:?}"
-        );
+        assert_eq!((will.payload.as_slice(), will.topic.as_slice()), (&b"will"[..], topic.as_bytes()), "{character:?}");
         let id = receiver.new_packet_id();
         receiver.send(&unsubscribe(version, id, &[topic.as_bytes()]));
         let answer = receiver.receive_kind(kind::UNSUBACK);
-        assert!(
-            answer.codes(version).iter().all(|code| *code == 0),
-            "{character:?}: {answer:02x?}"
-        );
+        assert!(answer.codes(version).iter().all(|code| *code == 0), "{character:?}: {answer:02x?}");
         receiver.disconnect();
     }
     lenient.holds();
@@ -274,11 +180,7 @@ fn c04_control_and_non_characters(version: Version) {
             publish(version, &topic, "x").qos(1, 9).bytes(),
             subscribe(version, 9, &[(topic.as_bytes(), 0)]),
             unsubscribe(version, 9, &[topic.as_bytes()]),
-            Connect {
-                will: Some(will(&topic, "w")),
-                ..connect(version, "bad-client")
-            }
-            .bytes(),
+            Connect { will: Some(will(&topic, "w")), ..connect(version, "bad-client") }.bytes(),
         ] {
             strict.expect_refusal(version, &packet, &[code::MALFORMED_PACKET]);
         }
@@ -293,21 +195,10 @@ fn c05_wildcard_in_a_topic_name(version: Version) {
         for topic in ["bad/+", "bad/#", "+", "#", "bad/+/x", "bad/x#", "bad/x+"] {
             let refusals = [code::TOPIC_NAME_INVALID, code::PROTOCOL_ERROR];
             for qos in 0..=2 {
-                scene.expect_refusal(
-                    version,
-                    &publish(version, topic, "x").qos(qos, 9).bytes(),
-                    &refusals,
-                );
-                scene.expect_refusal(
-                    version,
-                    &publish(version, topic, "x").qos(qos, 9).retained().bytes(),
-                    &refusals,
-                );
+                scene.expect_refusal(version, &publish(version, topic, "x").qos(qos, 9).bytes(), &refusals);
+                scene.expect_refusal(version, &publish(version, topic, "x").qos(qos, 9).retained().bytes(), &refusals);
             }
-            let connect = Connect {
-                will: Some(will(topic, "w")),
-                ..connect(version, "bad-client")
-            };
+            let connect = Connect { will: Some(will(topic, "w")), ..connect(version, "bad-client") };
             scene.expect_refusal(version, &connect.bytes(), &[code::TOPIC_NAME_INVALID]);
         }
     });
@@ -320,26 +211,12 @@ fn c06_empty_topic(version: Version) {
     scene.repeat(20, |_| {
         for qos in 0..=2 {
             let refusals = [code::PROTOCOL_ERROR, code::TOPIC_NAME_INVALID];
-            scene.expect_refusal(
-                version,
-                &publish(version, "", "x").qos(qos, 9).bytes(),
-                &refusals,
-            );
+            scene.expect_refusal(version, &publish(version, "", "x").qos(qos, 9).bytes(), &refusals);
         }
-        let connect = Connect {
-            will: Some(will("", "w")),
-            ..connect(version, "bad-client")
-        };
-        let refusals = [
-            code::TOPIC_NAME_INVALID,
-            code::MALFORMED_PACKET,
-            code::PROTOCOL_ERROR,
-        ];
+        let connect = Connect { will: Some(will("", "w")), ..connect(version, "bad-client") };
+        let refusals = [code::TOPIC_NAME_INVALID, code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
         scene.expect_refusal(version, &connect.bytes(), &refusals);
-        for packet in [
-            subscribe(version, 9, &[(b"", 0)]),
-            unsubscribe(version, 9, &[b""]),
-        ] {
+        for packet in [subscribe(version, 9, &[(b"", 0)]), unsubscribe(version, 9, &[b""])] {
             scene.rejected(1);
             let mut client = scene.connected(version, "bad-client");
             client.send(&packet);
@@ -359,11 +236,7 @@ fn expect_filter_refused(client: &mut Client, disconnects: &[u8]) {
     let version = client.version();
     match client.event(PROMPT) {
         Event::Packet(packet) if matches!(packet.kind(), kind::SUBACK | kind::UNSUBACK) => {
-            let refusal = if version.is_v5() {
-                code::TOPIC_FILTER_INVALID
-            } else {
-                0x80
-            };
+            let refusal = if version.is_v5() { code::TOPIC_FILTER_INVALID } else { 0x80 };
             if packet.kind() == kind::SUBACK || version.is_v5() {
                 assert_eq!(packet.codes(version), [refusal], "{packet:02x?}");
             }
@@ -396,37 +269,24 @@ fn c07_too_many_levels(version: Version) {
                     client.send(&publish(version, topic, "x").qos(qos, 9).bytes());
                     expect_topic_refused(&mut client, qos);
                 }
-                for packet in [
-                    subscribe(version, 9, &[(topic.as_bytes(), 0)]),
-                    unsubscribe(version, 9, &[topic.as_bytes()]),
-                ] {
+                for packet in
+                    [subscribe(version, 9, &[(topic.as_bytes(), 0)]), unsubscribe(version, 9, &[topic.as_bytes()])]
+                {
                     let mut client = scene.connected(version, "bad-client");
                     expect_filter_refused(client.send(&packet), &[]);
                 }
-                let connect = Connect {
-                    will: Some(will(topic, "w")),
-                    ..connect(version, "bad-client")
-                };
+                let connect = Connect { will: Some(will(topic, "w")), ..connect(version, "bad-client") };
                 scene.expect_refusal(version, &connect.bytes(), &[code::TOPIC_NAME_INVALID]);
                 if version.is_v5() {
                     // All properties together have a limit too, which is lower than the longest string.
                     let topic = &topic[..topic.len().min(60_000)];
                     let list = property::of_string(property::RESPONSE_TOPIC, topic);
-                    scene.expect_refusal(
-                        version,
-                        &Place::Publish.packet(&list),
-                        &[code::PROTOCOL_ERROR],
-                    );
+                    scene.expect_refusal(version, &Place::Publish.packet(&list), &[code::PROTOCOL_ERROR]);
                 }
             }
             // As many as are allowed work.
             let many = format!("ok{}", "/x".repeat(TOPIC_LEVELS_MAX - 1));
-            let got = delivered(
-                &scene,
-                version,
-                &[many.as_bytes(), b"ok/#"],
-                &[many.as_bytes()],
-            );
+            let got = delivered(&scene, version, &[many.as_bytes(), b"ok/#"], &[many.as_bytes()]);
             assert_eq!(got, [[many.as_bytes()], [many.as_bytes()]]);
         });
         scene.holds();
@@ -442,9 +302,7 @@ fn expect_topic_refused(client: &mut Client, qos: u8) {
             assert_eq!(packet.reason(), code::TOPIC_NAME_INVALID);
             client.expect_close();
         }
-        Event::Packet(packet)
-            if client.version().is_v5() && qos > 0 && packet.kind() == acknowledged =>
-        {
+        Event::Packet(packet) if client.version().is_v5() && qos > 0 && packet.kind() == acknowledged => {
             assert_eq!(packet.reason(), code::TOPIC_NAME_INVALID);
         }
         Event::Closed if !client.version().is_v5() => {}
@@ -462,22 +320,14 @@ fn c08_one_very_long_level(version: Version) {
             assert!(payloads.contains(&topic), "a filter did not match");
         }
         let mut sender = scene.connected(version, "c08-sender");
-        sender.send(
-            &publish(version, &topic, "kept")
-                .qos(1, 9)
-                .retained()
-                .bytes(),
-        );
+        sender.send(&publish(version, &topic, "kept").qos(1, 9).retained().bytes());
         sender.receive_ack(kind::PUBACK, 9);
         for filter in [&topic[..], b"#", b"+"] {
             let mut receiver = scene.connected(version, "c08-receiver");
             receiver.send(&subscribe(version, 7, &[(filter, 0)]));
             let mut kinds = [receiver.receive(), receiver.receive()];
             kinds.sort_by_key(Received::kind);
-            assert_eq!(
-                (kinds[0].kind(), kinds[1].kind()),
-                (kind::PUBLISH, kind::SUBACK)
-            );
+            assert_eq!((kinds[0].kind(), kinds[1].kind()), (kind::PUBLISH, kind::SUBACK));
             let message = kinds[0].delivery(version);
             assert!(message.topic == topic && message.payload == b"kept" && message.retain);
             receiver.disconnect();
@@ -502,12 +352,7 @@ fn c09_forged_dollar_topics(version: Version) {
         for topic in topics {
             for qos in 0..=2 {
                 let mut sender = scene.connected(version, "c09-sender");
-                sender.send(
-                    &publish(version, topic, &payload)
-                        .qos(qos, 9)
-                        .retained()
-                        .bytes(),
-                );
+                sender.send(&publish(version, topic, &payload).qos(qos, 9).retained().bytes());
                 match (version, qos) {
                     (_, 0) => {}
                     (Version::V5, _) => {
@@ -516,10 +361,7 @@ fn c09_forged_dollar_topics(version: Version) {
                     }
                     (Version::V311, _) => {
                         if let Event::Packet(packet) = sender.event(PROMPT) {
-                            assert!(
-                                matches!(packet.kind(), kind::PUBACK | kind::PUBREC),
-                                "{packet:02x?}"
-                            );
+                            assert!(matches!(packet.kind(), kind::PUBACK | kind::PUBREC), "{packet:02x?}");
                             sender.disconnect();
                         }
                         continue;
@@ -529,48 +371,26 @@ fn c09_forged_dollar_topics(version: Version) {
                 sender.disconnect();
             }
             let mut sender = scene.open(version);
-            let will = Will {
-                retain: true,
-                ..will(topic, &payload)
-            };
-            sender.send(
-                &Connect {
-                    will: Some(will),
-                    ..connect(version, "c09-will")
-                }
-                .bytes(),
-            );
+            let will = Will { retain: true, ..will(topic, &payload) };
+            sender.send(&Connect { will: Some(will), ..connect(version, "c09-will") }.bytes());
             // Refused at once, or accepted and dropped when its time comes.
             if let Event::Packet(packet) = sender.event(PROMPT) {
                 let answer = packet.connack(version);
-                assert!(
-                    [0, 5, code::NOT_AUTHORIZED, code::TOPIC_NAME_INVALID].contains(&answer.code),
-                    "{answer:02x?}"
-                );
+                assert!([0, 5, code::NOT_AUTHORIZED, code::TOPIC_NAME_INVALID].contains(&answer.code), "{answer:02x?}");
             }
         }
         let mut fence = scene.connected(version, "c09-fence");
         receiver.subscribe("ok/fence", 0);
-        fence
-            .send(&publish(version, "ok/fence", "fence").bytes())
-            .ping();
+        fence.send(&publish(version, "ok/fence", "fence").bytes()).ping();
         for message in receiver.messages_until(b"fence") {
-            assert_ne!(
-                message.payload,
-                payload.as_bytes(),
-                "delivered on {}",
-                message.topic.escape_ascii()
-            );
+            assert_ne!(message.payload, payload.as_bytes(), "delivered on {}", message.topic.escape_ascii());
         }
         // Nothing of it is kept either.
         let mut late = scene.connected(version, "c09-late");
         let filters: Vec<_> = topics.iter().map(|topic| (*topic, 0)).collect();
         late.send(&subscribe(version, 9, &filters));
         for packet in late.settle() {
-            assert!(
-                packet.kind() == kind::SUBACK
-                    || packet.delivery(version).payload != payload.as_bytes()
-            );
+            assert!(packet.kind() == kind::SUBACK || packet.delivery(version).payload != payload.as_bytes());
         }
     });
     scene.holds();
@@ -581,20 +401,10 @@ fn c10_wildcards_versus_dollar(version: Version) {
     let scene = Scene::with(|profile| {
         profile.set("sys.interval", "200ms");
     });
-    let filters: [&[u8]; 6] = [
-        b"#",
-        b"+/#",
-        b"+/broker/#",
-        b"+/broker/+",
-        b"+/x",
-        b"+/broker/uptime",
-    ];
+    let filters: [&[u8]; 6] = [b"#", b"+/#", b"+/broker/#", b"+/broker/+", b"+/x", b"+/broker/uptime"];
     let shared: [&[u8]; 3] = [b"$share/c10/#", b"$share/c10/+/#", b"$share/c10/+/x"];
     let mut receivers = Vec::new();
-    for filter in filters
-        .iter()
-        .chain(if version.is_v5() { &shared[..] } else { &[] })
-    {
+    for filter in filters.iter().chain(if version.is_v5() { &shared[..] } else { &[] }) {
         let mut receiver = scene.connected(version, unique("c10"));
         assert_eq!(receiver.subscribe(filter, 0), 0);
         receivers.push(receiver);
@@ -620,10 +430,7 @@ fn c10_wildcards_versus_dollar(version: Version) {
             if !message.retain && !spoken.insert(message.topic) {
                 break;
             }
-            assert!(
-                Instant::now() < deadline,
-                "the broker is silent about itself"
-            );
+            assert!(Instant::now() < deadline, "the broker is silent about itself");
         }
     } else {
         // Nobody may listen: then time alone can tell.
@@ -639,21 +446,13 @@ fn c10_wildcards_versus_dollar(version: Version) {
     for mut receiver in receivers {
         for packet in receiver.settle() {
             let message = packet.delivery(version);
-            assert!(
-                !message.topic.starts_with(b"$"),
-                "{}",
-                message.topic.escape_ascii()
-            );
+            assert!(!message.topic.starts_with(b"$"), "{}", message.topic.escape_ascii());
         }
         receiver.disconnect();
     }
     drop((again, witness));
     let mut end = scene.open(version);
-    end.connect(&Connect {
-        clean: true,
-        properties: Vec::new(),
-        ..away
-    });
+    end.connect(&Connect { clean: true, properties: Vec::new(), ..away });
     end.disconnect();
     scene.holds();
 }
@@ -665,14 +464,8 @@ impl Client {
         let version = self.version();
         self.send(&publish(version, topic, payload).bytes());
         for message in self.messages_until(payload.as_bytes()) {
-            let innocent = message
-                .topic
-                .starts_with(crate::rules::INNOCENT_TOPICS.as_bytes());
-            assert!(
-                innocent || !message.topic.starts_with(b"$"),
-                "{}",
-                message.topic.escape_ascii()
-            );
+            let innocent = message.topic.starts_with(crate::rules::INNOCENT_TOPICS.as_bytes());
+            assert!(innocent || !message.topic.starts_with(b"$"), "{}", message.topic.escape_ascii());
         }
     }
 }
@@ -681,10 +474,9 @@ impl Client {
 fn c11_bad_filters(version: Version) {
     let scene = Scene::start();
     scene.repeat(20, |_| {
-        for filter in [
-            "bad/#/b", "bad#", "+bad", "bad+/b", "##", "#/", "bad/##", "bad/+#", "bad/#+", "#/bad",
-            "++", "bad/b+",
-        ] {
+        for filter in
+            ["bad/#/b", "bad#", "+bad", "bad+/b", "##", "#/", "bad/##", "bad/+#", "bad/#+", "#/bad", "++", "bad/b+"]
+        {
             scene.rejected(1);
             let mut client = scene.connected(version, "bad-client");
             expect_filter_refused(
@@ -696,11 +488,7 @@ fn c11_bad_filters(version: Version) {
     // Among good ones, only the bad one is refused.
     if version.is_v5() {
         let mut client = scene.connected(version, "c11");
-        client.send(&subscribe(
-            version,
-            9,
-            &[(b"ok/a", 0), (b"bad#", 0), (b"ok/b", 2)],
-        ));
+        client.send(&subscribe(version, 9, &[(b"ok/a", 0), (b"bad#", 0), (b"ok/b", 2)]));
         match client.receive() {
             answer if answer.kind() == kind::SUBACK => {
                 assert_eq!(answer.codes(version), [0, code::TOPIC_FILTER_INVALID, 2]);
@@ -779,15 +567,9 @@ fn c13_slash_edge_cases(version: Version) {
     ];
     let filters: Vec<_> = expected.iter().map(|(filter, _)| *filter).collect();
     scene.repeat(10, |_| {
-        for ((filter, expected), got) in expected
-            .iter()
-            .zip(delivered(&scene, version, &filters, &topics))
-        {
+        for ((filter, expected), got) in expected.iter().zip(delivered(&scene, version, &filters, &topics)) {
             // The fence has a name of one level without a slash, which `+` and `#` match as well.
-            let got: Vec<_> = got
-                .into_iter()
-                .filter(|payload| !payload.starts_with(b"fence"))
-                .collect();
+            let got: Vec<_> = got.into_iter().filter(|payload| !payload.starts_with(b"fence")).collect();
             assert_eq!(got, *expected, "filter {}", filter.escape_ascii());
         }
     });
@@ -796,12 +578,7 @@ fn c13_slash_edge_cases(version: Version) {
 
 /// Topics are bytes: nothing is folded and nothing is composed.
 fn c14_case_and_look_alikes(version: Version) {
-    all_distinct(
-        version,
-        &[
-            "A", "a", "\u{E9}", "e\u{301}", "\u{FB01}", "fi", "\u{212A}", "K", "k", "a ", " a",
-        ],
-    );
+    all_distinct(version, &["A", "a", "\u{E9}", "e\u{301}", "\u{FB01}", "fi", "\u{212A}", "K", "k", "a ", " a"]);
 }
 
 /// G4 for this section: Clients with refused and accepted filters of every kind cost nothing while nobody publishes.
@@ -811,23 +588,10 @@ fn c_quiet_with_many_filters() {
         let mut idle = Vec::new();
         for version in Version::BOTH {
             for number in 0..20 {
-                let mut client = crate::client::connected(
-                    address,
-                    version,
-                    format!("quiet-{version:?}-{number}"),
-                );
+                let mut client = crate::client::connected(address, version, format!("quiet-{version:?}-{number}"));
                 for filter in ["#", "+/+", "a/#", &"x/".repeat(100), "bad#"] {
-                    let list = if version.is_v5() {
-                        property::user("k", "v")
-                    } else {
-                        Vec::new()
-                    };
-                    client.send(&subscribe_with(
-                        version,
-                        9,
-                        &list,
-                        &[(filter.as_bytes(), 1)],
-                    ));
+                    let list = if version.is_v5() { property::user("k", "v") } else { Vec::new() };
+                    client.send(&subscribe_with(version, 9, &list, &[(filter.as_bytes(), 1)]));
                     client.send(&publish(version, "$SYS/forged", "x").qos(1, 9).bytes());
                 }
                 idle.push(client);

@@ -8,8 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::packet::{
-    self, ConnAck, Connect, DISCONNECT, Delivery, PINGREQ, Received, Version, ack, connect, kind,
-    publish, subscribe,
+    self, ConnAck, Connect, DISCONNECT, Delivery, PINGREQ, Received, Version, ack, connect, kind, publish, subscribe,
 };
 use crate::rules::INNOCENT_TOPICS;
 
@@ -42,16 +41,13 @@ pub(crate) struct Client {
 impl Client {
     /// A Network Connection on which nothing has been said.
     pub(crate) fn open(address: SocketAddr, version: Version) -> Self {
-        let stream =
-            TcpStream::connect_timeout(&address, PATIENCE).expect("the broker accepts connections");
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the broker accepts connections");
         Self::over(stream, version)
     }
 
     fn over(stream: TcpStream, version: Version) -> Self {
         stream.set_nodelay(true).expect("TCP has this option");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("the duration is not zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("the duration is not zero");
         Self {
             stream,
             version,
@@ -68,10 +64,7 @@ impl Client {
     }
 
     pub(crate) fn local_port(&self) -> u16 {
-        self.stream
-            .local_addr()
-            .expect("a connected socket has an address")
-            .port()
+        self.stream.local_addr().expect("a connected socket has an address").port()
     }
 
     /// A Packet Identifier that this Client has not used lately.
@@ -104,9 +97,7 @@ impl Client {
 
     /// Breaks the connection off with RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .expect("TCP has this option");
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP has this option");
     }
 
     /// The next packet, the end of the connection, or silence for this long.
@@ -131,9 +122,7 @@ impl Client {
     fn read(&mut self, patience: Duration) {
         self.received.drain(..self.taken);
         self.taken = 0;
-        self.stream
-            .set_read_timeout(Some(patience.max(Duration::from_micros(1))))
-            .expect("the duration is not zero");
+        self.stream.set_read_timeout(Some(patience.max(Duration::from_micros(1)))).expect("the duration is not zero");
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.closed = true,
@@ -167,21 +156,14 @@ impl Client {
     pub(crate) fn receive(&mut self) -> Received {
         match self.next(PATIENCE) {
             Event::Packet(packet) => packet,
-            other => panic!(
-                "expected a packet, got {other:?} after {:02x?}",
-                self.sent_last
-            ),
+            other => panic!("expected a packet, got {other:?} after {:02x?}", self.sent_last),
         }
     }
 
     #[track_caller]
     pub(crate) fn receive_kind(&mut self, kind: u8) -> Received {
         let packet = self.receive();
-        assert_eq!(
-            packet.kind(),
-            kind,
-            "expected a packet of type {kind}, got {packet:02x?}"
-        );
+        assert_eq!(packet.kind(), kind, "expected a packet of type {kind}, got {packet:02x?}");
         packet
     }
 
@@ -195,11 +177,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn receive_ack(&mut self, kind: u8, packet_id: u16) -> u8 {
         let answer = self.receive_kind(kind);
-        assert_eq!(
-            answer.packet_id(),
-            packet_id,
-            "an answer to another packet: {answer:02x?}"
-        );
+        assert_eq!(answer.packet_id(), packet_id, "an answer to another packet: {answer:02x?}");
         answer.reason()
     }
 
@@ -247,12 +225,7 @@ impl Client {
 
     /// Publishes and completes the exchange; gives the Reason Code of the first acknowledgement.
     #[track_caller]
-    pub(crate) fn publish(
-        &mut self,
-        topic: impl AsRef<[u8]>,
-        payload: impl AsRef<[u8]>,
-        qos: u8,
-    ) -> u8 {
+    pub(crate) fn publish(&mut self, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>, qos: u8) -> u8 {
         let id = self.new_packet_id();
         self.send(&publish(self.version, topic, payload).qos(qos, id).bytes());
         self.finish_publish(qos, id)
@@ -268,11 +241,7 @@ impl Client {
                 let reason = self.receive_ack(kind::PUBREC, packet_id);
                 if reason < 0x80 {
                     self.send(&ack(kind::PUBREL, packet_id));
-                    assert_eq!(
-                        self.receive_ack(kind::PUBCOMP, packet_id),
-                        0,
-                        "PUBCOMP of a known identifier"
-                    );
+                    assert_eq!(self.receive_ack(kind::PUBCOMP, packet_id), 0, "PUBCOMP of a known identifier");
                 }
                 reason
             }
@@ -361,10 +330,7 @@ impl Client {
     pub(crate) fn expect_close_within(&mut self, patience: Duration) {
         match self.next(patience) {
             Event::Closed => {}
-            other => panic!(
-                "expected the connection to close, got {other:02x?} after {:02x?}",
-                self.sent_last
-            ),
+            other => panic!("expected the connection to close, got {other:02x?} after {:02x?}", self.sent_last),
         }
     }
 
@@ -373,9 +339,7 @@ impl Client {
     pub(crate) fn expect_refusal(&mut self, codes: &[u8]) {
         if self.version.is_v5() {
             match self.next(PROMPT) {
-                Event::Packet(packet) if packet.kind() == kind::DISCONNECT => {
-                    self.check_refusal(&packet, codes)
-                }
+                Event::Packet(packet) if packet.kind() == kind::DISCONNECT => self.check_refusal(&packet, codes),
                 other => panic!(
                     "expected a DISCONNECT with one of {codes:02x?}, got {other:02x?} after {:02x?}",
                     self.sent_last
@@ -387,26 +351,18 @@ impl Client {
 
     /// The same when answers to earlier packets may come first; gives those.
     #[track_caller]
-    pub(crate) fn expect_refusal_after_answers(
-        &mut self,
-        codes: &[u8],
-        patience: Duration,
-    ) -> Vec<Received> {
+    pub(crate) fn expect_refusal_after_answers(&mut self, codes: &[u8], patience: Duration) -> Vec<Received> {
         let mut answers = Vec::new();
         loop {
             match self.next(patience) {
-                Event::Packet(packet)
-                    if packet.kind() == kind::DISCONNECT && self.version.is_v5() =>
-                {
+                Event::Packet(packet) if packet.kind() == kind::DISCONNECT && self.version.is_v5() => {
                     self.check_refusal(&packet, codes);
                     self.expect_close();
                     return answers;
                 }
                 Event::Packet(packet) => answers.push(packet),
                 Event::Closed if !self.version.is_v5() => return answers,
-                other => panic!(
-                    "expected a refusal with one of {codes:02x?}, got {other:02x?} after {answers:02x?}"
-                ),
+                other => panic!("expected a refusal with one of {codes:02x?}, got {other:02x?} after {answers:02x?}"),
             }
         }
     }
@@ -467,21 +423,16 @@ impl Client {
                 );
                 assert!(!answer.session_present, "a refusing CONNACK has no Session");
             }
-            other => panic!(
-                "expected a CONNACK with one of {codes:02x?}, got {other:02x?} after {:02x?}",
-                self.sent_last
-            ),
+            other => {
+                panic!("expected a CONNACK with one of {codes:02x?}, got {other:02x?} after {:02x?}", self.sent_last)
+            }
         }
     }
 }
 
 /// An accepted Client with a fresh Session.
 #[track_caller]
-pub(crate) fn connected(
-    address: SocketAddr,
-    version: Version,
-    client_id: impl AsRef<[u8]>,
-) -> Client {
+pub(crate) fn connected(address: SocketAddr, version: Version, client_id: impl AsRef<[u8]>) -> Client {
     let mut client = Client::open(address, version);
     client.connect(&connect(version, client_id));
     client

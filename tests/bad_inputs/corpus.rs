@@ -22,11 +22,7 @@ fn what_once_broke_the_broker_does_so_no_more() {
         // What is answered is for the rows to say; here the broker only has to come to an end with it.
         let patience = crate::client::PATIENCE;
         while matches!(client.event(patience), Event::Packet(_)) {}
-        assert!(
-            matches!(client.event(patience), Event::Closed),
-            "{} is never done with",
-            path.display()
-        );
+        assert!(matches!(client.event(patience), Event::Closed), "{} is never done with", path.display());
     }
     scene.holds();
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::broker::{SESSION_EXPIRY_MAX_S, TOPIC_ALIAS_MAXIMUM, TOPIC_LEVELS_MAX};
 use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
 use crate::packet::{
-    ConnAck, Connect, Delivery, PINGREQ, Place, Version, ack, ack_with, code, connect,
-    disconnect_with, kind, property, publish, subscribe_with, variable, will,
+    ConnAck, Connect, Delivery, PINGREQ, Place, Version, ack, ack_with, code, connect, disconnect_with, kind, property,
+    publish, subscribe_with, variable, will,
 };
 use crate::rules::{SLOWNESS, Scene, load, quiet, unique};
 
@@ -31,18 +31,8 @@ fn d01_unknown_identifiers_v5() {
         for id in (0..128).filter(|id| !known.contains(id)) {
             scene.expect_refusal(V5, &place.packet(&[id, 0, 0, 0, 0]), &refusals_at(place));
         }
-        for id in [
-            &[0x80, 0x01][..],
-            &[0x81, 0x00],
-            &[0xA6, 0x00],
-            &[0xFF, 0x7F],
-            &[0x80, 0x80, 0x80, 0x80, 0x01],
-        ] {
-            scene.expect_refusal(
-                V5,
-                &place.packet(&[id, &[0, 0, 0, 0]].concat()),
-                &refusals_at(place),
-            );
+        for id in [&[0x80, 0x01][..], &[0x81, 0x00], &[0xA6, 0x00], &[0xFF, 0x7F], &[0x80, 0x80, 0x80, 0x80, 0x01]] {
+            scene.expect_refusal(V5, &place.packet(&[id, &[0, 0, 0, 0]].concat()), &refusals_at(place));
         }
     }
     scene.holds();
@@ -50,11 +40,7 @@ fn d01_unknown_identifiers_v5() {
 
 /// A malformed property, wherever it is, is a malformed packet; AUTH is out of place by itself, whatever it holds.
 fn refusals_at(place: Place) -> Vec<u8> {
-    if place == Place::Auth {
-        vec![code::MALFORMED_PACKET, code::PROTOCOL_ERROR]
-    } else {
-        vec![code::MALFORMED_PACKET]
-    }
+    if place == Place::Auth { vec![code::MALFORMED_PACKET, code::PROTOCOL_ERROR] } else { vec![code::MALFORMED_PACKET] }
 }
 
 /// Every property in every packet that must not have it.
@@ -69,10 +55,7 @@ fn d02_property_in_the_wrong_packet_v5() {
             }
             if !place.allows(id) {
                 scene.expect_refusal(V5, &place.packet(&list), &refusals);
-            } else if !matches!(
-                place,
-                Place::Connect | Place::Will | Place::Disconnect | Place::Auth
-            ) {
+            } else if !matches!(place, Place::Connect | Place::Will | Place::Disconnect | Place::Auth) {
                 let mut client = scene.connected(V5, "d02");
                 client.send(&place.packet(&list));
                 client.settle();
@@ -97,10 +80,7 @@ fn d03_duplicates_v5() {
             let mut other = list.clone();
             let last = other.last_mut().expect("a property has a value");
             *last = if *last == b'x' { b'y' } else { 0 };
-            for twice in [
-                list.repeat(2),
-                [list.clone(), other, property::user("k", "v")].concat(),
-            ] {
+            for twice in [list.repeat(2), [list.clone(), other, property::user("k", "v")].concat()] {
                 scene.expect_refusal(V5, &place.packet(&twice), &[code::PROTOCOL_ERROR]);
             }
         }
@@ -141,12 +121,8 @@ fn d04_lying_property_length_v5() {
 #[test]
 fn d05_user_property_flood_v5() {
     let scene = Scene::under_load();
-    let refusals = [
-        code::QUOTA_EXCEEDED,
-        code::MALFORMED_PACKET,
-        code::IMPLEMENTATION_SPECIFIC,
-        code::PACKET_TOO_LARGE,
-    ];
+    let refusals =
+        [code::QUOTA_EXCEEDED, code::MALFORMED_PACKET, code::IMPLEMENTATION_SPECIFIC, code::PACKET_TOO_LARGE];
     let flood = property::user("", "").repeat(200_000);
     let packet = Place::Publish.packet(&flood);
     let few = Place::Publish.packet(&property::user("", "").repeat(1000));
@@ -160,17 +136,10 @@ fn d05_user_property_flood_v5() {
     };
     let (for_few, for_many) = (send(&few), send(&packet));
     let allowed = Duration::from_millis(20) * SLOWNESS.min(5);
-    assert!(
-        for_many <= allowed,
-        "{for_many:?} on a processor for one packet, {for_few:?} for one of 5 KB"
-    );
+    assert!(for_many <= allowed, "{for_many:?} on a processor for one packet, {for_few:?} for one of 5 KB");
     for place in Place::ALL {
         if place != Place::Auth {
-            scene.expect_refusal(
-                V5,
-                &place.packet(&property::user("", "").repeat(60_000)),
-                &refusals,
-            );
+            scene.expect_refusal(V5, &place.packet(&property::user("", "").repeat(60_000)), &refusals);
         }
     }
     scene.holds();
@@ -195,10 +164,7 @@ fn d06_properties_times_fan_out(version: Version) {
         for receiver in &mut receivers {
             let message = receiver.receive_message();
             assert_eq!(message.payload, [round]);
-            assert_eq!(
-                message.properties.len(),
-                if version.is_v5() { 60 } else { 0 }
-            );
+            assert_eq!(message.properties.len(), if version.is_v5() { 60 } else { 0 });
         }
     }
     let grown = scene.growth();
@@ -232,20 +198,13 @@ fn d07_alias_abuse_v5() {
         };
         let mut client = scene.open(V5);
         let answer = client.connect(&session);
-        assert_eq!(
-            answer.property(property::TOPIC_ALIAS_MAXIMUM),
-            Some(&TOPIC_ALIAS_MAXIMUM.to_be_bytes()[..])
-        );
+        assert_eq!(answer.property(property::TOPIC_ALIAS_MAXIMUM), Some(&TOPIC_ALIAS_MAXIMUM.to_be_bytes()[..]));
         client.send(&publish(V5, "ok/a", "x").with(alias(3)).bytes());
-        client
-            .send(&publish(V5, "", "x").with(alias(3)).bytes())
-            .ping();
+        client.send(&publish(V5, "", "x").with(alias(3)).bytes()).ping();
         client.disconnect();
         let mut client = scene.open(V5);
         client.connect(&session);
-        client
-            .send(&publish(V5, "", "x").with(alias(3)).bytes())
-            .expect_refusal(&[code::PROTOCOL_ERROR]);
+        client.send(&publish(V5, "", "x").with(alias(3)).bytes()).expect_refusal(&[code::PROTOCOL_ERROR]);
         scene.rejected(1);
     });
     scene.connected(V5, "d07").disconnect();
@@ -262,11 +221,7 @@ fn d08_alias_churn_v5() {
         for number in 0..rounds / 4 {
             let topic = format!("ok/{quarter}/{number}/{}", "t".repeat(60_000));
             let alias = (number % usize::from(TOPIC_ALIAS_MAXIMUM)) as u16 + 1;
-            client.send(
-                &publish(V5, topic, "x")
-                    .with(property::of_u16(property::TOPIC_ALIAS, alias))
-                    .bytes(),
-            );
+            client.send(&publish(V5, topic, "x").with(property::of_u16(property::TOPIC_ALIAS, alias)).bytes());
         }
         client.ping();
     });
@@ -284,10 +239,7 @@ fn d09_alias_leaks_to_receivers(version: Version) {
             .map(|maximum| {
                 let mut receiver = scene.open(version);
                 let properties = property::of_u16(property::TOPIC_ALIAS_MAXIMUM, *maximum);
-                receiver.connect(&Connect {
-                    properties,
-                    ..connect(version, format!("d09-{maximum}"))
-                });
+                receiver.connect(&Connect { properties, ..connect(version, format!("d09-{maximum}")) });
                 receiver.subscribe("ok/d09/+", 0);
                 receiver
             })
@@ -295,11 +247,7 @@ fn d09_alias_leaks_to_receivers(version: Version) {
         let mut sender = scene.connected(V5, "d09-sender");
         for round in 0..3 {
             for number in 1..=10_u16 {
-                let topic = if round == 0 {
-                    format!("ok/d09/{number}")
-                } else {
-                    String::new()
-                };
+                let topic = if round == 0 { format!("ok/d09/{number}") } else { String::new() };
                 let alias = property::of_u16(property::TOPIC_ALIAS, number);
                 sender.send(&publish(V5, topic, number.to_string()).with(alias).bytes());
             }
@@ -312,14 +260,9 @@ fn d09_alias_leaks_to_receivers(version: Version) {
                 let mut topic = message.topic.clone();
                 if let Some(alias) = message.property(property::TOPIC_ALIAS) {
                     let alias = usize::from(u16::from_be_bytes([alias[0], alias[1]]));
-                    assert!(
-                        (1..=usize::from(*maximum)).contains(&alias),
-                        "alias {alias} where {maximum} are allowed"
-                    );
+                    assert!((1..=usize::from(*maximum)).contains(&alias), "alias {alias} where {maximum} are allowed");
                     if topic.is_empty() {
-                        topic = aliases[alias]
-                            .clone()
-                            .expect("an alias is bound before it is used");
+                        topic = aliases[alias].clone().expect("an alias is bound before it is used");
                     }
                     aliases[alias] = Some(topic.clone());
                 }
@@ -338,34 +281,18 @@ fn d10_subscription_identifier_v5() {
     scene.repeat(20, |_| {
         let protocol_error = [code::PROTOCOL_ERROR];
         scene.expect_refusal(V5, &Place::Publish.packet(&identifier(1)), &protocol_error);
-        scene.expect_refusal(
-            V5,
-            &Place::Subscribe.packet(&identifier(0)),
-            &protocol_error,
-        );
+        scene.expect_refusal(V5, &Place::Subscribe.packet(&identifier(0)), &protocol_error);
         let twice = [identifier(1), identifier(2)].concat();
         scene.expect_refusal(V5, &Place::Subscribe.packet(&twice), &protocol_error);
         let refusals = [code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
-        scene.expect_refusal(
-            V5,
-            &Place::Subscribe.packet(&identifier(268_435_456)),
-            &refusals,
-        );
+        scene.expect_refusal(V5, &Place::Subscribe.packet(&identifier(268_435_456)), &refusals);
         let mut client = scene.connected(V5, "d10");
-        client.send(&subscribe_with(
-            V5,
-            9,
-            &identifier(268_435_455),
-            &[(b"ok/d10", 0)],
-        ));
+        client.send(&subscribe_with(V5, 9, &identifier(268_435_455), &[(b"ok/d10", 0)]));
         assert_eq!(client.receive_suback(9), 0);
         client.send(&publish(V5, "ok/d10", "x").bytes());
         let message = client.receive_message();
         let expected = 268_435_455_u32.to_be_bytes();
-        assert_eq!(
-            message.property(property::SUBSCRIPTION_IDENTIFIER),
-            Some(&expected[..])
-        );
+        assert_eq!(message.property(property::SUBSCRIPTION_IDENTIFIER), Some(&expected[..]));
         client.disconnect();
     });
     scene.holds();
@@ -375,11 +302,7 @@ fn d10_subscription_identifier_v5() {
 #[test]
 fn d11_response_topic_v5() {
     let scene = Scene::start();
-    let refusals = [
-        code::PROTOCOL_ERROR,
-        code::MALFORMED_PACKET,
-        code::TOPIC_NAME_INVALID,
-    ];
+    let refusals = [code::PROTOCOL_ERROR, code::MALFORMED_PACKET, code::TOPIC_NAME_INVALID];
     let too_deep = format!("r{}", "/x".repeat(TOPIC_LEVELS_MAX));
     scene.repeat(20, |_| {
         for topic in ["", "#", "a/+", "a/#", "+/a", &too_deep] {
@@ -410,12 +333,7 @@ fn d12_payload_format_v5() {
             for payload in [&b"\xFF\xFE"[..], b"\xC0\x80", b"cut\xE2\x82"] {
                 for qos in 1..=2 {
                     let mut sender = scene.connected(V5, "d12-sender");
-                    sender.send(
-                        &publish(V5, "ok/d12", payload)
-                            .with(indicator(1))
-                            .qos(qos, 9)
-                            .bytes(),
-                    );
+                    sender.send(&publish(V5, "ok/d12", payload).with(indicator(1)).qos(qos, 9).bytes());
                     let answer = sender.finish_publish(qos, 9);
                     if validated {
                         assert_eq!(answer, code::PAYLOAD_FORMAT_INVALID);
@@ -426,15 +344,8 @@ fn d12_payload_format_v5() {
                 }
             }
             let mut sender = scene.connected(V5, "d12-sender");
-            sender.send(
-                &publish(V5, "ok/d12", "fine \u{1F600}")
-                    .with(indicator(1))
-                    .bytes(),
-            );
-            assert_eq!(
-                receiver.receive_message().payload,
-                "fine \u{1F600}".as_bytes()
-            );
+            sender.send(&publish(V5, "ok/d12", "fine \u{1F600}").with(indicator(1)).bytes());
+            assert_eq!(receiver.receive_message().payload, "fine \u{1F600}".as_bytes());
         });
         drop(receiver);
         scene.holds();
@@ -448,11 +359,7 @@ fn expiring_in(seconds: u32) -> Vec<u8> {
 /// A Session that stays while its Client is away.
 fn lasting(version: Version, client_id: &str) -> Connect {
     let properties = property::of_u32(property::SESSION_EXPIRY_INTERVAL, 60);
-    Connect {
-        clean: false,
-        properties,
-        ..connect(version, client_id)
-    }
+    Connect { clean: false, properties, ..connect(version, client_id) }
 }
 
 /// Connects again with a clean start and leaves, so that nothing of the Session stays.
@@ -477,21 +384,8 @@ fn d13_expiry_while_queued(version: Version) {
         receiver.disconnect();
     }
     let mut sender = scene.connected(V5, "d13-sender");
-    for (number, list) in [
-        expiring_in(0),
-        expiring_in(1),
-        expiring_in(u32::MAX),
-        Vec::new(),
-    ]
-    .iter()
-    .enumerate()
-    {
-        sender.send(
-            &publish(V5, "ok/d13", number.to_string())
-                .with(list)
-                .qos(1, 9)
-                .bytes(),
-        );
+    for (number, list) in [expiring_in(0), expiring_in(1), expiring_in(u32::MAX), Vec::new()].iter().enumerate() {
+        sender.send(&publish(V5, "ok/d13", number.to_string()).with(list).qos(1, 9).bytes());
         assert!(sender.receive_ack(kind::PUBACK, 9) < 0x80);
     }
     let_pass(Duration::from_millis(1100));
@@ -500,25 +394,13 @@ fn d13_expiry_while_queued(version: Version) {
         let mut receiver = scene.open(version);
         assert!(receiver.connect(&lasting(version, id)).session_present);
         let messages = receiver.messages_until(b"end");
-        let payloads: Vec<_> = messages
-            .iter()
-            .map(|message| message.payload.as_slice())
-            .collect();
+        let payloads: Vec<_> = messages.iter().map(|message| message.payload.as_slice()).collect();
         assert_eq!(payloads, [b"2", b"3"]);
         if version.is_v5() {
-            let left = messages[0]
-                .property(property::MESSAGE_EXPIRY_INTERVAL)
-                .expect("it still expires");
+            let left = messages[0].property(property::MESSAGE_EXPIRY_INTERVAL).expect("it still expires");
             let left = u32::from_be_bytes([left[0], left[1], left[2], left[3]]);
-            assert!(
-                left < u32::MAX && left > u32::MAX - 10,
-                "{left} s are left of {}",
-                u32::MAX
-            );
-            assert_eq!(
-                messages[1].property(property::MESSAGE_EXPIRY_INTERVAL),
-                None
-            );
+            assert!(left < u32::MAX && left > u32::MAX - 10, "{left} s are left of {}", u32::MAX);
+            assert_eq!(messages[1].property(property::MESSAGE_EXPIRY_INTERVAL), None);
         }
         receiver.disconnect();
         forget(&scene, version, id);
@@ -538,12 +420,7 @@ fn d13_expired_messages_free_their_place(version: Version) {
     receiver.disconnect();
     let mut sender = scene.connected(V5, "d13-sender");
     for _ in 0..10 {
-        sender.send(
-            &publish(V5, "ok/d13", "old")
-                .with(expiring_in(1))
-                .qos(1, 9)
-                .bytes(),
-        );
+        sender.send(&publish(V5, "ok/d13", "old").with(expiring_in(1)).qos(1, 9).bytes());
         assert!(sender.receive_ack(kind::PUBACK, 9) < 0x80);
     }
     let_pass(Duration::from_millis(1100));
@@ -571,20 +448,12 @@ fn d13_expiry_while_the_send_window_is_full(version: Version) {
     });
     let mut receiver = scene.open(version);
     let properties = property::of_u16(property::RECEIVE_MAXIMUM, 1);
-    receiver.connect(&Connect {
-        properties,
-        ..connect(version, "d13-blocked")
-    });
+    receiver.connect(&Connect { properties, ..connect(version, "d13-blocked") });
     receiver.subscribe("ok/d13", 1);
     let mut sender = scene.connected(V5, "d13-sender");
     sender.publish("ok/d13", "first", 1);
     for _ in 0..10 {
-        sender.send(
-            &publish(V5, "ok/d13", "late")
-                .with(expiring_in(1))
-                .qos(1, 9)
-                .bytes(),
-        );
+        sender.send(&publish(V5, "ok/d13", "late").with(expiring_in(1)).qos(1, 9).bytes());
         assert!(sender.receive_ack(kind::PUBACK, 9) < 0x80);
     }
     sender.publish("ok/d13", "second", 1);
@@ -609,61 +478,25 @@ fn d14_disconnect_raises_expiry_v5() {
     let scene = Scene::start();
     let expiry = |seconds| property::of_u32(property::SESSION_EXPIRY_INTERVAL, seconds);
     scene.repeat(10, |_| {
-        scene.expect_refusal(
-            V5,
-            &disconnect_with(0, &expiry(10)),
-            &[code::PROTOCOL_ERROR],
-        );
-        let told = |answer: &ConnAck| {
-            answer
-                .property(property::SESSION_EXPIRY_INTERVAL)
-                .map(<[u8]>::to_vec)
-        };
+        scene.expect_refusal(V5, &disconnect_with(0, &expiry(10)), &[code::PROTOCOL_ERROR]);
+        let told = |answer: &ConnAck| answer.property(property::SESSION_EXPIRY_INTERVAL).map(<[u8]>::to_vec);
         let mut client = scene.open(V5);
-        let answer = client.connect(&Connect {
-            properties: expiry(u32::MAX),
-            ..connect(V5, "d14")
-        });
-        assert_eq!(
-            told(&answer),
-            Some(SESSION_EXPIRY_MAX_S.to_be_bytes().to_vec())
-        );
+        let answer = client.connect(&Connect { properties: expiry(u32::MAX), ..connect(V5, "d14") });
+        assert_eq!(told(&answer), Some(SESSION_EXPIRY_MAX_S.to_be_bytes().to_vec()));
         client.disconnect();
         // Above the cap in DISCONNECT it is lowered, which nobody can be told any more: the Session is there.
         let mut client = scene.open(V5);
-        client.connect(&Connect {
-            properties: expiry(10),
-            ..connect(V5, "d14")
-        });
-        client
-            .send(&disconnect_with(0, &expiry(u32::MAX)))
-            .expect_close();
+        client.connect(&Connect { properties: expiry(10), ..connect(V5, "d14") });
+        client.send(&disconnect_with(0, &expiry(u32::MAX))).expect_close();
         let mut client = scene.open(V5);
-        assert!(
-            client
-                .connect(&Connect {
-                    clean: false,
-                    ..connect(V5, "d14")
-                })
-                .session_present
-        );
+        assert!(client.connect(&Connect { clean: false, ..connect(V5, "d14") }).session_present);
         client.disconnect();
         // And lowered to nothing it is gone.
         let mut client = scene.open(V5);
-        client.connect(&Connect {
-            properties: expiry(10),
-            ..connect(V5, "d14")
-        });
+        client.connect(&Connect { properties: expiry(10), ..connect(V5, "d14") });
         client.send(&disconnect_with(0, &expiry(0))).expect_close();
         let mut client = scene.open(V5);
-        assert!(
-            !client
-                .connect(&Connect {
-                    clean: false,
-                    ..connect(V5, "d14")
-                })
-                .session_present
-        );
+        assert!(!client.connect(&Connect { clean: false, ..connect(V5, "d14") }).session_present);
         client.disconnect();
     });
     scene.holds();
@@ -688,11 +521,7 @@ fn d15_tiny_receivers_v5() {
         let connect = tiny();
         receiver.send(&connect.bytes());
         let answer = receiver.receive();
-        assert!(
-            answer.body.len() + 2 <= 20,
-            "a CONNACK of {} bytes",
-            answer.body.len() + 2
-        );
+        assert!(answer.body.len() + 2 <= 20, "a CONNACK of {} bytes", answer.body.len() + 2);
         assert_eq!(answer.connack(V5).code, 0);
         receiver.subscribe("ok/d/#", 2);
         let mut other = scene.connected(V5, "d15-other");
@@ -714,23 +543,16 @@ fn d15_tiny_receivers_v5() {
             other.finish_delivery(&small);
         }
         // Retained and too large: left out.
-        sender
-            .send(&publish(V5, "ok/kept", &large).retained().bytes())
-            .ping();
+        sender.send(&publish(V5, "ok/kept", &large).retained().bytes()).ping();
         receiver.send(&subscribe_with(V5, 9, &[], &[(b"ok/kept", 1)]));
         let packets = receiver.settle();
         assert_eq!(packets.len(), 1, "only the SUBACK fits: {packets:02x?}");
-        sender
-            .send(&publish(V5, "ok/kept", "").retained().bytes())
-            .ping();
+        sender.send(&publish(V5, "ok/kept", "").retained().bytes()).ping();
         assert_eq!(receiver.receive_message().payload, b"");
         // What it publishes itself is acknowledged without words, though refused.
         receiver.send(&publish(V5, "$x", "x").qos(1, 9).bytes());
         let answer = receiver.receive_kind(kind::PUBACK);
-        assert!(
-            answer.body.len() + 2 <= 20 && answer.properties().is_empty(),
-            "{answer:02x?}"
-        );
+        assert!(answer.body.len() + 2 <= 20 && answer.properties().is_empty(), "{answer:02x?}");
         // A share goes to the member that can take it, each time.
         let mut member = scene.open(V5);
         member.connect(&tiny());
@@ -762,10 +584,7 @@ fn d16_properties_in_acks_v5() {
         for _ in 0..count / 4 {
             client.send(&ack_with(kind::PUBACK, 9, 0, &list));
             client.send(&ack_with(kind::PUBREC, 9, 0, &list));
-            assert_eq!(
-                client.receive_ack(kind::PUBREL, 9),
-                code::PACKET_IDENTIFIER_NOT_FOUND
-            );
+            assert_eq!(client.receive_ack(kind::PUBREL, 9), code::PACKET_IDENTIFIER_NOT_FOUND);
         }
         client.ping();
     });
@@ -781,45 +600,24 @@ fn d17_forged_broker_properties_v5() {
     receiver.subscribe("ok/d17", 0);
     let mut sender = scene.connected(V5, "d17-sender");
     let names = |message: &Delivery| -> Vec<Vec<u8>> {
-        let user = message
-            .properties
-            .iter()
-            .filter(|(id, _)| *id == property::USER_PROPERTY);
+        let user = message.properties.iter().filter(|(id, _)| *id == property::USER_PROPERTY);
         user.map(|(_, pair)| pair.clone()).collect()
     };
     scene.repeat(10, |_| {
         sender.send(&publish(V5, "ok/d17", "plain").bytes());
         let added = names(&receiver.receive_message());
-        let added_names: Vec<Vec<u8>> = added
-            .iter()
-            .map(|pair| {
-                pair.split(|byte| *byte == b'=')
-                    .next()
-                    .unwrap_or_default()
-                    .to_vec()
-            })
-            .collect();
+        let added_names: Vec<Vec<u8>> =
+            added.iter().map(|pair| pair.split(|byte| *byte == b'=').next().unwrap_or_default().to_vec()).collect();
         let mut lies = Vec::new();
-        for name in added_names
-            .iter()
-            .map(Vec::as_slice)
-            .chain([&b"z"[..], b"a", b"z"])
-        {
+        for name in added_names.iter().map(Vec::as_slice).chain([&b"z"[..], b"a", b"z"]) {
             lies.extend(property::user(name, "lie"));
         }
         sender.send(&publish(V5, "ok/d17", "forged").with(lies).bytes());
         let got = names(&receiver.receive_message());
         for name in &added_names {
-            assert!(
-                !got.contains(&[name.as_slice(), b"=lie"].concat()),
-                "{} was forged",
-                name.escape_ascii()
-            );
+            assert!(!got.contains(&[name.as_slice(), b"=lie"].concat()), "{} was forged", name.escape_ascii());
         }
-        let ours: Vec<_> = got
-            .into_iter()
-            .filter(|pair| pair.ends_with(b"=lie"))
-            .collect();
+        let ours: Vec<_> = got.into_iter().filter(|pair| pair.ends_with(b"=lie")).collect();
         assert_eq!(ours, [b"z=lie", b"a=lie", b"z=lie"]);
     });
     drop((receiver, sender));
@@ -835,31 +633,18 @@ fn d_quiet_while_much_is_about_to_expire() {
             let id = format!("quiet-{number}");
             let mut client = Client::open(address, V5);
             let will_properties = property::of_u32(property::WILL_DELAY_INTERVAL, 1000);
-            let will = crate::packet::Will {
-                properties: will_properties,
-                ..will("ok/will", "w")
-            };
-            client.connect(&Connect {
-                will: Some(will),
-                ..lasting(V5, &id)
-            });
+            let will = crate::packet::Will { properties: will_properties, ..will("ok/will", "w") };
+            client.connect(&Connect { will: Some(will), ..lasting(V5, &id) });
             client.subscribe("ok/quiet", 1);
             drop(client);
         }
         let mut sender = connected(address, V5, "quiet-sender");
         for _ in 0..50 {
-            sender.send(
-                &publish(V5, "ok/quiet", "x")
-                    .with(expiring_in(1000))
-                    .qos(1, 9)
-                    .bytes(),
-            );
+            sender.send(&publish(V5, "ok/quiet", "x").with(expiring_in(1000)).qos(1, 9).bytes());
             sender.receive_ack(kind::PUBACK, 9);
         }
         sender.send(PINGREQ).send(&ack(kind::PUBACK, 77));
-        while !matches!(sender.event(PROMPT.min(PATIENCE)), Event::Packet(packet) if packet.kind() == kind::PINGRESP)
-        {
-        }
+        while !matches!(sender.event(PROMPT.min(PATIENCE)), Event::Packet(packet) if packet.kind() == kind::PINGRESP) {}
         idle.push(sender);
         idle
     });

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::broker::RECEIVE_MAXIMUM;
 use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
 use crate::packet::{
-    Connect, DISCONNECT, Delivery, Received, Version, ack, ack_with, code, connect, kind, packet,
-    property, publish, subscribe, unsubscribe, will,
+    Connect, DISCONNECT, Delivery, Received, Version, ack, ack_with, code, connect, kind, packet, property, publish,
+    subscribe, unsubscribe, will,
 };
 use crate::rules::{Scene, load, quiet};
 
@@ -39,11 +39,7 @@ fn lasting(version: Version, client_id: &str, receive_maximum: u16) -> Connect {
         property::of_u32(property::SESSION_EXPIRY_INTERVAL, 60),
         property::of_u16(property::RECEIVE_MAXIMUM, receive_maximum),
     ];
-    Connect {
-        clean: false,
-        properties: properties.concat(),
-        ..connect(version, client_id)
-    }
+    Connect { clean: false, properties: properties.concat(), ..connect(version, client_id) }
 }
 
 #[track_caller]
@@ -80,16 +76,9 @@ fn publish_many(sender: &mut Client, topic: &str, payloads: impl Iterator<Item =
 fn e01_qos_3(version: Version) {
     let scene = Scene::start();
     scene.repeat(50, |_| {
-        for publish in [
-            publish(version, "bad/t", "x").qos(3, 9),
-            publish(version, "bad/t", "x").qos(3, 9).retained(),
-        ] {
+        for publish in [publish(version, "bad/t", "x").qos(3, 9), publish(version, "bad/t", "x").qos(3, 9).retained()] {
             scene.expect_refusal(version, &publish.bytes(), &[code::MALFORMED_PACKET]);
-            scene.expect_refusal(
-                version,
-                &publish.repeated().bytes(),
-                &[code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &publish.repeated().bytes(), &[code::MALFORMED_PACKET]);
         }
     });
     scene.holds();
@@ -104,15 +93,10 @@ fn e02_packet_id_0(version: Version) {
         subscribe(version, 0, &[(b"bad/t", 0)]),
         unsubscribe(version, 0, &[b"bad/t"]),
     ];
-    packets
-        .extend([kind::PUBACK, kind::PUBREC, kind::PUBREL, kind::PUBCOMP].map(|kind| ack(kind, 0)));
+    packets.extend([kind::PUBACK, kind::PUBREC, kind::PUBREL, kind::PUBCOMP].map(|kind| ack(kind, 0)));
     scene.repeat(50, |_| {
         for packet in &packets {
-            scene.expect_refusal(
-                version,
-                packet,
-                &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR],
-            );
+            scene.expect_refusal(version, packet, &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR]);
         }
     });
     scene.holds();
@@ -143,23 +127,14 @@ fn e04_receive_maximum_overrun(version: Version) {
                 client.send(&publish(version, "ok/e04", "x").qos(2, id).bytes());
             }
             scene.rejected(1);
-            let answers =
-                client.expect_refusal_after_answers(&[code::RECEIVE_MAXIMUM_EXCEEDED], PROMPT);
-            assert!(
-                answers.iter().all(|packet| packet.kind() == kind::PUBREC),
-                "{answers:02x?}"
-            );
+            let answers = client.expect_refusal_after_answers(&[code::RECEIVE_MAXIMUM_EXCEEDED], PROMPT);
+            assert!(answers.iter().all(|packet| packet.kind() == kind::PUBREC), "{answers:02x?}");
             return;
         }
         // MQTT 3.1.1 knows no such limit. The broker stops reading, or closes; it does not keep whatever comes.
         let mut answered: Vec<u16> = Vec::new();
-        let many: Vec<u8> = (1..=1000)
-            .flat_map(|id| {
-                publish(version, "ok/e04", vec![b'x'; 100])
-                    .qos(2, id)
-                    .bytes()
-            })
-            .collect();
+        let many: Vec<u8> =
+            (1..=1000).flat_map(|id| publish(version, "ok/e04", vec![b'x'; 100]).qos(2, id).bytes()).collect();
         client.send(&many);
         loop {
             match client.event(Duration::from_millis(50)) {
@@ -171,11 +146,7 @@ fn e04_receive_maximum_overrun(version: Version) {
                 Event::Silence => break,
             }
         }
-        assert!(
-            answered.len() <= usize::from(RECEIVE_MAXIMUM),
-            "{} unfinished messages were taken",
-            answered.len()
-        );
+        assert!(answered.len() <= usize::from(RECEIVE_MAXIMUM), "{} unfinished messages were taken", answered.len());
         // Finishing them lets the rest in.
         let mut finished = 0;
         while finished < 1000 {
@@ -209,18 +180,13 @@ fn e05_same_qos_2_id_for_ever(version: Version) {
             sender.send(&again);
             for _ in 0..100 {
                 let reason = sender.receive_ack(kind::PUBREC, 5);
-                assert!(
-                    reason < 0x80 || reason == code::PACKET_IDENTIFIER_IN_USE,
-                    "{reason:02x}"
-                );
+                assert!(reason < 0x80 || reason == code::PACKET_IDENTIFIER_IN_USE, "{reason:02x}");
             }
         }
     });
     sender.send(&ack(kind::PUBREL, 5));
     assert_eq!(sender.receive_ack(kind::PUBCOMP, 5), 0);
-    sender
-        .send(&publish(version, "ok/e05", "end").bytes())
-        .ping();
+    sender.send(&publish(version, "ok/e05", "end").bytes()).ping();
     assert_eq!(receiver.messages_until(b"end").len(), 1);
     drop((sender, receiver));
     scene.holds();
@@ -233,30 +199,17 @@ fn e06_same_id_other_content(version: Version) {
     receiver.subscribe("ok/e06/#", 0);
     let mut sender = scene.connected(version, "e06-sender");
     scene.repeat(10, |_| {
-        for (topic, payload, dup) in [
-            ("ok/e06", "x", false),
-            ("ok/e06", "y", false),
-            ("ok/e06/other", "z", true),
-        ] {
+        for (topic, payload, dup) in [("ok/e06", "x", false), ("ok/e06", "y", false), ("ok/e06/other", "z", true)] {
             let mut publish = publish(version, topic, payload).qos(2, 5);
             publish.dup = dup;
             sender.send(&publish.bytes());
             let reason = sender.receive_ack(kind::PUBREC, 5);
-            assert!(
-                reason < 0x80 || (payload != "x" && reason == code::PACKET_IDENTIFIER_IN_USE),
-                "{reason:02x}"
-            );
+            assert!(reason < 0x80 || (payload != "x" && reason == code::PACKET_IDENTIFIER_IN_USE), "{reason:02x}");
         }
         sender.send(&ack(kind::PUBREL, 5));
         assert_eq!(sender.receive_ack(kind::PUBCOMP, 5), 0);
-        sender
-            .send(&publish(version, "ok/e06", "end").bytes())
-            .ping();
-        let got: Vec<_> = receiver
-            .messages_until(b"end")
-            .into_iter()
-            .map(|message| message.payload)
-            .collect();
+        sender.send(&publish(version, "ok/e06", "end").bytes()).ping();
+        let got: Vec<_> = receiver.messages_until(b"end").into_iter().map(|message| message.payload).collect();
         assert_eq!(got, [b"x"]);
     });
     drop((sender, receiver));
@@ -277,43 +230,20 @@ fn e07_unknown_ids(version: Version) {
             client.send(&all(kind::PUBREL));
             for id in ids.clone() {
                 let reason = client.receive_ack(kind::PUBCOMP, id);
-                assert_eq!(
-                    reason,
-                    if version.is_v5() {
-                        code::PACKET_IDENTIFIER_NOT_FOUND
-                    } else {
-                        0
-                    }
-                );
+                assert_eq!(reason, if version.is_v5() { code::PACKET_IDENTIFIER_NOT_FOUND } else { 0 });
             }
             client.send(&all(kind::PUBREC));
             let answers = client.settle();
-            assert!(
-                answers.len() == 100 || (answers.is_empty() && !version.is_v5()),
-                "{} answers",
-                answers.len()
-            );
+            assert!(answers.len() == 100 || (answers.is_empty() && !version.is_v5()), "{} answers", answers.len());
             for (packet, id) in answers.iter().zip(ids.clone()) {
-                let expected = if version.is_v5() {
-                    code::PACKET_IDENTIFIER_NOT_FOUND
-                } else {
-                    0
-                };
-                assert_eq!(
-                    (packet.kind(), packet.packet_id(), packet.reason()),
-                    (kind::PUBREL, id, expected)
-                );
+                let expected = if version.is_v5() { code::PACKET_IDENTIFIER_NOT_FOUND } else { 0 };
+                assert_eq!((packet.kind(), packet.packet_id(), packet.reason()), (kind::PUBREL, id, expected));
             }
-            client
-                .send(&all(kind::PUBACK))
-                .send(&all(kind::PUBCOMP))
-                .ping();
+            client.send(&all(kind::PUBACK)).send(&all(kind::PUBCOMP)).ping();
         }
     });
     // What is due still works.
-    client
-        .send(&publish(version, "ok/e07", "x").qos(2, 1).bytes())
-        .send(&ack(kind::PUBREL, 1));
+    client.send(&publish(version, "ok/e07", "x").qos(2, 1).bytes()).send(&ack(kind::PUBREL, 1));
     let mut kinds: Vec<u8> = (0..3).map(|_| client.receive().kind()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, [kind::PUBLISH, kind::PUBREC, kind::PUBCOMP]);
@@ -326,20 +256,13 @@ fn e08_wrong_ack(version: Version) {
     let scene = Scene::start();
     let mut sender = scene.connected(version, "e08-sender");
     scene.repeat(10, |_| {
-        for (qos, wrong) in [
-            (2, kind::PUBACK),
-            (1, kind::PUBREC),
-            (1, kind::PUBCOMP),
-            (2, kind::PUBCOMP),
-        ] {
+        for (qos, wrong) in [(2, kind::PUBACK), (1, kind::PUBREC), (1, kind::PUBCOMP), (2, kind::PUBCOMP)] {
             let mut receiver = open_session(&scene, version, "e08", 10);
             receiver.subscribe("ok/e08", qos);
             sender.publish("ok/e08", "x", qos);
             let message = receiver.receive_message();
             assert_eq!(message.qos, qos);
-            receiver
-                .send(&ack(wrong, message.packet_id))
-                .send(&[0xC0, 0]);
+            receiver.send(&ack(wrong, message.packet_id)).send(&[0xC0, 0]);
             loop {
                 match receiver.event(PROMPT) {
                     Event::Packet(packet) => match packet.kind() {
@@ -347,10 +270,7 @@ fn e08_wrong_ack(version: Version) {
                         kind::DISCONNECT => assert_eq!(packet.reason(), code::PROTOCOL_ERROR),
                         // For a PUBREC this identifier is unknown, and saying so completes nothing.
                         kind::PUBREL if wrong == kind::PUBREC => {
-                            assert!(
-                                !version.is_v5()
-                                    || packet.reason() == code::PACKET_IDENTIFIER_NOT_FOUND
-                            );
+                            assert!(!version.is_v5() || packet.reason() == code::PACKET_IDENTIFIER_NOT_FOUND);
                         }
                         _ => panic!("answered by {packet:02x?}"),
                     },
@@ -361,10 +281,7 @@ fn e08_wrong_ack(version: Version) {
             drop(receiver);
             let mut receiver = open_session(&scene, version, "e08", 10);
             let again = receiver.receive_message();
-            assert_eq!(
-                (again.dup, again.qos, again.packet_id),
-                (true, qos, message.packet_id)
-            );
+            assert_eq!((again.dup, again.qos, again.packet_id), (true, qos, message.packet_id));
             assert_eq!(again.payload, b"x");
             receiver.finish_delivery(&again);
             receiver.ping();
@@ -387,9 +304,7 @@ fn e09_pubrec_that_refuses_v5() {
         for reason in [0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99] {
             assert!(sender.publish("ok/e09", "x", 2) < 0x80);
             let message = receiver.receive_message();
-            receiver
-                .send(&ack_with(kind::PUBREC, message.packet_id, reason, &[]))
-                .ping();
+            receiver.send(&ack_with(kind::PUBREC, message.packet_id, reason, &[])).ping();
         }
         sender.publish("ok/e09", "end", 2);
         let message = receiver.receive_message();
@@ -433,10 +348,7 @@ fn e10_quota_inflation(version: Version) {
                 receiver.send(&ack(kind::PUBREC, message.packet_id).repeat(3));
                 let answers = receiver.settle();
                 let releases = |packet: &Received| packet.kind() == kind::PUBREL;
-                assert!(
-                    !answers.is_empty() && answers.iter().all(releases),
-                    "{answers:02x?}"
-                );
+                assert!(!answers.is_empty() && answers.iter().all(releases), "{answers:02x?}");
                 receiver.send(&ack(kind::PUBCOMP, message.packet_id).repeat(3));
             }
         }
@@ -461,19 +373,11 @@ fn e11_ids_run_out(version: Version) {
     let mut take = |receiver: &mut Client| {
         let message = receiver.receive_message();
         assert!(message.packet_id != 0, "identifier 0");
-        assert!(
-            ids.insert(message.packet_id),
-            "identifier {} again",
-            message.packet_id
-        );
+        assert!(ids.insert(message.packet_id), "identifier {} again", message.packet_id);
     };
     // In step with the receiver, whose window is what is tested here and not its queue.
     for number in 0..65_535 / 100 {
-        publish_many(
-            &mut sender,
-            "ok/e11",
-            (0..100_u8).map(|low| vec![low, number as u8]),
-        );
+        publish_many(&mut sender, "ok/e11", (0..100_u8).map(|low| vec![low, number as u8]));
         (0..100).for_each(|_| take(&mut receiver));
     }
     let rest = load(1000, 135_000);
@@ -499,21 +403,13 @@ fn e12_early_id_reuse(version: Version) {
     let mut receiver = open_session(&scene, version, "e12", 10);
     receiver.subscribe("ok/e12", 1);
     let mut sender = scene.connected(version, "e12-sender");
-    publish_many(
-        &mut sender,
-        "ok/e12",
-        (0..800_u16).map(|number| number.to_be_bytes().to_vec()),
-    );
+    publish_many(&mut sender, "ok/e12", (0..800_u16).map(|number| number.to_be_bytes().to_vec()));
     let mut pending: VecDeque<Delivery> = VecDeque::new();
     let mut just_acknowledged = 0;
     for number in 0..800_u16 {
         if pending.len() == 10 {
             // Now the oldest and now the youngest, so that identifiers do not come free in their order.
-            let done = if number % 3 == 0 {
-                pending.pop_back()
-            } else {
-                pending.pop_front()
-            };
+            let done = if number % 3 == 0 { pending.pop_back() } else { pending.pop_front() };
             let done = done.expect("ten are pending");
             receiver.acknowledge(&done);
             just_acknowledged = done.packet_id;
@@ -521,12 +417,7 @@ fn e12_early_id_reuse(version: Version) {
         let message = receiver.receive_message();
         assert_eq!(message.payload, number.to_be_bytes());
         assert_ne!(message.packet_id, just_acknowledged, "used again at once");
-        assert!(
-            pending
-                .iter()
-                .all(|other| other.packet_id != message.packet_id),
-            "used twice"
-        );
+        assert!(pending.iter().all(|other| other.packet_id != message.packet_id), "used twice");
         pending.push_back(message);
     }
     drop((receiver, sender));
@@ -548,23 +439,11 @@ fn e13_both_directions_with_the_same_ids(version: Version) {
             client.send(&publish(version, "ok/e13/out", "out").qos(2, id).bytes());
         }
         let (mut sent, mut received) = (HashMap::new(), HashMap::new());
-        let done = |steps: &HashMap<u16, u8>| {
-            steps
-                .values()
-                .filter(|kind| **kind == kind::PUBCOMP)
-                .count()
-        };
+        let done = |steps: &HashMap<u16, u8>| steps.values().filter(|kind| **kind == kind::PUBCOMP).count();
         let (mut acknowledged, mut arrived) = (0, 0);
         let deadline = Instant::now() + PATIENCE;
-        while done(&sent) < count.into()
-            || done(&received) < count.into()
-            || acknowledged < count
-            || arrived < count
-        {
-            assert!(
-                Instant::now() < deadline,
-                "{sent:?} {received:?} {acknowledged} {arrived}"
-            );
+        while done(&sent) < count.into() || done(&received) < count.into() || acknowledged < count || arrived < count {
+            assert!(Instant::now() < deadline, "{sent:?} {received:?} {acknowledged} {arrived}");
             // The other only does what it must; a broker may wait for its PUBREL before it delivers.
             while let Event::Packet(packet) = other.event(Duration::from_micros(100)) {
                 match packet.kind() {
@@ -578,13 +457,7 @@ fn e13_both_directions_with_the_same_ids(version: Version) {
             };
             if packet.kind() == kind::PUBLISH {
                 let message = packet.delivery(version);
-                assert_eq!(
-                    (
-                        message.qos,
-                        received.insert(message.packet_id, kind::PUBLISH)
-                    ),
-                    (2, None)
-                );
+                assert_eq!((message.qos, received.insert(message.packet_id, kind::PUBLISH)), (2, None));
                 client.acknowledge(&message);
                 continue;
             }
@@ -651,19 +524,13 @@ fn e15_resend_storm(version: Version) {
     while sender.receive().kind() != kind::PUBCOMP {}
     // All that time nothing was acknowledged, and still the broker has said each once.
     let said: Vec<_> = (0..2).map(|_| receiver.receive_message()).collect();
-    assert_eq!(
-        (said[0].payload.as_slice(), said[1].payload.as_slice()),
-        (&b"first"[..], &b"second"[..])
-    );
+    assert_eq!((said[0].payload.as_slice(), said[1].payload.as_slice()), (&b"first"[..], &b"second"[..]));
     receiver.ping();
     drop(receiver);
     let mut receiver = open_session(&scene, version, "e15", 10);
     for message in said {
         let again = receiver.receive_message();
-        assert_eq!(
-            (again.dup, again.packet_id, again.payload),
-            (true, message.packet_id, message.payload)
-        );
+        assert_eq!((again.dup, again.packet_id, again.payload), (true, message.packet_id, message.payload));
     }
     receiver.ping();
     drop((receiver, sender));
@@ -687,11 +554,7 @@ fn e16_order_under_pressure(version: Version) {
         for number in round * half..(round + 1) * half {
             let id = (number % half) as u16 + 1;
             for (qos, id) in [(1, id), (2, id + 100)] {
-                sender.send(
-                    &publish(version, format!("ok/e16/{qos}"), number.to_be_bytes())
-                        .qos(qos, id)
-                        .bytes(),
-                );
+                sender.send(&publish(version, format!("ok/e16/{qos}"), number.to_be_bytes()).qos(qos, id).bytes());
             }
         }
         let mut unfinished = 2 * half;
@@ -721,9 +584,7 @@ fn e16_order_under_pressure(version: Version) {
         if packets.is_empty() {
             break;
         }
-        packets
-            .iter()
-            .for_each(|packet| take_in_order(&mut receiver, packet, &mut orders, true));
+        packets.iter().for_each(|packet| take_in_order(&mut receiver, packet, &mut orders, true));
     }
     drop((sender, receiver));
     forget(&scene, version, "e16");
@@ -754,17 +615,9 @@ impl Order {
         if number == self.next {
             self.next += 1;
         } else {
-            assert!(
-                self.repeatable.remove(&number),
-                "{number} where {} is next",
-                self.next
-            );
+            assert!(self.repeatable.remove(&number), "{number} where {} is next", self.next);
             assert!(message.dup, "{number} is repeated without saying so");
-            assert!(
-                self.last_repeated < Some(number),
-                "{number} is repeated after {:?}",
-                self.last_repeated
-            );
+            assert!(self.last_repeated < Some(number), "{number} is repeated after {:?}", self.last_repeated);
             self.last_repeated = Some(number);
         }
         self.received.insert(number);
@@ -796,22 +649,14 @@ fn e17_send_and_vanish(version: Version) {
         let mut client = open_session(&scene, version, "e17", 100);
         client.subscribe("ok/e17/in", 1);
         let mut sender = scene.connected(version, "e17-sender");
-        publish_many(
-            &mut sender,
-            "ok/e17/in",
-            (0..10_u8).map(|number| vec![number]),
-        );
+        publish_many(&mut sender, "ok/e17/in", (0..10_u8).map(|number| vec![number]));
         sender.disconnect();
         let mut last_words = Vec::new();
         for _ in 0..10 {
             last_words.extend(ack(kind::PUBACK, client.receive_message().packet_id));
         }
         for id in 1..=RECEIVE_MAXIMUM {
-            last_words.extend(
-                publish(version, "ok/e17/out", id.to_be_bytes())
-                    .qos(1, id)
-                    .bytes(),
-            );
+            last_words.extend(publish(version, "ok/e17/out", id.to_be_bytes()).qos(1, id).bytes());
         }
         if round % 2 == 0 {
             client.send(&last_words);
@@ -822,11 +667,7 @@ fn e17_send_and_vanish(version: Version) {
             drop(client);
         }
         for id in 1..=RECEIVE_MAXIMUM {
-            assert_eq!(
-                observer.receive_message().payload,
-                id.to_be_bytes(),
-                "round {round}"
-            );
+            assert_eq!(observer.receive_message().payload, id.to_be_bytes(), "round {round}");
         }
         // The acknowledgements counted too: nothing comes again.
         let mut again = open_session(&scene, version, "e17", 100);
@@ -847,20 +688,13 @@ fn e18_nobody_listens(version: Version) {
         for _ in 0..rounds / 4 {
             let mut bytes = Vec::new();
             for id in 1..=RECEIVE_MAXIMUM {
-                bytes.extend(
-                    publish(version, "ok/nobody", vec![b'x'; 100])
-                        .qos(2, id)
-                        .bytes(),
-                );
+                bytes.extend(publish(version, "ok/nobody", vec![b'x'; 100]).qos(2, id).bytes());
             }
             sender.send(&bytes);
             let mut releases = Vec::new();
             for id in 1..=RECEIVE_MAXIMUM {
                 let reason = sender.receive_ack(kind::PUBREC, id);
-                assert!(
-                    [0, code::NO_MATCHING_SUBSCRIBERS].contains(&reason),
-                    "{reason:02x}"
-                );
+                assert!([0, code::NO_MATCHING_SUBSCRIBERS].contains(&reason), "{reason:02x}");
                 releases.extend(ack(kind::PUBREL, id));
             }
             sender.send(&releases);
@@ -886,10 +720,7 @@ fn e19_denied_qos_2(version: Version) {
                 sender.send(&denied);
                 assert_eq!(sender.receive_ack(kind::PUBREC, 5), code::NOT_AUTHORIZED);
                 sender.send(&ack(kind::PUBREL, 5));
-                assert_eq!(
-                    sender.receive_ack(kind::PUBCOMP, 5),
-                    code::PACKET_IDENTIFIER_NOT_FOUND
-                );
+                assert_eq!(sender.receive_ack(kind::PUBCOMP, 5), code::PACKET_IDENTIFIER_NOT_FOUND);
             }
         } else {
             sender.send(&denied);
@@ -935,18 +766,13 @@ fn e20_unfinished_qos_2_over_a_reconnect(version: Version) {
         sender.send(&ack(kind::PUBREL, 5));
         assert_eq!(sender.receive_ack(kind::PUBCOMP, 5), 0);
         let got = receiver.receive_message();
-        assert_eq!(
-            (got.payload.as_slice(), got.qos, got.retain),
-            (&payload[..], 2, version.is_v5())
-        );
+        assert_eq!((got.payload.as_slice(), got.qos, got.retain), (&payload[..], 2, version.is_v5()));
         receiver.finish_delivery(&got);
         sender.publish("ok/e20", "fence", 2);
         let fence = receiver.receive_message();
         assert_eq!(fence.payload, b"fence", "delivered twice");
         receiver.finish_delivery(&fence);
-        sender
-            .send(&publish(version, "ok/e20", "").retained().bytes())
-            .ping();
+        sender.send(&publish(version, "ok/e20", "").retained().bytes()).ping();
         assert_eq!(receiver.receive_message().payload, b"");
         sender.disconnect();
         forget(&scene, version, "e20");
@@ -964,10 +790,7 @@ fn e_quiet_with_unfinished_exchanges() {
             let mut receiver = connected(address, version, format!("quiet-{version:?}"));
             receiver.subscribe("ok/quiet", 2);
             let mut sender = Client::open(address, version);
-            sender.connect(&Connect {
-                will: Some(will("ok/will", "w")),
-                ..connect(version, format!("s-{version:?}"))
-            });
+            sender.connect(&Connect { will: Some(will("ok/will", "w")), ..connect(version, format!("s-{version:?}")) });
             for id in 1..=RECEIVE_MAXIMUM / 2 {
                 sender.send(&publish(version, "ok/quiet", "x").qos(2, id).bytes());
                 sender.receive_ack(kind::PUBREC, id);

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::broker::{FILTERS_PER_SUBSCRIBE_MAX, SUBSCRIPTIONS_PER_SESSION_MAX};
 use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
 use crate::packet::{
-    Connect, PINGREQ, Received, Version, ack, code, connect, kind, packet, property, publish,
-    subscribe, unsubscribe,
+    Connect, PINGREQ, Received, Version, ack, code, connect, kind, packet, property, publish, subscribe, unsubscribe,
 };
 use crate::rules::{Scene, load, quiet, unique};
 
@@ -29,11 +28,7 @@ each_version! {
 
 /// The code that says "over the limit" in a SUBACK.
 fn over_the_limit(version: Version) -> u8 {
-    if version.is_v5() {
-        code::QUOTA_EXCEEDED
-    } else {
-        0x80
-    }
+    if version.is_v5() { code::QUOTA_EXCEEDED } else { 0x80 }
 }
 
 /// Sends UNSUBSCRIBE; gives the code, which only MQTT 5 has.
@@ -51,11 +46,7 @@ fn f01_empty_lists(version: Version) {
     let scene = Scene::start();
     scene.repeat(100, |_| {
         for packet in [subscribe(version, 9, &[]), unsubscribe(version, 9, &[])] {
-            scene.expect_refusal(
-                version,
-                &packet,
-                &[code::PROTOCOL_ERROR, code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &packet, &[code::PROTOCOL_ERROR, code::MALFORMED_PACKET]);
         }
     });
     scene.holds();
@@ -76,11 +67,7 @@ fn f02_bad_options(version: Version) {
         }
         for options in &others {
             let packet = subscribe(version, 9, &[(b"bad/t", *options)]);
-            scene.expect_refusal(
-                version,
-                &packet,
-                &[code::PROTOCOL_ERROR, code::MALFORMED_PACKET],
-            );
+            scene.expect_refusal(version, &packet, &[code::PROTOCOL_ERROR, code::MALFORMED_PACKET]);
         }
     });
     scene.holds();
@@ -100,13 +87,8 @@ fn f03_no_local_on_a_share_v5() {
 /// As many filters in a packet as fit: each has its answer, and those over the limit are refused.
 fn f04_too_many_in_one_packet(version: Version) {
     let scene = Scene::start();
-    let filters: Vec<String> = (0..10_000)
-        .map(|number| format!("ok/f04/{number}"))
-        .collect();
-    let filters: Vec<(&[u8], u8)> = filters
-        .iter()
-        .map(|filter| (filter.as_bytes(), 1))
-        .collect();
+    let filters: Vec<String> = (0..10_000).map(|number| format!("ok/f04/{number}")).collect();
+    let filters: Vec<(&[u8], u8)> = filters.iter().map(|filter| (filter.as_bytes(), 1)).collect();
     let whole = subscribe(version, 9, &filters);
     scene.repeat(10, |_| {
         let mut client = scene.connected(version, "f04");
@@ -117,11 +99,7 @@ fn f04_too_many_in_one_packet(version: Version) {
                 assert_eq!(codes.len(), 10_000);
                 let (taken, refused) = codes.split_at(FILTERS_PER_SUBSCRIBE_MAX);
                 assert!(taken.iter().all(|code| *code == 1), "{taken:02x?}");
-                assert!(
-                    refused.iter().all(|code| *code == over_the_limit(version)),
-                    "{:02x?}",
-                    &refused[..10]
-                );
+                assert!(refused.iter().all(|code| *code == over_the_limit(version)), "{:02x?}", &refused[..10]);
                 client.ping();
             }
             Event::Packet(answer) if version.is_v5() && answer.kind() == kind::DISCONNECT => {
@@ -153,9 +131,7 @@ fn f05_too_many_in_one_session(version: Version) {
 fn f06_same_filter_again_and_again(version: Version) {
     let scene = Scene::under_load();
     let mut sender = scene.connected(version, "f06-sender");
-    sender
-        .send(&publish(version, "ok/f06", "kept").retained().bytes())
-        .ping();
+    sender.send(&publish(version, "ok/f06", "kept").retained().bytes()).ping();
     let mut client = scene.connected(version, "f06");
     let rounds = load(40, 10_000);
     scene.repeat(4, |_| {
@@ -178,22 +154,12 @@ fn f06_same_filter_again_and_again(version: Version) {
         }
     });
     client.settle();
-    sender
-        .send(&publish(version, "ok/f06", "once").bytes())
-        .ping();
-    sender
-        .send(&publish(version, "ok/f06", "end").bytes())
-        .ping();
-    let once = client
-        .messages_until(b"end")
-        .into_iter()
-        .filter(|message| message.payload == b"once")
-        .count();
+    sender.send(&publish(version, "ok/f06", "once").bytes()).ping();
+    sender.send(&publish(version, "ok/f06", "end").bytes()).ping();
+    let once = client.messages_until(b"end").into_iter().filter(|message| message.payload == b"once").count();
     assert_eq!(once, 1);
     leave(&mut client, "ok/f06");
-    sender
-        .send(&publish(version, "ok/f06", "").retained().bytes())
-        .ping();
+    sender.send(&publish(version, "ok/f06", "").retained().bytes()).ping();
     client.ping();
     drop((client, sender));
     scene.holds();
@@ -208,21 +174,12 @@ fn f07_churn_of_new_filters(version: Version) {
         for round in 0..rounds / 4 {
             let name = |number| format!("ok/{quarter}/{round}/{number}/+/some/level/#");
             let filters: Vec<String> = (0..100).map(name).collect();
-            let with_options: Vec<(&[u8], u8)> = filters
-                .iter()
-                .map(|filter| (filter.as_bytes(), 1))
-                .collect();
+            let with_options: Vec<(&[u8], u8)> = filters.iter().map(|filter| (filter.as_bytes(), 1)).collect();
             let plain: Vec<&[u8]> = filters.iter().map(|filter| filter.as_bytes()).collect();
             client.send(&subscribe(version, 9, &with_options));
             assert_eq!(client.receive_kind(kind::SUBACK).codes(version), [1; 100]);
             client.send(&unsubscribe(version, 9, &plain));
-            assert!(
-                client
-                    .receive_kind(kind::UNSUBACK)
-                    .codes(version)
-                    .iter()
-                    .all(|code| *code == 0)
-            );
+            assert!(client.receive_kind(kind::UNSUBACK).codes(version).iter().all(|code| *code == 0));
         }
     });
     client.disconnect();
@@ -234,11 +191,7 @@ fn f08_plain_and_shared_mixed_up(version: Version) {
     let scene = Scene::start();
     let mut client = scene.connected(version, "f08");
     let rounds = load(100, 100_000);
-    let none_existed = if version.is_v5() {
-        code::NO_SUBSCRIPTION_EXISTED
-    } else {
-        0
-    };
+    let none_existed = if version.is_v5() { code::NO_SUBSCRIPTION_EXISTED } else { 0 };
     scene.repeat(rounds, |_| {
         for (there, not_there) in [("$share/g/ok/f08", "ok/f08"), ("ok/f08", "$share/g/ok/f08")] {
             let granted = client.subscribe(there, 1);
@@ -270,24 +223,13 @@ fn f09_overlapping_filters(version: Version) {
         let level = |(place, name): (usize, &'static str)| {
             if number >> place & 1 == 1 { "+" } else { name }
         };
-        topic
-            .split('/')
-            .enumerate()
-            .map(level)
-            .collect::<Vec<_>>()
-            .join("/")
+        topic.split('/').enumerate().map(level).collect::<Vec<_>>().join("/")
     };
     let filters: Vec<String> = (0..count).map(filter).collect();
     for some in filters.chunks(FILTERS_PER_SUBSCRIBE_MAX) {
         let some: Vec<(&[u8], u8)> = some.iter().map(|filter| (filter.as_bytes(), 0)).collect();
         client.send(&subscribe(version, 9, &some));
-        assert!(
-            client
-                .receive_kind(kind::SUBACK)
-                .codes(version)
-                .iter()
-                .all(|code| *code == 0)
-        );
+        assert!(client.receive_kind(kind::SUBACK).codes(version).iter().all(|code| *code == 0));
     }
     scene.set_baseline();
     let payload = vec![b'x'; 256 * 1024];
@@ -296,30 +238,13 @@ fn f09_overlapping_filters(version: Version) {
     for _ in 0..load(3, 20) {
         sender.send(&publish(version, topic, &payload).bytes());
         sender.send(&publish(version, topic, "end").bytes());
-        copies.push(
-            client
-                .messages_until(b"end")
-                .into_iter()
-                .filter(|message| message.payload == payload)
-                .count(),
-        );
+        copies.push(client.messages_until(b"end").into_iter().filter(|message| message.payload == payload).count());
         // The other copies of the end, if there are copies.
         while matches!(client.event(Duration::from_millis(50)), Event::Packet(_)) {}
     }
-    assert!(
-        copies.iter().all(|number| *number == copies[0]),
-        "now so, now so: {copies:?}"
-    );
-    assert!(
-        copies[0] == 1 || copies[0] == count,
-        "{} copies for {count} filters",
-        copies[0]
-    );
-    assert!(
-        scene.growth() <= 16 * MIB,
-        "{} bytes for a payload of 256 KiB",
-        scene.growth()
-    );
+    assert!(copies.iter().all(|number| *number == copies[0]), "now so, now so: {copies:?}");
+    assert!(copies[0] == 1 || copies[0] == count, "{} copies for {count} filters", copies[0]);
+    assert!(scene.growth() <= 16 * MIB, "{} bytes for a payload of 256 KiB", scene.growth());
     drop((client, sender));
     scene.holds();
 }
@@ -334,17 +259,12 @@ fn f10_busy_packet_id(version: Version) {
         client.send(&subscribe(version, 5, &[(b"ok/f10/other", 0)]));
         match client.event(PROMPT) {
             Event::Packet(answer) if answer.kind() == kind::SUBACK => {
-                let expected = if version.is_v5() {
-                    code::PACKET_IDENTIFIER_IN_USE
-                } else {
-                    0
-                };
+                let expected = if version.is_v5() { code::PACKET_IDENTIFIER_IN_USE } else { 0 };
                 assert_eq!(answer.codes(version), [expected]);
             }
             Event::Packet(answer) if version.is_v5() && answer.kind() == kind::DISCONNECT => {
                 assert!(
-                    [code::PACKET_IDENTIFIER_IN_USE, code::PROTOCOL_ERROR]
-                        .contains(&answer.reason()),
+                    [code::PACKET_IDENTIFIER_IN_USE, code::PROTOCOL_ERROR].contains(&answer.reason()),
                     "{answer:02x?}"
                 );
                 client.expect_close();
@@ -372,24 +292,12 @@ fn f11_subscribe_against_teardown(version: Version) {
             scope.spawn(move || {
                 for round in 0..rounds / 4 {
                     let mut client = scene.open(version);
-                    let lasting = property::of_u32(
-                        property::SESSION_EXPIRY_INTERVAL,
-                        u32::from(round % 3 == 0) * 60,
-                    );
+                    let lasting = property::of_u32(property::SESSION_EXPIRY_INTERVAL, u32::from(round % 3 == 0) * 60);
                     let clean = (round + fighter) % 2 == 0;
-                    client.send(
-                        &Connect {
-                            clean,
-                            properties: lasting,
-                            ..connect(version, "f11")
-                        }
-                        .bytes(),
-                    );
+                    client.send(&Connect { clean, properties: lasting, ..connect(version, "f11") }.bytes());
                     client.send(&subscribe(version, 1, &[(b"ok/f11", 1), (b"ok/f11/+", 2)]));
                     client.send(&unsubscribe(version, 2, &[b"ok/f11/+"]));
-                    client
-                        .send(&subscribe(version, 3, &[(b"$share/g/ok/f11", 1)]))
-                        .send(PINGREQ);
+                    client.send(&subscribe(version, 3, &[(b"$share/g/ok/f11", 1)])).send(PINGREQ);
                     // Some stay until they have been answered or thrown out, some are gone at once.
                     if round % 2 == 0 {
                         wait_for_pingresp_or_end(&mut client);
@@ -407,10 +315,7 @@ fn f11_subscribe_against_teardown(version: Version) {
         if !version.is_v5() || reason == code::NO_MATCHING_SUBSCRIBERS {
             break;
         }
-        assert!(
-            Instant::now() < deadline,
-            "a subscription is left that nobody owns"
-        );
+        assert!(Instant::now() < deadline, "a subscription is left that nobody owns");
     }
     let mut client = scene.connected(version, "f11");
     sender.publish("ok/f11", "x", 1);
@@ -437,10 +342,7 @@ fn f12_options_change(version: Version) {
     scene.repeat(10, |_| {
         let mut client = scene.open(version);
         let properties = property::of_u16(property::RECEIVE_MAXIMUM, 3);
-        client.connect(&Connect {
-            properties,
-            ..connect(version, unique("f12"))
-        });
+        client.connect(&Connect { properties, ..connect(version, unique("f12")) });
         assert_eq!(client.subscribe("ok/f12", 2), 2);
         sender.publish("ok/f12", "1", 2);
         let first = client.receive_message();
@@ -461,11 +363,7 @@ fn f12_options_change(version: Version) {
             sender.publish("ok/f12", "last", 2);
         }
         let last: Vec<Received> = (0..3).map(|_| client.receive()).collect();
-        assert!(
-            last.iter()
-                .all(|packet| packet.delivery(version).payload == b"last"),
-            "{last:02x?}"
-        );
+        assert!(last.iter().all(|packet| packet.delivery(version).payload == b"last"), "{last:02x?}");
         drop(client);
     });
     drop(sender);

@@ -7,10 +7,7 @@
 //! Load rows are small by default; `WAYPOST_LOAD=full` plays them in full. They report figures on standard error.
 //! Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test outside the broker has sockets, threads and a clock of its own"
-)]
+#![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
 /// Makes two tests of each row, which is a function of the protocol version.
 macro_rules! each_version {
@@ -29,6 +26,7 @@ macro_rules! each_version {
 }
 
 mod a_framing;
+mod authenticating;
 mod b_connect;
 mod broker;
 mod c_topics;
@@ -41,10 +39,7 @@ mod packet;
 mod rules;
 
 /// Figures of load rows, and the broker's log when a test fails.
-#[expect(
-    clippy::print_stderr,
-    reason = "standard error is where a test reports"
-)]
+#[expect(clippy::print_stderr, reason = "standard error is where a test reports")]
 fn report(text: &str) {
     eprintln!("{text}");
 }

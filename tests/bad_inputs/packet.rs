@@ -112,11 +112,7 @@ pub(crate) fn string(bytes: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// A property list with its true length, for MQTT 5; nothing for older versions.
 fn properties(version: Version, list: &[u8]) -> Vec<u8> {
-    if version.is_v5() {
-        [variable(list.len()).as_slice(), list].concat()
-    } else {
-        Vec::new()
-    }
+    if version.is_v5() { [variable(list.len()).as_slice(), list].concat() } else { Vec::new() }
 }
 
 pub(crate) const PINGREQ: &[u8] = &[0xC0, 0x00];
@@ -217,11 +213,7 @@ pub(crate) struct Publish {
 }
 
 /// A PUBLISH of QoS 0; its Packet Identifier is 1 if a test raises the QoS.
-pub(crate) fn publish(
-    version: Version,
-    topic: impl AsRef<[u8]>,
-    payload: impl AsRef<[u8]>,
-) -> Publish {
+pub(crate) fn publish(version: Version, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> Publish {
     Publish {
         version,
         dup: false,
@@ -263,10 +255,7 @@ impl Publish {
         }
         body.extend(properties(self.version, &self.properties));
         body.extend(&self.payload);
-        packet(
-            0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain),
-            &body,
-        )
+        packet(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain), &body)
     }
 }
 
@@ -274,11 +263,7 @@ impl Publish {
 pub(crate) fn publish_of_size(version: Version, topic: &str, size: usize) -> Vec<u8> {
     let header_and_rest = publish(version, topic, vec![b'x'; size]).bytes().len() - size;
     let whole = publish(version, topic, vec![b'x'; size - header_and_rest]).bytes();
-    assert_eq!(
-        whole.len(),
-        size,
-        "the length field does not shrink at the sizes that tests use"
-    );
+    assert_eq!(whole.len(), size, "the length field does not shrink at the sizes that tests use");
     whole
 }
 
@@ -289,12 +274,7 @@ pub(crate) fn ack(kind: u8, packet_id: u16) -> Vec<u8> {
 
 /// The same with a Reason Code and properties (MQTT 5).
 pub(crate) fn ack_with(kind: u8, packet_id: u16, reason: u8, list: &[u8]) -> Vec<u8> {
-    let body = [
-        &packet_id.to_be_bytes()[..],
-        &[reason],
-        &properties(Version::V5, list),
-    ]
-    .concat();
+    let body = [&packet_id.to_be_bytes()[..], &[reason], &properties(Version::V5, list)].concat();
     packet(acks_first_byte(kind), &body)
 }
 
@@ -306,12 +286,7 @@ pub(crate) fn subscribe(version: Version, packet_id: u16, filters: &[(&[u8], u8)
     subscribe_with(version, packet_id, &[], filters)
 }
 
-pub(crate) fn subscribe_with(
-    version: Version,
-    packet_id: u16,
-    list: &[u8],
-    filters: &[(&[u8], u8)],
-) -> Vec<u8> {
+pub(crate) fn subscribe_with(version: Version, packet_id: u16, list: &[u8], filters: &[(&[u8], u8)]) -> Vec<u8> {
     let mut body = packet_id.to_be_bytes().to_vec();
     body.extend(properties(version, list));
     for (filter, options) in filters {
@@ -332,10 +307,7 @@ pub(crate) fn unsubscribe(version: Version, packet_id: u16, filters: &[&[u8]]) -
 
 /// DISCONNECT with a Reason Code and properties (MQTT 5).
 pub(crate) fn disconnect_with(reason: u8, list: &[u8]) -> Vec<u8> {
-    packet(
-        0xE0,
-        &[&[reason], properties(Version::V5, list).as_slice()].concat(),
-    )
+    packet(0xE0, &[&[reason], properties(Version::V5, list).as_slice()].concat())
 }
 
 /// The properties of MQTT 5 by their identifiers.
@@ -424,12 +396,7 @@ pub(crate) mod property {
     }
 
     pub(crate) fn user(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
-        [
-            &[USER_PROPERTY],
-            string(key).as_slice(),
-            string(value).as_slice(),
-        ]
-        .concat()
+        [&[USER_PROPERTY], string(key).as_slice(), string(value).as_slice()].concat()
     }
 }
 
@@ -468,13 +435,8 @@ impl Place {
     /// the standard allows it in DISCONNECT, its text only to a Server.
     pub(crate) fn allows(self, id: u8) -> bool {
         use property::*;
-        let message = [
-            PAYLOAD_FORMAT_INDICATOR,
-            MESSAGE_EXPIRY_INTERVAL,
-            CONTENT_TYPE,
-            RESPONSE_TOPIC,
-            CORRELATION_DATA,
-        ];
+        let message =
+            [PAYLOAD_FORMAT_INDICATOR, MESSAGE_EXPIRY_INTERVAL, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA];
         match self {
             _ if id == USER_PROPERTY => true,
             Self::Connect => [
@@ -510,46 +472,19 @@ impl Place {
         match self {
             Self::Connect => {
                 let head = [string("MQTT"), vec![5, 2, 0, 60]].concat();
-                packet(
-                    0x10,
-                    &[head, length_and_list.to_vec(), string("bad-place")].concat(),
-                )
+                packet(0x10, &[head, length_and_list.to_vec(), string("bad-place")].concat())
             }
             Self::Will => {
                 let head = [string("MQTT"), vec![5, 6, 0, 60, 0], string("bad-place")].concat();
-                packet(
-                    0x10,
-                    &[
-                        head,
-                        length_and_list.to_vec(),
-                        string("bad/will"),
-                        string("w"),
-                    ]
-                    .concat(),
-                )
+                packet(0x10, &[head, length_and_list.to_vec(), string("bad/will"), string("w")].concat())
             }
-            Self::Publish => packet(
-                0x30,
-                &[string("bad/place").as_slice(), length_and_list, b"payload"].concat(),
-            ),
+            Self::Publish => packet(0x30, &[string("bad/place").as_slice(), length_and_list, b"payload"].concat()),
             Self::PubAck => ack(0x40),
             Self::PubRec => ack(0x50),
             Self::PubRel => ack(0x62),
             Self::PubComp => ack(0x70),
-            Self::Subscribe => packet(
-                0x82,
-                &[
-                    &id[..],
-                    length_and_list,
-                    string("bad/place").as_slice(),
-                    &[0],
-                ]
-                .concat(),
-            ),
-            Self::Unsubscribe => packet(
-                0xA2,
-                &[&id[..], length_and_list, string("bad/place").as_slice()].concat(),
-            ),
+            Self::Subscribe => packet(0x82, &[&id[..], length_and_list, string("bad/place").as_slice(), &[0]].concat()),
+            Self::Unsubscribe => packet(0xA2, &[&id[..], length_and_list, string("bad/place").as_slice()].concat()),
             Self::Disconnect => packet(0xE0, &[&[0], length_and_list].concat()),
             Self::Auth => packet(0xF0, &[&[0x18], length_and_list].concat()),
         }
@@ -599,33 +534,18 @@ impl Received {
     }
 
     pub(crate) fn connack(&self, version: Version) -> ConnAck {
-        assert_eq!(
-            self.kind(),
-            kind::CONNACK,
-            "expected a CONNACK, got {self:02x?}"
-        );
+        assert_eq!(self.kind(), kind::CONNACK, "expected a CONNACK, got {self:02x?}");
         let (flags, rest) = self.body.split_first().expect("a CONNACK has flags");
         assert!(*flags <= 1, "reserved CONNACK flags in {self:02x?}");
         let (code, rest) = rest.split_first().expect("a CONNACK has a code");
         if !version.is_v5() {
-            assert!(
-                rest.is_empty(),
-                "CONNACK too long for MQTT 3.1.1: {self:02x?}"
-            );
+            assert!(rest.is_empty(), "CONNACK too long for MQTT 3.1.1: {self:02x?}");
         }
-        ConnAck {
-            session_present: *flags == 1,
-            code: *code,
-            properties: take_properties(version, rest).0,
-        }
+        ConnAck { session_present: *flags == 1, code: *code, properties: take_properties(version, rest).0 }
     }
 
     pub(crate) fn delivery(&self, version: Version) -> Delivery {
-        assert_eq!(
-            self.kind(),
-            kind::PUBLISH,
-            "expected a PUBLISH, got {self:02x?}"
-        );
+        assert_eq!(self.kind(), kind::PUBLISH, "expected a PUBLISH, got {self:02x?}");
         let qos = self.first >> 1 & 3;
         let (topic, mut rest) = take_string(&self.body);
         let mut packet_id = 0;
@@ -647,28 +567,18 @@ impl Received {
 
     /// The Packet Identifier of an acknowledgement, SUBACK and UNSUBACK included; 0 where there is none.
     pub(crate) fn packet_id(&self) -> u16 {
-        self.body
-            .first_chunk()
-            .map_or(0, |bytes| u16::from_be_bytes(*bytes))
+        self.body.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes))
     }
 
     /// The Reason Code of PUBACK, PUBREC, PUBREL, PUBCOMP or DISCONNECT; a missing one is success.
     pub(crate) fn reason(&self) -> u8 {
-        let at = if self.kind() == kind::DISCONNECT {
-            0
-        } else {
-            2
-        };
+        let at = if self.kind() == kind::DISCONNECT { 0 } else { 2 };
         self.body.get(at).copied().unwrap_or(0)
     }
 
     /// The properties of PUBACK, PUBREC, PUBREL, PUBCOMP or DISCONNECT.
     pub(crate) fn properties(&self) -> Properties {
-        let at = if self.kind() == kind::DISCONNECT {
-            1
-        } else {
-            3
-        };
+        let at = if self.kind() == kind::DISCONNECT { 1 } else { 3 };
         self.body
             .get(at..)
             .filter(|rest| !rest.is_empty())
@@ -677,9 +587,7 @@ impl Received {
 
     /// The codes of a SUBACK or UNSUBACK; an MQTT 3.1.1 UNSUBACK has none.
     pub(crate) fn codes(&self, version: Version) -> Vec<u8> {
-        take_properties(version, self.body.get(2..).unwrap_or_default())
-            .1
-            .to_vec()
+        take_properties(version, self.body.get(2..).unwrap_or_default()).1.to_vec()
     }
 }
 
@@ -696,9 +604,7 @@ impl ConnAck {
 }
 
 fn value_of(list: &Properties, id: u8) -> Option<&[u8]> {
-    list.iter()
-        .find(|(found, _)| *found == id)
-        .map(|(_, value)| value.as_slice())
+    list.iter().find(|(found, _)| *found == id).map(|(_, value)| value.as_slice())
 }
 
 fn take_variable(bytes: &[u8]) -> Option<(usize, usize)> {
@@ -709,10 +615,7 @@ fn take_variable(bytes: &[u8]) -> Option<(usize, usize)> {
             return Some((value, index + 1));
         }
     }
-    assert!(
-        bytes.len() < 4,
-        "the broker wrote a length of more than four bytes"
-    );
+    assert!(bytes.len() < 4, "the broker wrote a length of more than four bytes");
     None
 }
 
@@ -727,8 +630,8 @@ fn take_properties(version: Version, bytes: &[u8]) -> (Properties, &[u8]) {
     if !version.is_v5() {
         return (Vec::new(), bytes);
     }
-    let (length, length_bytes) = take_variable(bytes)
-        .expect("a property length in every MQTT 5 packet that has room for it");
+    let (length, length_bytes) =
+        take_variable(bytes).expect("a property length in every MQTT 5 packet that has room for it");
     let (mut list, rest) = bytes[length_bytes..].split_at(length);
     let mut found = Vec::new();
     while let Some((&id, tail)) = list.split_first() {
@@ -741,13 +644,10 @@ fn take_properties(version: Version, bytes: &[u8]) -> (Properties, &[u8]) {
             | WILDCARD_SUBSCRIPTION_AVAILABLE
             | SUBSCRIPTION_IDENTIFIER_AVAILABLE
             | SHARED_SUBSCRIPTION_AVAILABLE => (tail[..1].to_vec(), &tail[1..]),
-            SERVER_KEEP_ALIVE | RECEIVE_MAXIMUM | TOPIC_ALIAS_MAXIMUM | TOPIC_ALIAS => {
-                (tail[..2].to_vec(), &tail[2..])
+            SERVER_KEEP_ALIVE | RECEIVE_MAXIMUM | TOPIC_ALIAS_MAXIMUM | TOPIC_ALIAS => (tail[..2].to_vec(), &tail[2..]),
+            MESSAGE_EXPIRY_INTERVAL | SESSION_EXPIRY_INTERVAL | WILL_DELAY_INTERVAL | MAXIMUM_PACKET_SIZE => {
+                (tail[..4].to_vec(), &tail[4..])
             }
-            MESSAGE_EXPIRY_INTERVAL
-            | SESSION_EXPIRY_INTERVAL
-            | WILL_DELAY_INTERVAL
-            | MAXIMUM_PACKET_SIZE => (tail[..4].to_vec(), &tail[4..]),
             SUBSCRIPTION_IDENTIFIER => {
                 let (value, size) = take_variable(tail).expect("a whole Subscription Identifier");
                 ((value as u32).to_be_bytes().to_vec(), &tail[size..])

@@ -56,7 +56,7 @@ pub(crate) struct Scene {
     started: Instant,
     peak_max: u64,
     rejections: AtomicUsize,
-    _turn: File,
+    _turn: Turn,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Scene {
     }
 
     fn set(kind: RowKind, adapt: impl FnOnce(&mut Profile)) -> Self {
-        let turn = take_turn(kind);
+        let turn = if kind == RowKind::Load { Turn::alone() } else { Turn::beside_others() };
         let mut profile = Profile::test();
         adapt(&mut profile);
         let broker = Broker::start(&profile);
@@ -113,7 +113,8 @@ impl Scene {
         self.baseline = self.broker.usage();
     }
 
-    /// The row may take this much memory while it runs, instead of 16 MiB.
+    /// The row may take this much memory while it runs, instead of 16 MiB. Of what it takes, a quarter may stay with the
+    /// allocator, and 8 MiB in any case.
     pub(crate) fn may_grow_by(mut self, bytes: u64) -> Self {
         self.peak_max = bytes;
         self
@@ -142,13 +143,9 @@ impl Scene {
     pub(crate) fn expect_refusal(&self, version: Version, packet: &[u8], codes: &[u8]) {
         self.rejected(1);
         if packet[0] >> 4 == kind::CONNECT {
-            self.open(version)
-                .send(packet)
-                .expect_connect_refusal(codes);
+            self.open(version).send(packet).expect_connect_refusal(codes);
         } else {
-            self.connected(version, "bad-client")
-                .send(packet)
-                .expect_refusal(codes);
+            self.connected(version, "bad-client").send(packet).expect_refusal(codes);
         }
     }
 
@@ -161,13 +158,8 @@ impl Scene {
     #[track_caller]
     pub(crate) fn observed(&mut self) -> Vec<Vec<u8>> {
         let fence = unique("fence");
-        self.observer
-            .send(&publish(Version::V5, "bad/fence", &fence).bytes());
-        self.observer
-            .messages_until(fence.as_bytes())
-            .into_iter()
-            .map(|delivery| delivery.payload)
-            .collect()
+        self.observer.send(&publish(Version::V5, "bad/fence", &fence).bytes());
+        self.observer.messages_until(fence.as_bytes()).into_iter().map(|delivery| delivery.payload).collect()
     }
 
     /// Waits until the observer has received this payload below `bad/`.
@@ -191,10 +183,7 @@ impl Scene {
             let rounds = (times - warm) as u64;
             let allowed = before.resident_bytes / 100 * rounds.min(100) + 2 * MIB;
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
-            assert!(
-                grown <= allowed,
-                "memory grew by {grown} bytes in {rounds} repetitions, {allowed} are allowed"
-            );
+            assert!(grown <= allowed, "memory grew by {grown} bytes in {rounds} repetitions, {allowed} are allowed");
         }
     }
 
@@ -219,11 +208,7 @@ impl Scene {
     /// Log lines so far that contain `text`, without regard to case.
     pub(crate) fn log_lines_with(&self, text: &str) -> usize {
         let text = text.to_lowercase();
-        self.broker
-            .log()
-            .lines()
-            .filter(|line| line.to_lowercase().contains(&text))
-            .count()
+        self.broker.log().lines().filter(|line| line.to_lowercase().contains(&text)).count()
     }
 
     /// Ends the row, all of whose Clients are gone by now, and checks every rule.
@@ -248,25 +233,14 @@ impl Scene {
     #[track_caller]
     fn check_no_effect(&mut self) {
         let observed = self.observed();
-        assert!(
-            observed.is_empty(),
-            "G6: rejected packets were published: {:?}",
-            in_words(&observed)
-        );
+        assert!(observed.is_empty(), "G6: rejected packets were published: {:?}", in_words(&observed));
         let mut late = connected(self.address(), Version::V5, unique("late-observer"));
         assert_eq!(late.subscribe("bad/#", 0), 0);
         let fence = unique("fence");
         late.send(&publish(Version::V5, "bad/fence", &fence).bytes());
         let retained = late.messages_until(fence.as_bytes());
-        let retained: Vec<_> = retained
-            .into_iter()
-            .map(|delivery| delivery.payload)
-            .collect();
-        assert!(
-            retained.is_empty(),
-            "G6: rejected packets were retained: {:?}",
-            in_words(&retained)
-        );
+        let retained: Vec<_> = retained.into_iter().map(|delivery| delivery.payload).collect();
+        assert!(retained.is_empty(), "G6: rejected packets were retained: {:?}", in_words(&retained));
         late.disconnect();
         self.observed();
     }
@@ -280,20 +254,15 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
+        let keep_max = (self.peak_max / 4).max(8 * MIB);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
-            if now.descriptors <= before.descriptors
-                && now.threads <= before.threads
-                && grown <= 8 * MIB
-            {
+            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= keep_max {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "G3: not back where it was; before {before:?}, now {now:?}"
-            );
+            assert!(Instant::now() < deadline, "G3: not back where it was; before {before:?}, now {now:?}");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -301,32 +270,18 @@ impl Scene {
     #[track_caller]
     fn check_log(&self) {
         let log = self.broker.log();
-        assert!(
-            !log.contains("panicked at"),
-            "G1: a panic in the log:\n{log}"
-        );
-        let hidden =
-            |c: char| (c.is_control() && c != '\n') || ('\u{202A}'..='\u{202E}').contains(&c);
-        assert!(
-            !log.contains(hidden),
-            "G8: control characters in the log:\n{log:?}"
-        );
+        assert!(!log.contains("panicked at"), "G1: a panic in the log:\n{log}");
+        let hidden = |c: char| (c.is_control() && c != '\n') || ('\u{202A}'..='\u{202E}').contains(&c);
+        assert!(!log.contains(hidden), "G8: control characters in the log:\n{log:?}");
         for line in log.lines() {
-            assert!(
-                line.len() <= LOG_LINE_MAX,
-                "G8: a log line of {} bytes: {line:.300}",
-                line.len()
-            );
+            assert!(line.len() <= LOG_LINE_MAX, "G8: a log line of {} bytes: {line:.300}", line.len());
         }
         if !self.broker.is_ours() {
             return;
         }
         let rejections = self.rejections.load(Ordering::Relaxed);
         let lines = log.lines().count();
-        assert!(
-            lines >= rejections.min(50),
-            "G8: {rejections} rejected connections and {lines} lines in the log"
-        );
+        assert!(lines >= rejections.min(50), "G8: {rejections} rejected connections and {lines} lines in the log");
         // A class is what a line says before its values. The limit is 100 a second; seconds of the clock may cut two of them.
         let mut classes: HashMap<(&str, &str), usize> = HashMap::new();
         for line in log.lines().filter(|line| line.len() > SECOND) {
@@ -345,48 +300,42 @@ impl Scene {
 #[track_caller]
 pub(crate) fn check_reason_string(text: &[u8]) {
     let text = str::from_utf8(text).expect("G7: a Reason String is UTF-8");
-    assert!(
-        text.len() <= 256,
-        "G7: a Reason String of {} bytes",
-        text.len()
-    );
+    assert!(text.len() <= 256, "G7: a Reason String of {} bytes", text.len());
     for internal in [".rs", "panicked", "innocent", "/src", "::"] {
-        assert!(
-            !text.contains(internal),
-            "G7: a Reason String that names internals: {text}"
-        );
+        assert!(!text.contains(internal), "G7: a Reason String that names internals: {text}");
     }
 }
 
 /// Payloads for a message to whoever reads the failure.
 fn in_words(payloads: &[Vec<u8>]) -> Vec<String> {
-    payloads
-        .iter()
-        .take(10)
-        .map(|payload| payload.escape_ascii().to_string())
-        .collect()
+    payloads.iter().take(10).map(|payload| payload.escape_ascii().to_string()).collect()
 }
 
 /// A name that no other test uses on a broker that they may share.
 pub(crate) fn unique(name: &str) -> String {
     static USED: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        USED.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{name}-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Functional rows play side by side, a load row alone. The lock is a file, since some runners start a process for each test.
-fn take_turn(kind: RowKind) -> File {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-inputs-turn");
-    let file = File::create(path).expect("the target folder can be written");
-    match kind {
-        RowKind::Functional => file.lock_shared(),
-        RowKind::Load => file.lock(),
+/// The right to play: functional rows side by side, a load row alone. It is the lock of a file, since some runners start a
+/// process for each test.
+pub(crate) struct Turn(#[expect(dead_code, reason = "the lock goes when the file is closed")] File);
+
+impl Turn {
+    pub(crate) fn alone() -> Self {
+        Self::take(File::lock)
     }
-    .expect("the file system has locks");
-    file
+
+    fn beside_others() -> Self {
+        Self::take(File::lock_shared)
+    }
+
+    fn take(lock: impl FnOnce(&File) -> std::io::Result<()>) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-inputs-turn");
+        let file = File::create(path).expect("the target folder can be written");
+        lock(&file).expect("the file system has locks");
+        Self(file)
+    }
 }
 
 /// Two Clients that have done nothing wrong, and a yardstick: the same exchange with a socket that only echoes, which
@@ -400,11 +349,7 @@ struct Innocents {
 impl Innocents {
     fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut innocents = Self {
-            stop,
-            rounds: Vec::new(),
-            threads: Vec::new(),
-        };
+        let mut innocents = Self { stop, rounds: Vec::new(), threads: Vec::new() };
         for version in Version::BOTH {
             innocents.spawn(move |stop, rounds| be_innocent(address, version, stop, rounds));
         }
@@ -413,39 +358,23 @@ impl Innocents {
         innocents
     }
 
-    fn spawn(
-        &mut self,
-        run: impl FnOnce(&AtomicBool, &AtomicUsize) -> Result<Vec<Duration>, String> + Send + 'static,
-    ) {
+    fn spawn(&mut self, run: impl FnOnce(&AtomicBool, &AtomicUsize) -> Result<Vec<Duration>, String> + Send + 'static) {
         let rounds = Arc::new(AtomicUsize::new(0));
         let stop = Arc::clone(&self.stop);
         self.rounds.push(Arc::clone(&rounds));
-        self.threads
-            .push(thread::spawn(move || run(&stop, &rounds)));
+        self.threads.push(thread::spawn(move || run(&stop, &rounds)));
     }
 
     /// Waits until each has done this many more round trips, or one has ended, which `finish` will tell.
     #[track_caller]
     fn wait_for_rounds(&self, more: usize) {
-        let goals: Vec<_> = self
-            .rounds
-            .iter()
-            .map(|rounds| rounds.load(Ordering::Relaxed) + more)
-            .collect();
+        let goals: Vec<_> = self.rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed) + more).collect();
         let deadline = Instant::now() + 2 * PATIENCE;
-        while self
-            .rounds
-            .iter()
-            .zip(&goals)
-            .any(|(rounds, goal)| rounds.load(Ordering::Relaxed) < *goal)
-        {
+        while self.rounds.iter().zip(&goals).any(|(rounds, goal)| rounds.load(Ordering::Relaxed) < *goal) {
             if self.threads.iter().any(JoinHandle::is_finished) {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "G2: the innocents get no answers"
-            );
+            assert!(Instant::now() < deadline, "G2: the innocents get no answers");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -467,21 +396,14 @@ impl Innocents {
         let limit = Duration::from_millis(if kind == RowKind::Load { 250 } else { 100 });
         let mut words = String::new();
         for (version, latencies) in Version::BOTH.iter().zip(measured) {
-            let _ = write!(
-                words,
-                "{version:?} p99 {:.1?} max {:.1?}, ",
-                latencies.p99, latencies.max
-            );
+            let _ = write!(words, "{version:?} p99 {:.1?} max {:.1?}, ", latencies.p99, latencies.max);
             let allowed = limit + 3 * machine.p99;
             assert!(
                 latencies.p99 <= allowed,
                 "G2: {version:?} waited {latencies:?}, {allowed:?} allowed, machine {machine:?}"
             );
             let allowed = Duration::from_secs(1) + 3 * machine.max;
-            assert!(
-                latencies.max <= allowed,
-                "G2: {version:?} waited {latencies:?}, machine {machine:?}"
-            );
+            assert!(latencies.max <= allowed, "G2: {version:?} waited {latencies:?}, machine {machine:?}");
         }
         let _ = write!(words, "machine p99 {:.1?}", machine.p99);
         words
@@ -503,15 +425,9 @@ struct Latencies {
 impl Latencies {
     fn of(mut all: Vec<Duration>) -> Self {
         all.sort_unstable();
-        let at = |share: usize| {
-            all.get((all.len() * share).div_ceil(100).saturating_sub(1))
-                .copied()
-                .unwrap_or_default()
-        };
-        Self {
-            p99: at(99),
-            max: at(100),
-        }
+        let at =
+            |share: usize| all.get((all.len() * share).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
+        Self { p99: at(99), max: at(100) }
     }
 }
 
@@ -550,32 +466,18 @@ fn be_innocent(
             }
         } else if now >= next {
             let id = (sent.len() % 60_000 + 1) as u16;
-            client.send(
-                &publish(version, &topic, sent.len().to_be_bytes())
-                    .qos(1, id)
-                    .bytes(),
-            );
+            client.send(&publish(version, &topic, sent.len().to_be_bytes()).qos(1, id).bytes());
             sent.push(next);
             // The first few come fast: they only warm the broker up.
-            next += if sent.len() < 10 {
-                Duration::from_millis(1)
-            } else {
-                INNOCENT_PACE
-            };
+            next += if sent.len() < 10 { Duration::from_millis(1) } else { INNOCENT_PACE };
         }
-        let until = if last_chance.is_some() {
-            Duration::from_millis(20)
-        } else {
-            next.saturating_duration_since(now)
-        };
+        let until = if last_chance.is_some() { Duration::from_millis(20) } else { next.saturating_duration_since(now) };
         match client.event(until) {
             Event::Silence => {}
             Event::Closed => return Err(format!("{version:?}: an innocent was disconnected")),
             Event::Packet(packet) if packet.kind() == kind::PUBACK => {
                 if packet.reason() > code::NO_MATCHING_SUBSCRIBERS {
-                    return Err(format!(
-                        "{version:?}: an innocent was refused: {packet:02x?}"
-                    ));
+                    return Err(format!("{version:?}: an innocent was refused: {packet:02x?}"));
                 }
                 acknowledged += 1;
             }
@@ -583,16 +485,10 @@ fn be_innocent(
                 let delivery = packet.delivery(version);
                 client.acknowledge(&delivery);
                 let number = usize::from_be_bytes(
-                    delivery
-                        .payload
-                        .try_into()
-                        .map_err(|payload| format!("payload {payload:?}"))?,
+                    delivery.payload.try_into().map_err(|payload| format!("payload {payload:?}"))?,
                 );
                 if number != latencies.len() {
-                    return Err(format!(
-                        "{version:?}: message {number} came where {} was due",
-                        latencies.len()
-                    ));
+                    return Err(format!("{version:?}: message {number} came where {} was due", latencies.len()));
                 }
                 latencies.push(sent[number].elapsed());
                 rounds.fetch_add(1, Ordering::Relaxed);
@@ -626,8 +522,7 @@ fn measure_machine(stop: &AtomicBool, rounds: &AtomicUsize) -> Result<Vec<Durati
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     drop(near);
-    echo.join()
-        .map_err(|_| "the yardstick's echo broke".to_owned())?;
+    echo.join().map_err(|_| "the yardstick's echo broke".to_owned())?;
     Ok(latencies)
 }
 
@@ -635,7 +530,7 @@ fn measure_machine(stop: &AtomicBool, rounds: &AtomicUsize) -> Result<Vec<Durati
 ///
 /// No innocents here, since serving them costs something.
 pub(crate) fn quiet(attack: impl FnOnce(SocketAddr) -> Vec<Client>) {
-    let _turn = take_turn(RowKind::Load);
+    let _turn = Turn::alone();
     let broker = Broker::start(&Profile::test());
     let attackers = attack(broker.address());
     // What the attack has left to do may still run for a moment: the second look decides.
@@ -643,18 +538,11 @@ pub(crate) fn quiet(attack: impl FnOnce(SocketAddr) -> Vec<Client>) {
         let watched = Duration::from_secs(3);
         let Some(before) = broker.usage() else { return };
         thread::sleep(watched);
-        let spent = broker
-            .usage()
-            .expect("there was one before")
-            .cpu
-            .saturating_sub(before.cpu);
+        let spent = broker.usage().expect("there was one before").cpu.saturating_sub(before.cpu);
         if spent <= watched / 100 {
             break;
         }
-        assert!(
-            !last,
-            "G4: {spent:?} on a processor in {watched:?} of silence"
-        );
+        assert!(!last, "G4: {spent:?} on a processor in {watched:?} of silence");
     }
     drop(attackers);
 }
