@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, CLIENT_ID_SIZE_MAX, KEEP_ALIVE_MAX_S, Profile};
-use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
+use crate::client::{Client, Event, PATIENCE, connected, prompt};
 use crate::packet::{
     Connect, PINGREQ, Place, Version, Will, ack, code, connect, kind, packet, property, publish, string, subscribe,
     will,
@@ -79,7 +79,7 @@ fn b02_wrong_name_or_level(version: Version) {
             // Nobody knows the form that a CONNACK of such a version has: it is that of MQTT 3.1.1 or of MQTT 5.
             let mut client = scene.open(version);
             client.send(&connect.bytes());
-            match client.event(PROMPT) {
+            match client.event(prompt()) {
                 Event::Packet(answer) => {
                     let old = [0, WRONG_VERSION];
                     let new = [0, code::UNSUPPORTED_PROTOCOL_VERSION];
@@ -286,7 +286,7 @@ fn b10_odd_client_ids(version: Version) {
             for id in odd {
                 let mut client = scene.open(version);
                 client.send(&connect(version, id).bytes());
-                let answer = client.event(PROMPT);
+                let answer = client.event(prompt());
                 match answer {
                     Event::Closed if strict && !version.is_v5() => scene.rejected(1),
                     Event::Packet(packet) => {
@@ -445,7 +445,10 @@ fn b17_keep_alive(version: Version) {
         client.expect_close_within(PATIENCE);
     }
     let waited = silent_since.elapsed();
-    assert!(waited >= Duration::from_millis(1400) && waited <= Duration::from_millis(2500), "closed after {waited:?}");
+    assert!(
+        waited >= Duration::from_millis(1400) && waited <= Duration::from_millis(1500) + prompt(),
+        "closed after {waited:?}"
+    );
     assert!(!broker.log().contains("panicked at"));
 }
 
@@ -458,7 +461,7 @@ fn b17_peer_that_vanished(version: Version) {
     let mut client = scene.open(version);
     client.connect(&Connect { keep_alive_s: 0, ..connect(version, "b17-vanished") });
     let (ours, theirs) = (client.local_port(), scene.address().port());
-    let deadline = Instant::now() + PROMPT;
+    let deadline = Instant::now() + prompt();
     loop {
         let table = fs::read_to_string("/proc/net/tcp").expect("Linux shows its sockets");
         let line = table.lines().find(|line| {
@@ -531,7 +534,6 @@ fn b20_many_connects_with_one_client_id(version: Version) {
         assert_eq!(alive, 1, "round {round}: nobody is left");
         clients[0].ping();
     }
-    scene.rejected(crowd);
     scene.holds();
 }
 

@@ -15,8 +15,11 @@ use crate::rules::INNOCENT_TOPICS;
 /// How long something may take that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the broker may take to act on a fault after the byte that shows it.
-pub(crate) const PROMPT: Duration = Duration::from_secs(1);
+/// How long the broker may take to act on a fault after the byte that shows it: a second, and longer by as much as this
+/// machine has more to do than it has cores for.
+pub(crate) fn prompt() -> Duration {
+    Duration::from_secs(1).mul_f64(crate::rules::busyness())
+}
 
 /// What one wait ended with.
 #[derive(Debug)]
@@ -323,7 +326,7 @@ impl Client {
     /// The broker closes the Network Connection without another word.
     #[track_caller]
     pub(crate) fn expect_close(&mut self) {
-        self.expect_close_within(PROMPT);
+        self.expect_close_within(prompt());
     }
 
     #[track_caller]
@@ -338,7 +341,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_refusal(&mut self, codes: &[u8]) {
         if self.version.is_v5() {
-            match self.next(PROMPT) {
+            match self.next(prompt()) {
                 Event::Packet(packet) if packet.kind() == kind::DISCONNECT => self.check_refusal(&packet, codes),
                 other => panic!(
                     "expected a DISCONNECT with one of {codes:02x?}, got {other:02x?} after {:02x?}",
@@ -393,7 +396,7 @@ impl Client {
     /// CONNECT is refused by a CONNACK with one of these codes, in the form of this Client's version, or by a close.
     #[track_caller]
     pub(crate) fn expect_connack_or_close(&mut self, codes: &[u8]) {
-        match self.next(PROMPT) {
+        match self.next(prompt()) {
             Event::Closed => return,
             Event::Packet(packet) => {
                 let answer = packet.connack(self.version);
@@ -413,7 +416,7 @@ impl Client {
     /// CONNECT is refused by a CONNACK with one of these codes, in the form of this Client's version.
     #[track_caller]
     pub(crate) fn expect_connack(&mut self, codes: &[u8]) {
-        match self.next(PROMPT) {
+        match self.next(prompt()) {
             Event::Packet(packet) => {
                 let answer = packet.connack(self.version);
                 assert!(

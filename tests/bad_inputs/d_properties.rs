@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::broker::{SESSION_EXPIRY_MAX_S, TOPIC_ALIAS_MAXIMUM, TOPIC_LEVELS_MAX};
-use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
+use crate::client::{Client, Event, PATIENCE, connected, prompt};
 use crate::packet::{
     ConnAck, Connect, Delivery, PINGREQ, Place, Version, ack, ack_with, code, connect, disconnect_with, kind, property,
     publish, subscribe_with, variable, will,
@@ -644,7 +644,9 @@ fn d_quiet_while_much_is_about_to_expire() {
             sender.receive_ack(kind::PUBACK, 9);
         }
         sender.send(PINGREQ).send(&ack(kind::PUBACK, 77));
-        while !matches!(sender.event(PROMPT.min(PATIENCE)), Event::Packet(packet) if packet.kind() == kind::PINGRESP) {}
+        while !matches!(sender.event(prompt().min(PATIENCE)), Event::Packet(packet) if packet.kind() == kind::PINGRESP)
+        {
+        }
         idle.push(sender);
         idle
     });

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::broker::RECEIVE_MAXIMUM;
-use crate::client::{Client, Event, PATIENCE, PROMPT, connected};
+use crate::client::{Client, Event, PATIENCE, connected, prompt};
 use crate::packet::{
     Connect, DISCONNECT, Delivery, Received, Version, ack, ack_with, code, connect, kind, packet, property, publish,
     subscribe, unsubscribe, will,
@@ -127,7 +127,7 @@ fn e04_receive_maximum_overrun(version: Version) {
                 client.send(&publish(version, "ok/e04", "x").qos(2, id).bytes());
             }
             scene.rejected(1);
-            let answers = client.expect_refusal_after_answers(&[code::RECEIVE_MAXIMUM_EXCEEDED], PROMPT);
+            let answers = client.expect_refusal_after_answers(&[code::RECEIVE_MAXIMUM_EXCEEDED], prompt());
             assert!(answers.iter().all(|packet| packet.kind() == kind::PUBREC), "{answers:02x?}");
             return;
         }
@@ -264,7 +264,7 @@ fn e08_wrong_ack(version: Version) {
             assert_eq!(message.qos, qos);
             receiver.send(&ack(wrong, message.packet_id)).send(&[0xC0, 0]);
             loop {
-                match receiver.event(PROMPT) {
+                match receiver.event(prompt()) {
                     Event::Packet(packet) => match packet.kind() {
                         kind::PINGRESP => break,
                         kind::DISCONNECT => assert_eq!(packet.reason(), code::PROTOCOL_ERROR),
@@ -724,7 +724,7 @@ fn e19_denied_qos_2(version: Version) {
             }
         } else {
             sender.send(&denied);
-            match sender.event(PROMPT) {
+            match sender.event(prompt()) {
                 Event::Packet(packet) => {
                     assert_eq!((packet.kind(), packet.packet_id()), (kind::PUBREC, 5));
                     sender.send(&ack(kind::PUBREL, 5));
