@@ -178,5 +178,3 @@ impl Kept for Message {
         Self::size(self)
     }
 }
-#[cfg(test)]
-pub(crate) fn client_size<W>() -> usize { size_of::<shard::Client<W>>() }

@@ -5,9 +5,9 @@
 //! comes back and is given to another, but for QoS 2 exchanges that have begun (4.8.2). Members may live in other shards;
 //! then all this goes by mail.
 
+use super::ShardId;
 use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
-use super::ShardId;
 use super::shard::{Shard, Wire};
 use crate::codec::{Message, Options, Qos};
 use crate::session::{Dropped, GroupId, HandedBack, How, Limits, Outgoing};
@@ -52,7 +52,9 @@ impl<W: Wire> Shard<W> {
     /// `true`: there was such a subscription.
     pub(super) fn leave_share(&mut self, slot: u32, name: &str, filter: &[u8]) -> bool {
         let Some(client) = self.clients.get_mut(slot) else { return false };
-        let Some(at) = client.shares.iter().position(|(seat, _)| *seat.name == *name && *seat.filter == *filter) else { return false };
+        let Some(at) = client.shares.iter().position(|(seat, _)| *seat.name == *name && *seat.filter == *filter) else {
+            return false;
+        };
         let (seat, _) = client.shares.swap_remove(at);
         self.leave_seat(slot, &seat);
         true
@@ -129,7 +131,8 @@ impl<W: Wire> Shard<W> {
 
     /// Delivers what the group's home has chosen this member for.
     pub(super) fn deliver_shared(&mut self, home: ShardId, to: SessionRef, message: Message, how: How) {
-        let online = self.clients.is_current(to.slot, to.generation) && self.clients.get(to.slot).is_some_and(|client| client.wire.is_some());
+        let online = self.clients.is_current(to.slot, to.generation)
+            && self.clients.get(to.slot).is_some_and(|client| client.wire.is_some());
         let limits = &self.shared.settings.session;
         let queued = match self.clients.get_mut(to.slot) {
             Some(client) if online => client.session.push(&Outgoing::new(message.clone()), how, limits, self.now),
@@ -177,7 +180,9 @@ impl<W: Wire> Shard<W> {
                 return self.pump(id);
             }
             Mail::Offer(seat, _) => seat.id,
-            Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => *group,
+            Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => {
+                *group
+            }
             Mail::Publish(..) | Mail::Deliver(..) => return,
         };
         let Some(known) = self.groups.get_mut(&group) else {
@@ -326,9 +331,17 @@ impl SharedGroup {
     }
 
     /// Members whose Maximum Packet Size is too small for it are passed over.
-    fn choose_by(&mut self, message: &Message, next: impl FnOnce(&mut Group<SessionRef, (Message, Qos)>) -> Option<SessionRef>) -> Option<Member> {
-        let too_small: Vec<SessionRef> =
-            self.members.values().filter(|member| member.online && !Self::takes(member, message)).map(|member| member.session).collect();
+    fn choose_by(
+        &mut self,
+        message: &Message,
+        next: impl FnOnce(&mut Group<SessionRef, (Message, Qos)>) -> Option<SessionRef>,
+    ) -> Option<Member> {
+        let too_small: Vec<SessionRef> = self
+            .members
+            .values()
+            .filter(|member| member.online && !Self::takes(member, message))
+            .map(|member| member.session)
+            .collect();
         for session in &too_small {
             self.group.set_online(*session, false);
         }

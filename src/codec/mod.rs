@@ -8,7 +8,6 @@ mod connect;
 mod disconnect;
 mod header;
 mod message;
-mod outside;
 mod ping;
 mod primitive;
 mod properties;
@@ -30,8 +29,6 @@ pub use header::{Header, PacketType, Sender};
 pub use message::{
     Delivery, Message, MessageParts, Origin, OutAlias, encode_publish, live_bytes, publish_size,
 };
-pub(crate) use outside::misleads;
-pub use outside::{OUTSIDE_SIZE_MAX, Outside};
 pub use ping::{encode_pingreq, encode_pingresp};
 pub use primitive::{BODY_SIZE_MAX, Moment, PACKET_SIZE_MAX, PacketId, Qos, Version};
 pub use properties::{Place, Properties, Property, PropertyId, UserProperties};

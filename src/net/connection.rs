@@ -74,7 +74,13 @@ struct Entered {
 }
 
 /// CONNECT and who it is from. `None`: refused, closed.
-async fn enter(thread: &Thread, mut stream: TcpStream, peer: SocketAddr, versions: Versions, allow_anonymous: bool) -> Option<(TcpStream, Box<Request>, Identity)> {
+async fn enter(
+    thread: &Thread,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    versions: Versions,
+    allow_anonymous: bool,
+) -> Option<(TcpStream, Box<Request>, Identity)> {
     let entering = async {
         let request = read_connect(thread, &mut stream, versions).await?;
         log_in(thread, &mut stream, request, allow_anonymous).await
@@ -117,13 +123,20 @@ async fn read<T>(thread: &Thread, input: &mut (impl AsyncRead + Unpin), mut take
 }
 
 /// Finds out who this is; it may take AUTH packets to and fro [MQTT-4.12.0-2]. Nothing else is read meanwhile.
-async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Request>, allow_anonymous: bool) -> Result<(Box<Request>, Identity), Refused> {
+async fn log_in(
+    thread: &Thread,
+    stream: &mut TcpStream,
+    mut request: Box<Request>,
+    allow_anonymous: bool,
+) -> Result<(Box<Request>, Identity), Refused> {
     let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
     let mut step = match authenticator {
         Some(authenticator) => authenticator.begin(request.login.clone()).await,
         None if request.login.method.is_some() => Step::Refuse(ReasonCode::BadAuthenticationMethod), // [MQTT-4.12.0-1]
         // Without a way to prove it, a name is as good as none.
-        None if !allow_anonymous && request.login.user_name.is_some() => Step::Refuse(ReasonCode::BadUserNameOrPassword),
+        None if !allow_anonymous && request.login.user_name.is_some() => {
+            Step::Refuse(ReasonCode::BadUserNameOrPassword)
+        }
         None if !allow_anonymous => Step::Refuse(ReasonCode::NotAuthorized),
         None => Step::Accept { identity: Identity { user_name: request.login.user_name.take() }, data: None },
     };
@@ -133,11 +146,18 @@ async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Reques
                 request.authentication_data = data;
                 return Ok((request, identity));
             }
-            Step::Refuse(reason) => return Err(Refused::with(request.version, reason, "the Client was not recognised")),
+            Step::Refuse(reason) => return Err(request.refused(reason, "the Client was not recognised")),
             Step::Challenge { data, exchange } => {
                 let mut packet = Vec::new();
-                let auth = Auth { data: Some(&data), ..Auth::new(ReasonCode::ContinueAuthentication, request.login.method.as_deref()) };
+                let auth = Auth {
+                    data: Some(&data),
+                    ..Auth::new(ReasonCode::ContinueAuthentication, request.login.method.as_deref())
+                };
                 Packet::Auth(auth).encode(request.version, &mut packet);
+                if !request.takes(&packet) {
+                    return Err(request
+                        .refused(ReasonCode::ImplementationSpecificError, "an AUTH larger than the Client takes"));
+                }
                 let _ = stream.write_all(&packet).await;
                 let answer = read_auth(thread, stream, &mut request).await?;
                 exchange.proceed(answer).await
@@ -147,24 +167,35 @@ async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Reques
 }
 
 /// The Client's next packet, which must be AUTH 0x18 with the same method [MQTT-4.12.0-3] [MQTT-3.1.2-30].
-async fn read_auth(thread: &Thread, stream: &mut TcpStream, request: &mut Request) -> Result<Option<Box<[u8]>>, Refused> {
+async fn read_auth(
+    thread: &Thread,
+    stream: &mut TcpStream,
+    request: &mut Request,
+) -> Result<Option<Box<[u8]>>, Refused> {
     let limits = thread.shard.borrow().shared().settings().session.codec.clone();
-    let refuse = |reason, why| Err(Refused::with(Version::V5, reason, why));
     loop {
         match Header::decode(&request.rest, Sender::Client, Version::V5, &limits) {
-            Err(violation) => return refuse(violation.reason, violation.why),
+            Err(violation) => return Err(request.refused(violation.reason, violation.why)),
             Ok(Some(header)) if header.packet_size() > limits.property_bytes_max as usize + 16 => {
-                return refuse(ReasonCode::PacketTooLarge, "a large packet during authentication");
+                return Err(request.refused(ReasonCode::PacketTooLarge, "a large packet during authentication"));
             }
             Ok(Some(header)) if header.packet_size() <= request.rest.len() => {
                 let packet: Vec<u8> = request.rest.drain(..header.packet_size()).collect();
                 return match Packet::decode(&header, &packet[header.header_size()..], Version::V5, &limits) {
-                    Err(violation) => refuse(violation.reason, violation.why),
-                    Ok(Packet::Auth(auth)) if auth.reason == ReasonCode::ContinueAuthentication && auth.method == request.login.method.as_deref() => {
+                    Err(violation) => Err(request.refused(violation.reason, violation.why)),
+                    Ok(Packet::Auth(auth))
+                        if auth.reason == ReasonCode::ContinueAuthentication
+                            && auth.method == request.login.method.as_deref() =>
+                    {
                         Ok(auth.data.map(Into::into))
                     }
-                    Ok(Packet::Disconnect(_)) => Err(Refused { answer: Vec::new(), why: "the Client gave up its authentication" }),
-                    Ok(_) => refuse(ReasonCode::ProtocolError, "something else than AUTH during authentication"),
+                    Ok(Packet::Disconnect(_)) => {
+                        Err(Refused { answer: Vec::new(), why: "the Client gave up its authentication" })
+                    }
+                    Ok(_) => {
+                        Err(request
+                            .refused(ReasonCode::ProtocolError, "something else than AUTH during authentication"))
+                    }
                 };
             }
             Ok(_) => {}
@@ -192,11 +223,20 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
 }
 
 /// `Err`: the Client was sent on to its home, or is refused.
-fn open(thread: &Thread, entered: Box<Entered>, reader_waker: Waker) -> Result<(Attachment, OwnedReadHalf, Seat), Option<(TcpStream, Refused)>> {
+fn open(
+    thread: &Thread,
+    entered: Box<Entered>,
+    reader_waker: Waker,
+) -> Result<(Attachment, OwnedReadHalf, Seat), Option<(TcpStream, Refused)>> {
     let Entered { stream, mut request, identity, seat } = *entered;
     let (reader, writer) = stream.into_split();
     let rest = std::mem::take(&mut request.rest);
-    let opened = thread.shard.borrow_mut().open(request, identity.clone(), TcpWire { writer, reader: reader_waker }, thread.clock.now());
+    let opened = thread.shard.borrow_mut().open(
+        request,
+        identity.clone(),
+        TcpWire { writer, reader: reader_waker },
+        thread.clock.now(),
+    );
     let opened = match opened {
         Opened::Here(me) => {
             if !rest.is_empty() {
@@ -250,13 +290,23 @@ async fn reauthenticate(
 impl Thread {
     /// Reads what there is and hands it to the shard. Ready when the shard has let go of the connection (`None`), or when the
     /// Client wants to authenticate again.
-    fn poll_read(&self, me: Attachment, reader: &mut OwnedReadHalf, context: &mut Context<'_>) -> Poll<Option<Box<(ReasonCode, Login)>>> {
+    fn poll_read(
+        &self,
+        me: Attachment,
+        reader: &mut OwnedReadHalf,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
         let polled = self.poll_read_shard(me, reader, context);
         self.see_to_tick();
         polled
     }
 
-    fn poll_read_shard(&self, me: Attachment, reader: &mut OwnedReadHalf, context: &mut Context<'_>) -> Poll<Option<Box<(ReasonCode, Login)>>> {
+    fn poll_read_shard(
+        &self,
+        me: Attachment,
+        reader: &mut OwnedReadHalf,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
         let mut shard = self.shard.borrow_mut();
         let mut scratch = self.scratch.borrow_mut();
         loop {
@@ -281,7 +331,9 @@ impl Thread {
             let full = buffer.remaining() == 0;
             match read {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => shard.receive(me, buffer.filled(), self.clock.now()),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    shard.receive(me, buffer.filled(), self.clock.now())
+                }
                 Poll::Ready(_) => {
                     shard.lost(me, self.clock.now());
                     return Poll::Ready(None);

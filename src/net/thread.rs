@@ -10,6 +10,7 @@ use super::listener::{Accepted, Admission, Listener, Seat};
 use crate::access::Identity;
 use crate::broker::{Request, Shard, ShardId, Shared};
 use crate::codec::{Moment, ReasonCode};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
 use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -69,19 +70,7 @@ pub(super) struct Thread {
     tick: RefCell<Waker>,
     tick_is_coming: Cell<bool>,
     stopping: Cell<bool>,
-    refusals: Cell<Refusals>,
 }
-
-/// Lines about refused connections in this second.
-#[derive(Clone, Copy, Default)]
-struct Refusals {
-    second: u64,
-    lines: u32,
-    suppressed: u32,
-}
-
-/// Lines per second about connections refused before CONNECT.
-const REFUSALS_LOGGED_MAX: u32 = 100;
 
 /// The errand channels of all threads.
 pub struct Threads {
@@ -94,7 +83,12 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread or no epoll for us. Threads that run already end with this process.
-    pub fn start(shared: &Arc<Shared>, clock: Clock, settings: &DoorSettings, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub fn start(
+        shared: &Arc<Shared>,
+        clock: Clock,
+        settings: &DoorSettings,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
         let (errands, inboxes): (Vec<_>, Vec<_>) = shared.shards().map(|_| unbounded_channel()).unzip();
         let mut listeners = Some(listeners);
         let mut handles = Vec::new();
@@ -146,7 +140,6 @@ fn run(
         tick: RefCell::new(Waker::noop().clone()),
         tick_is_coming: Cell::new(false),
         stopping: Cell::new(false),
-        refusals: Cell::default(),
         settings,
     });
     let admission = Arc::new(Admission {
@@ -241,23 +234,17 @@ impl Thread {
 
     /// One line about a connection that never became a Client, but not more of them than anyone can read.
     pub(super) fn log_refused(&self, peer: SocketAddr, why: &str) {
-        let second = self.clock.now().as_millis() / 1000;
-        let mut refusals = self.refusals.get();
-        if refusals.second != second {
-            if refusals.suppressed > 0 {
-                tracing::info!(target: "waypost::listener", suppressed = refusals.suppressed, "connection refused: more of the same");
+        if let Permit::Log { suppressed } = REFUSED.permit(self.clock.now().as_millis()) {
+            if suppressed > 0 {
+                tracing::info!(target: "waypost::listener", "suppressed {suppressed} lines about connections that were refused");
             }
-            refusals = Refusals { second, ..Refusals::default() };
-        }
-        if refusals.lines < REFUSALS_LOGGED_MAX {
-            refusals.lines += 1;
             tracing::info!(target: "waypost::listener", %peer, "connection refused: {why}");
-        } else {
-            refusals.suppressed += 1;
         }
-        self.refusals.set(refusals);
     }
 }
+
+/// Peers can have themselves refused as often as they like.
+static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 
 /// Counts tasks that run.
 pub(super) struct Counted(Rc<Cell<usize>>);
@@ -272,13 +259,5 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes() {
-        eprintln!("client {} session {}", crate::broker::client_size::<crate::net::connection::TcpWire>(), size_of::<crate::session::Session>());
     }
 }

@@ -35,12 +35,6 @@ pub(super) struct InFlight {
     resend: usize,
 }
 
-/// What a resend has to send.
-pub(super) enum Resend {
-    Publish(PacketId),
-    PubRel(PacketId),
-}
-
 impl Default for InFlight {
     fn default() -> Self {
         Self { first: FIRST, ring: VecDeque::new(), open: 0, resend: 0 }
@@ -56,7 +50,8 @@ impl InFlight {
     /// later ones cannot make it grow without end, and identifiers that were just freed rest before they come again.
     pub(super) fn has_room(&self, receive_maximum: u16) -> bool {
         let ring_max = (u32::from(receive_maximum) * 4).clamp(16, IDENTIFIERS - 1);
-        self.open < u32::from(receive_maximum) && (self.ring.len() as u32) < ring_max.max(u32::from(receive_maximum).min(IDENTIFIERS))
+        self.open < u32::from(receive_maximum)
+            && (self.ring.len() as u32) < ring_max.max(u32::from(receive_maximum).min(IDENTIFIERS))
     }
 
     /// Takes the next free Packet Identifier [MQTT-2.2.1-4].
@@ -113,21 +108,28 @@ impl InFlight {
         }
     }
 
-    /// The next packet to send again, if the peer's Receive Maximum allows it. PUBREL is no PUBLISH and never waits
-    /// [MQTT-3.3.4-10].
-    pub(super) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
-        while self.resend < self.ring.len() {
-            let packet_id = self.id_at(self.resend);
-            let resend = match &self.ring[self.resend] {
-                Slot::Done => None,
-                Slot::Released(_) => Some(Resend::PubRel(packet_id)),
-                _ if self.open >= u32::from(receive_maximum) => return None,
-                _ => Some(Resend::Publish(packet_id)),
-            };
-            self.resend += 1;
-            if let Some(resend) = resend {
+    /// All PUBREL packets to send again, at once and in order: they never wait for send quota [MQTT-3.3.4-10].
+    pub(super) fn resend_released(&mut self, mut send: impl FnMut(PacketId)) {
+        for place in 0..self.ring.len() {
+            if matches!(self.ring[place], Slot::Released(_)) {
                 self.open += 1;
-                return Some(resend);
+                send(self.id_at(place));
+            }
+        }
+    }
+
+    /// The next PUBLISH to send again, if the peer's Receive Maximum allows it.
+    pub(super) fn next_resend(&mut self, receive_maximum: u16) -> Option<PacketId> {
+        while let Some(slot) = self.ring.get(self.resend) {
+            let waits = matches!(slot, Slot::AtLeastOnce(_) | Slot::ExactlyOnce(_));
+            if waits && self.open >= u32::from(receive_maximum) {
+                return None;
+            }
+            let packet_id = self.id_at(self.resend);
+            self.resend += 1;
+            if waits {
+                self.open += 1;
+                return Some(packet_id);
             }
         }
         None
@@ -170,10 +172,11 @@ impl InFlight {
         PacketId::new(zero_based as u16 + 1).unwrap_or(FIRST)
     }
 
-    /// `None` for identifiers that are not in the ring or were not yet sent on this Network Connection.
+    /// `None` for identifiers that are not in the ring, or whose PUBLISH was not yet sent on this Network Connection.
     fn place(&self, packet_id: PacketId) -> Option<usize> {
-        let place = (u32::from(packet_id.get()) + IDENTIFIERS - u32::from(self.first.get())) % IDENTIFIERS;
-        ((place as usize) < self.resend.min(self.ring.len())).then_some(place as usize)
+        let place = ((u32::from(packet_id.get()) + IDENTIFIERS - u32::from(self.first.get())) % IDENTIFIERS) as usize;
+        let slot = self.ring.get(place)?;
+        (place < self.resend || matches!(slot, Slot::Released(_))).then_some(place)
     }
 }
 
