@@ -12,9 +12,10 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use waypost::codec::Moment;
 use waypost::topic::{
-    Cursor, Epochs, Group, GroupLimits, HashKey, Kept, MatchCache, NodeId, Progress, Queued,
-    Retained, Stamps, Stored, SweepCursor, TopicTree,
+    Cursor, Epochs, Group, Kept, MatchCache, NodeId, Progress, Queued, Retained, Stamps, Stored,
+    SweepCursor, TopicTree, Waiting, WaitingLimits,
 };
 
 /// Tries the property on many inputs.
@@ -112,7 +113,7 @@ fn the_tree_matches_like_a_list_of_filters() {
         for (number, action) in actions.into_iter().enumerate() {
             match action {
                 TreeAction::Insert(filter) => {
-                    let id = tree.insert(filter.as_bytes(), || number);
+                    let id = tree.insert_with(filter.as_bytes(), || number).0;
                     let expected = *model.entry(filter).or_insert((id, number));
                     assert_eq!((id, tree.get_by_id(id)), (expected.0, Some(&expected.1)));
                 }
@@ -140,7 +141,7 @@ fn the_tree_matches_like_a_list_of_filters() {
         for (filter, (id, value)) in &model {
             assert_eq!(tree.get(filter.as_bytes()), Some(value));
             assert_eq!(tree.id_of(filter.as_bytes()), Some(*id));
-            assert_eq!(tree.filter_of(*id).as_deref(), Some(filter.as_bytes()));
+            assert_eq!(tree.filter_of(*id), filter.as_bytes());
         }
         let all: BTreeMap<Vec<u8>, usize> = tree
             .iter()
@@ -167,8 +168,8 @@ fn any_bytes_at_all_do_no_harm() {
         let mut inserted = BTreeSet::new();
         for (few, many) in &pairs {
             for bytes in [few, many] {
-                let id = tree.insert(bytes, || bytes.clone());
-                assert_eq!(tree.filter_of(id).as_ref(), Some(bytes));
+                let (id, _) = tree.insert_with(bytes, || bytes.clone());
+                assert_eq!(tree.filter_of(id), *bytes);
                 inserted.insert(bytes);
                 tree.for_each_match(bytes, &mut |_| {});
             }
@@ -210,7 +211,7 @@ fn a_cached_match_is_what_the_tree_would_say() {
         1 => Just(CacheAction::EndSearch),
     ];
     check(vec(action, 0..300), |actions| {
-        let epochs = Epochs::new(HashKey::random());
+        let epochs = Epochs::new();
         let mut tree = TopicTree::new();
         let mut caches: [MatchCache<Rc<[usize]>>; 2] = [MatchCache::new(), MatchCache::new()];
         let mut searches: VecDeque<Search> = VecDeque::new();
@@ -287,14 +288,12 @@ struct Note {
 }
 
 impl Kept for Note {
-    type Moment = usize;
-
     fn topic(&self) -> &[u8] {
         self.topic.as_bytes()
     }
 
-    fn is_expired(&self, now: usize) -> bool {
-        now >= self.expires_at
+    fn is_expired(&self, now: Moment) -> bool {
+        now.as_millis() >= self.expires_at as u64
     }
 
     fn size(&self) -> usize {
@@ -323,7 +322,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
     ];
     let inputs = (vec(topics(), 0..100), filters(), vec(action, 0..200));
     check(inputs, |(topics, filter, actions)| {
-        let retained = Retained::new(HashKey::random());
+        let retained = Retained::new();
         let mut model: BTreeMap<String, Note> = BTreeMap::new();
         for (number, topic) in topics.into_iter().enumerate() {
             let note = Note {
@@ -341,6 +340,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
         let mut done = false;
         let the_rest = std::iter::repeat_n(RetainedAction::Step(1000, false), 3);
         for (now, action) in actions.into_iter().chain(the_rest).enumerate() {
+            let moment = Moment::from_millis(now as u64);
             match action {
                 RetainedAction::Set(topic, expiry) => {
                     let expires_at = expiry.map_or(usize::MAX, |after| now + after);
@@ -369,7 +369,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
                 }
                 RetainedAction::Step(entries_max, breaks) => {
                     let mut room = if breaks { 1 } else { usize::MAX };
-                    let progress = retained.step(&mut cursor, entries_max, now, &mut |note| {
+                    let progress = retained.step(&mut cursor, entries_max, moment, &mut |note| {
                         assert!(
                             naive_match(&filter, &note.topic),
                             "{} for {filter}",
@@ -392,7 +392,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
                     done = progress == Progress::Done;
                 }
                 RetainedAction::Sweep(entries_max) => {
-                    let removed = retained.sweep(now, &mut sweep, entries_max);
+                    let removed = retained.sweep(moment, &mut sweep, entries_max);
                     let before = model.len();
                     model.retain(|topic, note| {
                         now < note.expires_at || retained.get(topic.as_bytes()).is_some()
@@ -471,11 +471,11 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
         (strategies, any::<u64>(), vec(action, 0..200)),
         |(strategy, seed, actions)| {
             let strategy = strategy.parse().expect("these are the names");
-            let limits = GroupLimits {
+            let limits = WaitingLimits {
                 messages_max: 20,
                 bytes_max: 100,
             };
-            let mut group: Group<u8, usize> = Group::new(strategy, limits, seed);
+            let (mut group, mut queue) = (Group::new(strategy, seed), Waiting::new(limits));
             let mut members: BTreeMap<u8, Member> = BTreeMap::new();
             let (mut accepted, mut settled, mut waiting) = (0, 0, 0);
             for (number, action) in actions.into_iter().enumerate() {
@@ -491,9 +491,9 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
                         let returned = member.map(|member| member.holds).unwrap_or_default();
                         let first = returned.front().map(|queued| queued.message);
                         waiting += returned.len();
-                        group.push_front(returned);
+                        queue.push_front(returned);
                         assert!(first.is_none_or(|first| {
-                            group.front().is_some_and(|front| front.message == first)
+                            queue.front().is_some_and(|front| front.message == first)
                         }));
                     }
                     GroupAction::SetOnline(id, online) => {
@@ -524,10 +524,12 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
                             origin_hash: hash,
                             topic_hash: hash,
                         };
-                        if let Some(id) = group.offer(hash, hash) {
+                        if let Some(id) =
+                            queue.is_empty().then(|| group.offer(hash, hash)).flatten()
+                        {
                             accepted += 1;
                             give(&mut members, id, queued);
-                        } else if group.push_back(queued).is_ok() {
+                        } else if queue.push_back(queued).is_ok() {
                             accepted += 1;
                             waiting += 1;
                         } else {
@@ -535,7 +537,7 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
                         }
                     }
                 }
-                while let Some((id, queued)) = group.take_next() {
+                while let Some((id, queued)) = queue.take_next(&mut group) {
                     waiting -= 1;
                     give(&mut members, id, queued);
                 }
@@ -545,7 +547,7 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
                     "nothing waits while somebody can take it"
                 );
                 assert_eq!(
-                    (group.queued(), group.queued_bytes(), group.len()),
+                    (queue.len(), queue.bytes(), group.len()),
                     (waiting, waiting * 10, members.len())
                 );
                 for (id, member) in &members {

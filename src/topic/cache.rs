@@ -72,8 +72,13 @@ struct Found<V> {
 }
 
 impl Epochs {
-    /// All epochs at the beginning. The key is the one whose hashes `lookup` and `insert` will be given.
-    pub fn new(key: HashKey) -> Self {
+    /// All epochs at the beginning, with a key of their own.
+    pub fn new() -> Self {
+        Self::with_key(HashKey::random())
+    }
+
+    /// All epochs at the beginning. The key decides which topics compete for a place.
+    pub fn with_key(key: HashKey) -> Self {
         Self {
             exact: Box::new([const { AtomicU32::new(0) }; EXACT_COUNT]),
             two: Box::new([const { AtomicU32::new(0) }; TWO_COUNT]),
@@ -134,6 +139,12 @@ impl Epochs {
     }
 }
 
+impl Default for Epochs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Stamp {
     fn read(epochs: &[AtomicU32], hash: u64) -> Self {
         let place = place(hash, epochs.len());
@@ -151,6 +162,24 @@ impl<V: Clone> MatchCache<V> {
             slots: Vec::new(),
             used: 0,
         }
+    }
+
+    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now.
+    #[inline]
+    pub fn get_or_search(
+        &mut self,
+        topic: &[u8],
+        epochs: &Epochs,
+        search: impl FnOnce() -> V,
+    ) -> V {
+        let hash = epochs.hash(topic);
+        if let Some(found) = self.lookup(topic, hash, epochs) {
+            return found.clone();
+        }
+        let stamps = epochs.stamps(topic, hash);
+        let found = search();
+        self.insert(topic, hash, stamps, found.clone());
+        found
     }
 
     /// What was found for this topic, if nothing has changed since that could change it. `hash` is
@@ -305,7 +334,7 @@ mod tests {
     use crate::topic::HashKey;
 
     fn epochs() -> Epochs {
-        Epochs::new(HashKey::fixed(1))
+        Epochs::with_key(HashKey::fixed(1))
     }
 
     fn keep(cache: &mut MatchCache<u32>, epochs: &Epochs, topic: &str, value: u32) {
@@ -413,6 +442,18 @@ mod tests {
         assert!(cache.used <= SLOTS_MAX);
         cache.clear();
         assert_eq!(look(&mut cache, &epochs, "a/49999"), None);
+    }
+
+    #[test]
+    fn a_search_is_made_once() {
+        let (epochs, mut cache) = (epochs(), MatchCache::new());
+        assert_eq!(cache.get_or_search(b"a", &epochs, || 1), 1);
+        assert_eq!(
+            cache.get_or_search(b"a", &epochs, || panic!("it is known")),
+            1
+        );
+        epochs.bump(b"a");
+        assert_eq!(cache.get_or_search(b"a", &epochs, || 2), 2);
     }
 
     #[test]

@@ -17,5 +17,5 @@ mod tree;
 pub use cache::{Epochs, MatchCache, Stamps};
 pub use hash::HashKey;
 pub use retained::{Cursor, Kept, Progress, Retained, Stored, SweepCursor};
-pub use shared::{Full, Group, GroupLimits, Queued, Strategy, UnknownStrategy};
+pub use shared::{Full, Group, Queued, Strategy, UnknownStrategy, Waiting, WaitingLimits};
 pub use tree::{NodeId, TopicTree};

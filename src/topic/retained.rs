@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use super::arena::Arena;
 use super::hash::HashKey;
 use super::index::Index;
+use crate::codec::{Message, Moment};
 
 const STRIPE_BITS: u32 = 6;
 const STRIPES: usize = 1 << STRIPE_BITS;
@@ -30,15 +31,26 @@ const SWEEP_REMOVALS_MAX: usize = 16;
 
 /// What can be retained: a handle to a message.
 pub trait Kept: Clone {
-    /// When something is, as the broker counts time.
-    type Moment: Copy;
-
     /// The Topic Name under which it is kept.
     fn topic(&self) -> &[u8];
     /// Whether its Message Expiry Interval has passed.
-    fn is_expired(&self, now: Self::Moment) -> bool;
+    fn is_expired(&self, now: Moment) -> bool;
     /// The bytes it takes in memory, the same each time it is asked.
     fn size(&self) -> usize;
+}
+
+impl Kept for Message {
+    fn topic(&self) -> &[u8] {
+        self.topic()
+    }
+
+    fn is_expired(&self, now: Moment) -> bool {
+        self.is_expired(now)
+    }
+
+    fn size(&self) -> usize {
+        self.size()
+    }
 }
 
 /// At most one message for each topic. All methods may be called from all threads.
@@ -92,8 +104,13 @@ struct Stripe<M> {
 type OrderedTopic = Box<[u8]>;
 
 impl<M: Kept> Retained<M> {
+    /// An empty store with a key of its own.
+    pub fn new() -> Self {
+        Self::with_key(HashKey::random())
+    }
+
     /// An empty store. The key decides in which stripe a topic lies, and thereby the order of a replay.
-    pub fn new(key: HashKey) -> Self {
+    pub fn with_key(key: HashKey) -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| RwLock::new(Stripe::new())).collect(),
             key,
@@ -171,7 +188,7 @@ impl<M: Kept> Retained<M> {
         &self,
         cursor: &mut Cursor,
         entries_max: usize,
-        now: M::Moment,
+        now: Moment,
         visit: &mut impl FnMut(&M) -> ControlFlow<()>,
     ) -> Progress {
         let pattern = match &cursor.sought {
@@ -216,7 +233,7 @@ impl<M: Kept> Retained<M> {
 
     /// Looks at up to `entries_max` messages and removes those that have expired. Goes round and round the store, a
     /// piece at each call. Returns how many were removed.
-    pub fn sweep(&self, now: M::Moment, cursor: &mut SweepCursor, entries_max: usize) -> usize {
+    pub fn sweep(&self, now: Moment, cursor: &mut SweepCursor, entries_max: usize) -> usize {
         let (mut removed, mut entries_left) = (0, entries_max);
         for _ in 0..STRIPES {
             let stripe = &self.stripes[cursor.stripe % STRIPES];
@@ -248,7 +265,7 @@ impl<M: Kept> Retained<M> {
     }
 
     /// The places were found under another lock, so that there may be something else by now.
-    fn remove_expired(&self, stripe: &mut Stripe<M>, now: M::Moment, places: &[u32]) -> usize {
+    fn remove_expired(&self, stripe: &mut Stripe<M>, now: Moment, places: &[u32]) -> usize {
         let mut removed = 0;
         for place in places {
             if let Some(message) = stripe
@@ -274,6 +291,12 @@ impl<M: Kept> Retained<M> {
     /// The high bits of the hash; the index takes the low ones.
     fn stripe(&self, hash: u64) -> &RwLock<Stripe<M>> {
         &self.stripes[(hash >> (u64::BITS - STRIPE_BITS)) as usize]
+    }
+}
+
+impl<M: Kept> Default for Retained<M> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -351,7 +374,7 @@ impl<M: Kept> Stripe<M> {
         pattern: &Pattern,
         from: &mut Bound<Vec<u8>>,
         entries_left: &mut usize,
-        now: M::Moment,
+        now: Moment,
         visit: &mut impl FnMut(&M) -> ControlFlow<()>,
     ) -> Walk {
         // Nothing below this can match, once it is set.
@@ -557,26 +580,29 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use super::{Cursor, Kept, Progress, Retained, Stored, SweepCursor};
+    use super::{Cursor, Kept, Pattern, Progress, Retained, Stored, SweepCursor, Verdict, ordered};
+    use crate::codec::{Message, Moment, Qos, filter_matches};
     use crate::topic::HashKey;
 
     #[derive(Clone)]
     struct Note(Arc<(String, usize, u64)>);
 
     impl Kept for Note {
-        type Moment = u64;
-
         fn topic(&self) -> &[u8] {
             self.0.0.as_bytes()
         }
 
-        fn is_expired(&self, now: u64) -> bool {
-            now >= self.0.2
+        fn is_expired(&self, now: Moment) -> bool {
+            now.as_millis() >= self.0.2
         }
 
         fn size(&self) -> usize {
             self.0.1
         }
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_millis(milliseconds)
     }
 
     fn note(topic: &str) -> Note {
@@ -588,7 +614,7 @@ mod tests {
     }
 
     fn store(topics: &[&str]) -> Retained<Note> {
-        let retained = Retained::new(HashKey::fixed(1));
+        let retained = Retained::with_key(HashKey::fixed(1));
         for topic in topics {
             retained.set(note(topic));
         }
@@ -598,7 +624,7 @@ mod tests {
     /// What a replay visits with this many entries in each step, sorted; and the number of steps.
     fn replay(retained: &Retained<Note>, filter: &str, entries_max: usize) -> (Vec<String>, usize) {
         let (mut cursor, mut found, mut steps) = (Cursor::new(filter.as_bytes()), Vec::new(), 1);
-        while retained.step(&mut cursor, entries_max, 0, &mut |note| {
+        while retained.step(&mut cursor, entries_max, at(0), &mut |note| {
             found.push(note.0.0.clone());
             ControlFlow::Continue(())
         }) == Progress::More
@@ -692,7 +718,7 @@ mod tests {
         }
         let mut cursor = Cursor::everything();
         let mut count = 0;
-        let progress = retained.step(&mut cursor, 10_000, 0, &mut |_| {
+        let progress = retained.step(&mut cursor, 10_000, at(0), &mut |_| {
             count += 1;
             ControlFlow::Continue(())
         });
@@ -706,7 +732,7 @@ mod tests {
             let mut cursor = Cursor::new(filter.as_bytes());
             let (mut refused, mut accepted) = (Vec::new(), Vec::new());
             loop {
-                let progress = retained.step(&mut cursor, 100, 0, &mut |note| {
+                let progress = retained.step(&mut cursor, 100, at(0), &mut |note| {
                     if refused.last() == Some(&note.0.0) {
                         accepted.push(note.0.0.clone());
                         ControlFlow::Continue(())
@@ -725,7 +751,7 @@ mod tests {
             );
             assert_eq!(accepted.len(), if filter == "a/2" { 1 } else { 3 });
             assert_eq!(
-                retained.step(&mut cursor, 100, 0, &mut |_| panic!("done is done")),
+                retained.step(&mut cursor, 100, at(0), &mut |_| panic!("done is done")),
                 Progress::Done
             );
         }
@@ -742,7 +768,7 @@ mod tests {
         }
         let count = |now| {
             let (mut cursor, mut count) = (Cursor::new(b"a/#"), 0);
-            while retained.step(&mut cursor, 100, now, &mut |_| {
+            while retained.step(&mut cursor, 100, at(now), &mut |_| {
                 count += 1;
                 ControlFlow::Continue(())
             }) == Progress::More
@@ -752,16 +778,16 @@ mod tests {
         assert_eq!((count(9), count(10), count(20)), (1000, 500, 0));
         let mut literal = Cursor::new(b"a/0");
         assert_eq!(
-            retained.step(&mut literal, 1, 10, &mut |_| panic!("expired")),
+            retained.step(&mut literal, 1, at(10), &mut |_| panic!("expired")),
             Progress::Done
         );
         assert!(retained.get(b"a/0").is_some(), "not swept yet");
 
         let mut cursor = SweepCursor::default();
-        assert_eq!(retained.sweep(9, &mut cursor, 1000), 0);
+        assert_eq!(retained.sweep(at(9), &mut cursor, 1000), 0);
         let mut removed = 0;
         for _ in 0..10 {
-            let now = retained.sweep(10, &mut cursor, 100);
+            let now = retained.sweep(at(10), &mut cursor, 100);
             assert!(now <= 100);
             removed += now;
         }
@@ -771,13 +797,13 @@ mod tests {
         );
         assert_eq!(
             (0..10)
-                .map(|_| retained.sweep(20, &mut cursor, 100))
+                .map(|_| retained.sweep(at(20), &mut cursor, 100))
                 .sum::<usize>(),
             500
         );
         assert!(retained.is_empty());
         assert_eq!(
-            retained.sweep(20, &mut cursor, 100),
+            retained.sweep(at(20), &mut cursor, 100),
             0,
             "an empty store ends the sweep"
         );
@@ -830,5 +856,64 @@ mod tests {
             .map(|note| note.0.1)
             .sum();
         assert_eq!((retained.len(), retained.bytes()), (left.len(), bytes));
+    }
+
+    #[test]
+    fn messages_are_kept_as_they_are() {
+        let retained = Retained::new();
+        let message = Message::new("a/b", b"payload", Qos::AtLeastOnce, true, at(0));
+        assert_eq!(retained.set(message.clone()), Stored::New);
+        assert_eq!(retained.bytes(), message.size());
+        assert!(
+            retained
+                .get(b"a/b")
+                .is_some_and(|kept| kept.is_same(&message))
+        );
+    }
+
+    #[test]
+    fn the_floor_leaves_nothing_out() {
+        let all = |texts: &[&str]| -> Vec<String> {
+            let mut topics: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let mut longer = topics.clone();
+            for _ in 0..2 {
+                longer = longer
+                    .iter()
+                    .flat_map(|topic| texts.iter().map(move |text| format!("{topic}/{text}")))
+                    .collect();
+                topics.extend(longer.clone());
+            }
+            topics
+        };
+        let mut topics: Vec<_> = all(&["", "a", "$x", "%"])
+            .iter()
+            .map(|topic| (ordered(topic.as_bytes()), topic.clone()))
+            .collect();
+        topics.sort_unstable();
+        for mut filter in all(&["", "a", "$x", "+"]) {
+            for _ in 0..2 {
+                let pattern = Pattern::of(filter.as_bytes());
+                let matching: Vec<&[u8]> = topics
+                    .iter()
+                    .filter(|(_, topic)| filter_matches(filter.as_bytes(), topic.as_bytes()))
+                    .map(|(ordered, _)| &**ordered)
+                    .collect();
+                for (ordered, topic) in &topics {
+                    let mut floor = Vec::new();
+                    let next = matching.iter().find(|matching| ***matching >= **ordered);
+                    let matches = next == Some(&&**ordered);
+                    match pattern.compare(ordered, &mut floor) {
+                        Verdict::Match => assert!(matches, "{filter} {topic}"),
+                        Verdict::No => assert!(!matches, "{filter} {topic}"),
+                        Verdict::Never => assert_eq!(next, None, "{filter} {topic}"),
+                        Verdict::Seek => {
+                            assert!(*floor > **ordered, "{filter} {topic}");
+                            assert!(next.is_none_or(|next| **next >= *floor), "{filter} {topic}");
+                        }
+                    }
+                }
+                filter.push_str("/#");
+            }
+        }
     }
 }

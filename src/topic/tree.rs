@@ -171,16 +171,19 @@ impl<V> TopicTree<V> {
         (value != NONE).then_some(NodeId(value))
     }
 
-    /// The text of the filter so named; none if it was removed.
-    pub fn filter_of(&self, id: NodeId) -> Option<Vec<u8>> {
-        let entry = self.values.get(id.0)?;
+    /// The text of the filter so named. Empty if it was removed, which no filter that anybody may subscribe to is
+    /// [MQTT-4.7.3-1].
+    pub fn filter_of(&self, id: NodeId) -> Vec<u8> {
+        let mut filter = Vec::new();
+        let Some(entry) = self.values.get(id.0) else {
+            return filter;
+        };
         let mut upwards: SmallVec<[u32; 16]> = SmallVec::new();
         let mut place = entry.node;
         while place != ROOT {
             upwards.push(place);
             place = self.nodes[place].parent;
         }
-        let mut filter = Vec::new();
         for (depth, place) in upwards.iter().rev().enumerate() {
             if depth > 0 {
                 filter.push(b'/');
@@ -190,13 +193,13 @@ impl<V> TopicTree<V> {
         if entry.ending == Ending::Multi {
             filter.extend_from_slice(if entry.node == ROOT { b"#" } else { b"/#" });
         }
-        Some(filter)
+        filter
     }
 
     /// Every filter and its value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Vec<u8>, &V)> {
         self.iter_from(NodeId(0))
-            .filter_map(|(id, value)| Some((self.filter_of(id)?, value)))
+            .map(|(id, value)| (self.filter_of(id), value))
     }
 
     /// Every name from `first` on and its value, in the order of names: to go through the tree a piece at a time. What
@@ -207,33 +210,10 @@ impl<V> TopicTree<V> {
             .map(|(place, entry)| (NodeId(place), &entry.value))
     }
 
-    /// The value of this filter; if there is none yet, the one that `make` makes.
-    pub fn insert_with(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> &mut V {
-        let id = self.insert(filter, make);
-        &mut self.values[id.0].value
-    }
-
-    /// As [`insert_with`](Self::insert_with), but gives the filter's name.
-    pub fn insert(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> NodeId {
-        let (mut node, mut ending) = (ROOT, Ending::Exact);
-        for level in FilterLevels::of(filter) {
-            match level {
-                FilterLevel::Multi => ending = Ending::Multi,
-                FilterLevel::Plus => node = self.plus_child_or_new(node),
-                FilterLevel::Literal(text) => node = self.literal_child_or_new(node, text),
-            }
-        }
-        let existing = self.nodes[node].value_at(ending);
-        if existing != NONE {
-            return NodeId(existing);
-        }
-        let value = self.values.insert(Entry {
-            node,
-            ending,
-            value: make(),
-        });
-        *self.nodes[node].value_at_mut(ending) = value;
-        NodeId(value)
+    /// The name and the value of this filter; if it is not there yet, with the value that `make` makes.
+    pub fn insert_with(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> (NodeId, &mut V) {
+        let place = self.place_or_new(filter, make);
+        (NodeId(place), &mut self.values[place].value)
     }
 
     /// Takes the filter out, and every node that nothing needs any more. The memory is used again, or given back where a
@@ -248,6 +228,28 @@ impl<V> TopicTree<V> {
             place = parent;
         }
         Some(entry.value)
+    }
+
+    fn place_or_new(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> u32 {
+        let (mut node, mut ending) = (ROOT, Ending::Exact);
+        for level in FilterLevels::of(filter) {
+            match level {
+                FilterLevel::Multi => ending = Ending::Multi,
+                FilterLevel::Plus => node = self.plus_child_or_new(node),
+                FilterLevel::Literal(text) => node = self.literal_child_or_new(node, text),
+            }
+        }
+        let existing = self.nodes[node].value_at(ending);
+        if existing != NONE {
+            return existing;
+        }
+        let value = self.values.insert(Entry {
+            node,
+            ending,
+            value: make(),
+        });
+        *self.nodes[node].value_at_mut(ending) = value;
+        value
     }
 
     fn visit_value(&self, place: u32, visit: &mut impl FnMut(NodeId, &V)) {
@@ -465,7 +467,12 @@ fn split_level(topic: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::{Node, NodeId, TopicTree};
+    use crate::topic::HashKey;
+
+    const SEED_TO_BEGIN_WITH: u64 = 3;
 
     /// The filters of the list that match the topic, in the order of the list.
     fn matches<'a>(filters: &[&'a str], topic: &str) -> Vec<&'a str> {
@@ -570,24 +577,24 @@ mod tests {
             assert_eq!(matches(&filters, topic), Vec::<&str>::new());
         }
         let mut tree = TopicTree::new();
-        let id = tree.insert(b"#/b", || ());
-        assert_eq!(tree.filter_of(id).as_deref(), Some(&b"#/b"[..]));
+        let (id, _) = tree.insert_with(b"#/b", || ());
+        assert_eq!(tree.filter_of(id), b"#/b");
     }
 
     #[test]
     fn a_filter_has_one_value_and_one_name() {
         let mut tree = TopicTree::new();
-        let id = tree.insert(b"a/+/#", || 1);
-        assert_eq!(tree.insert(b"a/+/#", || 2), id);
-        *tree.insert_with(b"a/+/#", || 3) += 10;
+        let (id, _) = tree.insert_with(b"a/+/#", || 1);
+        assert_eq!(tree.insert_with(b"a/+/#", || 2), (id, &mut 1));
+        *tree.insert_with(b"a/+/#", || 3).1 += 10;
         assert_eq!(tree.get(b"a/+/#"), Some(&11));
         assert_eq!(tree.get(b"a/+"), None);
         assert_eq!(tree.get(b"a"), None);
         assert_eq!(tree.get_by_id(id), Some(&11));
-        assert_eq!(tree.filter_of(id).as_deref(), Some(&b"a/+/#"[..]));
+        assert_eq!(tree.filter_of(id), b"a/+/#");
         assert_eq!(tree.remove(b"a/+/#"), Some(11));
         assert_eq!(tree.remove(b"a/+/#"), None);
-        assert_eq!((tree.get_by_id(id), tree.filter_of(id)), (None, None));
+        assert_eq!((tree.get_by_id(id), tree.filter_of(id)), (None, Vec::new()));
         assert!(tree.is_empty());
     }
 
@@ -609,8 +616,8 @@ mod tests {
             long.as_str(),
             "a-level-of-23-bytes-xxx/b",
         ] {
-            let id = tree.insert(filter.as_bytes(), || filter);
-            assert_eq!(tree.filter_of(id).as_deref(), Some(filter.as_bytes()));
+            let (id, _) = tree.insert_with(filter.as_bytes(), || filter);
+            assert_eq!(tree.filter_of(id), filter.as_bytes());
         }
         for (filter, value) in tree.iter() {
             assert_eq!(filter, value.as_bytes());
@@ -644,8 +651,8 @@ mod tests {
         plusses.push(b'+');
         let mut tree = TopicTree::new();
         for filter in [&deep, &long, &plusses] {
-            let id = tree.insert(filter, || filter.len());
-            assert_eq!(tree.filter_of(id).as_ref(), Some(filter));
+            let (id, _) = tree.insert_with(filter, || filter.len());
+            assert_eq!(tree.filter_of(id), *filter);
         }
         let mut found = Vec::new();
         for topic in [&deep, &long, &vec![b'/'; 32_767]] {
@@ -672,5 +679,37 @@ mod tests {
         tree.for_each_match(b"a/a/a/a/a/a/a/a/a/a/a/a", &mut |bits| found.push(*bits));
         found.sort_unstable();
         assert_eq!(found, (0..4096).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn edges_with_equal_hashes_are_told_apart() {
+        let filters: Vec<String> = (0..30_000).map(|number| format!("{number}/x")).collect();
+        let grown_with = |seed| {
+            let mut tree = TopicTree::with_key(HashKey::fixed(seed));
+            for filter in &filters {
+                tree.insert_with(filter.as_bytes(), || filter);
+            }
+            tree
+        };
+        // About one seed in ten gives two of the nodes for x the same hash; this is the first that does.
+        let tree = (SEED_TO_BEGIN_WITH..).map(grown_with).find(|tree| {
+            let nodes = || {
+                tree.nodes
+                    .iter_from(1)
+                    .filter(|(_, node)| node.level.as_bytes() == b"x")
+            };
+            nodes()
+                .map(|(_, node)| node.hash)
+                .collect::<HashSet<u32>>()
+                .len()
+                < filters.len()
+        });
+        for filter in &filters {
+            let mut found = Vec::new();
+            tree.iter().for_each(|tree| {
+                tree.for_each_match(filter.as_bytes(), &mut |value| found.push(*value))
+            });
+            assert_eq!(found, [filter]);
+        }
     }
 }
