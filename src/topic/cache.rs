@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use triomphe::ThinArc;
 
-use super::hash::HashKey;
+use super::hash::{HashKey, first_levels};
 
 const EXACT_COUNT: usize = 4096;
 const TWO_COUNT: usize = 4096;
@@ -108,15 +108,11 @@ impl Epochs {
 
     /// The epochs that a search for this topic depends on, as they are now.
     pub fn stamps(&self, topic: &[u8], hash: u64) -> Stamps {
-        let first_slash = slash(topic, 0);
-        let one = &topic[..first_slash.unwrap_or(topic.len())];
         // A topic of one level has no two; no filter of that class matches it, and any epoch does.
-        let two_end = first_slash.map_or(topic.len(), |first| {
-            slash(topic, first + 1).unwrap_or(topic.len())
-        });
+        let (one, two) = (first_levels(topic, 1), first_levels(topic, 2));
         Stamps {
             exact: Stamp::read(&self.exact[..], hash),
-            two: Stamp::read(&self.two[..], self.key.hash(&topic[..two_end])),
+            two: Stamp::read(&self.two[..], self.key.hash(two)),
             one: Stamp::read(&self.one[..], self.key.hash(one)),
             any: self.any.load(Ordering::Acquire),
         }
@@ -232,7 +228,7 @@ impl<V: Clone> MatchCache<V> {
     fn is_full_for(&self, topic: &[u8], hash: u64) -> bool {
         let first = pair_of(hash, self.slots.len());
         // While most places are empty it is chance, or somebody's skill, that two topics compete.
-        let may_grow = self.slots.len() < SLOTS_MAX && self.used * 4 > self.slots.len();
+        let may_grow = self.slots.len() < SLOTS_MAX && self.used * 16 > self.slots.len();
         may_grow
             && self.slots[first..first + 2]
                 .iter()
@@ -319,13 +315,6 @@ fn place(hash: u64, count: usize) -> usize {
 #[inline]
 fn pair_of(hash: u64, slots: usize) -> usize {
     hash as usize & slots.saturating_sub(1) & !1
-}
-
-fn slash(topic: &[u8], from: usize) -> Option<usize> {
-    topic[from..]
-        .iter()
-        .position(|byte| *byte == b'/')
-        .map(|offset| from + offset)
 }
 
 #[cfg(test)]

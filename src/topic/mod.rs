@@ -10,6 +10,7 @@ mod arena;
 mod cache;
 mod hash;
 mod index;
+mod inline;
 mod retained;
 mod shared;
 mod tree;

@@ -2,28 +2,35 @@
 //! It sets no limits, reads no clock and never copies a message or a list of results; a message is a handle to it.
 //! Read `shared.rs` next.
 //!
-//! Topics are spread over 64 stripes by their hash, each behind a lock of its own. In a stripe a message is found by the
-//! hash of its topic, which is all that replacing it touches, and by the order of topics, which is what a replay with
-//! wildcards walks along. That order takes `/` as the lowest byte: then topics compare level by level, and whatever lies
-//! below a topic follows right after it.
+//! Topics are spread over 64 stripes, each behind a lock of its own: their first two levels choose one of eight groups,
+//! the whole topic one of the eight stripes in it. So a filter that begins with two literal levels, which is what most
+//! Clients use, is looked for in eight stripes, and a single busy `building/floor` is still spread over eight locks.
+//!
+//! In a stripe a message is found by the hash of its topic, which is all that replacing it touches, and by the order of
+//! topics, which is what a replay with wildcards walks along. That order takes `/` as the lowest byte: then topics
+//! compare level by level, and whatever lies below a topic follows right after it.
 //!
 //! A replay holds the lock of one stripe at a time, for a bounded number of entries, and remembers nothing but the last
 //! topic it met. So nothing that is set or cleared meanwhile can lead it astray.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::atomic::{self, AtomicUsize};
 
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::arena::Arena;
-use super::hash::HashKey;
+use super::hash::{HashKey, first_levels};
 use super::index::Index;
+use super::inline::InlineBytes;
 use crate::codec::{Message, Moment};
 
-const STRIPE_BITS: u32 = 6;
-const STRIPES: usize = 1 << STRIPE_BITS;
+const GROUP_BITS: u32 = 3;
+const STRIPE_IN_GROUP_BITS: u32 = 3;
+const STRIPES_IN_GROUP: usize = 1 << STRIPE_IN_GROUP_BITS;
+const STRIPES: usize = STRIPES_IN_GROUP << GROUP_BITS;
 /// Finding a place in the order costs about as much as visiting this many entries.
 const SEEK_ENTRIES: usize = 8;
 /// Expired messages that are removed while a stripe is locked: each removal takes a few microseconds.
@@ -82,8 +89,9 @@ pub enum Progress {
 /// How far a replay has come. Takes a few times the filter's length in memory.
 pub struct Cursor {
     sought: Sought,
-    stripe: usize,
-    /// Where to go on in that stripe.
+    /// Those not done with. Not known before the first step.
+    stripes: Option<Range<usize>>,
+    /// Where to go on in the first of them.
     from: Bound<Vec<u8>>,
 }
 
@@ -100,8 +108,9 @@ struct Stripe<M> {
     messages: Arena<M>,
 }
 
-/// A topic with its bytes changed so that they sort as topics should.
-type OrderedTopic = Box<[u8]>;
+/// A topic with its bytes changed so that they sort as topics should. In place for most, so that going through the order
+/// does not mean following a pointer for each.
+type OrderedTopic = InlineBytes<46>;
 
 impl<M: Kept> Retained<M> {
     /// An empty store with a key of its own.
@@ -138,9 +147,10 @@ impl<M: Kept> Retained<M> {
     /// Keeps the message in place of the one its topic had, if any [MQTT-3.3.1-5]. Limits are the caller's to check
     /// before, with [`len`](Self::len) and [`bytes`](Self::bytes).
     pub fn set(&self, message: M) -> Stored {
-        let (hash, size) = (self.key.hash(message.topic()), message.size());
-        let mut stripe = self.stripe(hash).write();
-        let Some(place) = stripe.find(hash, message.topic()) else {
+        let (topic, size) = (message.topic(), message.size());
+        let hash = self.key.hash(topic);
+        let mut stripe = self.stripe(topic, hash).write();
+        let Some(place) = stripe.find(hash, topic) else {
             stripe.insert(hash, message);
             self.len.fetch_add(1, atomic::Ordering::Relaxed);
             self.bytes.fetch_add(size, atomic::Ordering::Relaxed);
@@ -159,7 +169,7 @@ impl<M: Kept> Retained<M> {
     /// Forgets the topic's message. Says whether there was one.
     pub fn clear(&self, topic: &[u8]) -> bool {
         let hash = self.key.hash(topic);
-        let mut stripe = self.stripe(hash).write();
+        let mut stripe = self.stripe(topic, hash).write();
         let Some(place) = stripe.find(hash, topic) else {
             return false;
         };
@@ -171,7 +181,7 @@ impl<M: Kept> Retained<M> {
     /// The topic's message, also if it has expired but was not swept yet.
     pub fn get(&self, topic: &[u8]) -> Option<M> {
         let hash = self.key.hash(topic);
-        let stripe = self.stripe(hash).read();
+        let stripe = self.stripe(topic, hash).read();
         let place = stripe.find(hash, topic)?;
         stripe.messages.get(place).cloned()
     }
@@ -193,30 +203,33 @@ impl<M: Kept> Retained<M> {
     ) -> Progress {
         let pattern = match &cursor.sought {
             Sought::Topic(topic) => {
-                let message = if cursor.stripe < STRIPES {
-                    self.get(topic)
-                } else {
+                let message = if cursor.is_done() {
                     None
+                } else {
+                    self.get(topic)
                 };
                 if message
                     .is_some_and(|message| !message.is_expired(now) && visit(&message).is_break())
                 {
                     return Progress::More;
                 }
-                cursor.stripe = STRIPES;
+                cursor.stripes = Some(0..0);
                 return Progress::Done;
             }
             Sought::Pattern(pattern) => pattern,
         };
+        let stripes = cursor
+            .stripes
+            .get_or_insert_with(|| self.stripes_for(pattern));
         let mut entries_left = entries_max;
-        while let Some(stripe) = self.stripes.get(cursor.stripe) {
+        while let Some(stripe) = self.stripes[stripes.clone()].first() {
             match stripe
                 .read()
                 .walk(pattern, &mut cursor.from, &mut entries_left, now, visit)
             {
                 Walk::Paused => return Progress::More,
                 Walk::Ended => {
-                    cursor.stripe += 1;
+                    stripes.start += 1;
                     cursor.from = pattern.start();
                 }
             }
@@ -224,10 +237,10 @@ impl<M: Kept> Retained<M> {
                 break;
             }
         }
-        if cursor.stripe < STRIPES {
-            Progress::More
-        } else {
+        if cursor.is_done() {
             Progress::Done
+        } else {
+            Progress::More
         }
     }
 
@@ -288,10 +301,27 @@ impl<M: Kept> Retained<M> {
         Some(message)
     }
 
-    /// The high bits of the hash; the index takes the low ones.
-    fn stripe(&self, hash: u64) -> &RwLock<Stripe<M>> {
-        &self.stripes[(hash >> (u64::BITS - STRIPE_BITS)) as usize]
+    fn stripe(&self, topic: &[u8], hash: u64) -> &RwLock<Stripe<M>> {
+        &self.stripes
+            [self.group(first_levels(topic, 2)).start + high_bits(hash, STRIPE_IN_GROUP_BITS)]
     }
+
+    fn stripes_for(&self, pattern: &Pattern) -> Range<usize> {
+        pattern
+            .first_two
+            .as_ref()
+            .map_or(0..STRIPES, |levels| self.group(levels))
+    }
+
+    fn group(&self, first_two_levels: &[u8]) -> Range<usize> {
+        let start = high_bits(self.key.hash(first_two_levels), GROUP_BITS) * STRIPES_IN_GROUP;
+        start..start + STRIPES_IN_GROUP
+    }
+}
+
+/// The index of a stripe takes the low ones.
+fn high_bits(hash: u64, count: u32) -> usize {
+    (hash >> (u64::BITS - count)) as usize
 }
 
 impl<M: Kept> Default for Retained<M> {
@@ -317,13 +347,18 @@ impl Cursor {
             levels: Box::default(),
             multi: true,
             dollar: true,
+            first_two: None,
         })
+    }
+
+    fn is_done(&self) -> bool {
+        self.stripes.as_ref().is_some_and(Range::is_empty)
     }
 
     fn at(topic: &[u8]) -> Self {
         Self {
             sought: Sought::Topic(topic.into()),
-            stripe: 0,
+            stripes: None,
             from: Bound::Unbounded,
         }
     }
@@ -332,7 +367,7 @@ impl Cursor {
         Self {
             from: pattern.start(),
             sought: Sought::Pattern(pattern),
-            stripe: 0,
+            stripes: None,
         }
     }
 }
@@ -355,7 +390,7 @@ impl<M: Kept> Stripe<M> {
     }
 
     fn insert(&mut self, hash: u64, message: M) {
-        let ordered = ordered(message.topic());
+        let ordered = OrderedTopic::of(&ordered(message.topic()));
         let place = self.messages.insert(message);
         self.by_topic.insert(hash as u32, place);
         self.order.insert(ordered, place);
@@ -364,7 +399,7 @@ impl<M: Kept> Stripe<M> {
     fn remove(&mut self, hash: u64, place: u32) -> Option<M> {
         let message = self.messages.remove(place)?;
         self.by_topic.remove(hash as u32, place);
-        self.order.remove(&ordered(message.topic()));
+        self.order.remove(&*ordered(message.topic()));
         Some(message)
     }
 
@@ -384,8 +419,9 @@ impl<M: Kept> Stripe<M> {
             let start = from.as_ref().map(Vec::as_slice);
             let mut walked_below_floor = 0;
             for (topic, place) in self.order.range::<[u8], _>((start, Bound::Unbounded)) {
+                let topic = topic.as_bytes();
                 *entries_left = entries_left.saturating_sub(1);
-                if **topic >= *floor {
+                if *topic >= *floor {
                     walked_below_floor = 0;
                     match pattern.compare(topic, &mut floor) {
                         Verdict::Never => return Walk::Ended,
@@ -399,7 +435,7 @@ impl<M: Kept> Stripe<M> {
                         }
                     }
                 }
-                let is_below_floor = **topic < *floor;
+                let is_below_floor = *topic < *floor;
                 walked_below_floor += usize::from(is_below_floor);
                 let is_far_below = walked_below_floor > SEEK_ENTRIES;
                 if is_far_below || *entries_left == 0 {
@@ -436,6 +472,8 @@ struct Pattern {
     multi: bool,
     /// Whether topics that begin with `$` match.
     dollar: bool,
+    /// The first two levels, as they are in the filter, if both are literal: then they are those of every match.
+    first_two: Option<Box<[u8]>>,
 }
 
 enum Level {
@@ -466,16 +504,21 @@ impl Pattern {
                 if text == b"+" {
                     Level::Plus
                 } else {
-                    Level::Literal(ordered(text))
+                    Level::Literal(ordered(text).as_slice().into())
                 }
             })
             .collect();
         // A filter that begins with a wildcard matches no topic that begins with $ [MQTT-4.7.2-1].
         let dollar = matches!(levels.first(), Some(Level::Literal(_)));
+        let first_two = match &*levels {
+            [Level::Literal(_), Level::Literal(_), ..] => Some(first_levels(filter, 2).into()),
+            _ => None,
+        };
         Self {
             levels,
             multi,
             dollar,
+            first_two,
         }
     }
 
@@ -564,7 +607,7 @@ const SLASH: u8 = 0;
 const DOLLAR: u8 = b'$' + 1;
 
 /// Makes `/` the lowest byte and moves those that were lower up by one.
-fn ordered(topic: &[u8]) -> OrderedTopic {
+fn ordered(topic: &[u8]) -> SmallVec<[u8; 64]> {
     topic
         .iter()
         .map(|byte| match byte {

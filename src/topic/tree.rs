@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::arena::{Arena, NONE};
 use super::hash::{HashKey, mix};
 use super::index::Index;
+use super::inline::InlineBytes;
 
 const ROOT: u32 = 0;
 
@@ -32,7 +33,7 @@ pub struct TopicTree<V> {
 
 /// 48 bytes.
 struct Node {
-    level: Text,
+    level: InlineBytes<22>,
     parent: u32,
     /// Under which the parent finds this node in the index.
     hash: u32,
@@ -44,15 +45,6 @@ struct Node {
     multi: u32,
     /// How many literal children there are.
     literals: u32,
-}
-
-/// The text of a level. Up to 22 bytes fit in the node.
-enum Text {
-    Short {
-        len: u8,
-        bytes: [u8; Self::SHORT_MAX],
-    },
-    Long(Box<[u8]>),
 }
 
 struct Entry<V> {
@@ -77,7 +69,7 @@ impl<V> TopicTree<V> {
     /// An empty tree. The key decides where things lie in memory, and nothing that can be seen from outside.
     pub fn with_key(key: HashKey) -> Self {
         let mut nodes = Arena::new();
-        nodes.insert(Node::new(Text::of(b""), ROOT, 0));
+        nodes.insert(Node::new(InlineBytes::of(b""), ROOT, 0));
         Self {
             nodes,
             values: Arena::new(),
@@ -108,37 +100,39 @@ impl<V> TopicTree<V> {
     /// As [`for_each_match`](Self::for_each_match), with the name of each filter.
     pub fn for_each_match_named(&self, topic: &[u8], visit: &mut impl FnMut(NodeId, &V)) {
         let mut levels = TopicLevels::of(topic, &self.key);
-        let mut open: SmallVec<[(u32, u32); 16]> = SmallVec::new();
+        // Depth first, along literal levels for as long as there are any, and back to the last + that was passed by. So
+        // no more nodes wait than the tree is deep, however many match.
+        let mut passed_by: SmallVec<[(u32, u32); 16]> = SmallVec::new();
+        let (mut place, mut depth) = (ROOT, 0);
         // A filter that begins with a wildcard matches no topic that begins with $ [MQTT-4.7.2-1].
-        let root = &self.nodes[ROOT];
-        if topic.first() != Some(&b'$') {
-            self.visit_value(root.multi, visit);
-            if root.plus != NONE {
-                open.push((root.plus, 1));
-            }
-        }
-        if let Some(level) = levels.at(0)
-            && let Some(child) = self.literal_child(ROOT, level.text, level.hash)
-        {
-            open.push((child, 1));
-        }
-        // Depth first: each turn takes one node off and puts at most two on, so that no more nodes wait than the tree
-        // is deep, however many match.
-        while let Some((place, depth)) = open.pop() {
+        let mut wildcards_match = topic.first() != Some(&b'$');
+        loop {
             let node = &self.nodes[place];
-            self.visit_value(node.multi, visit);
-            let Some(level) = levels.at(depth as usize) else {
-                self.visit_value(node.exact, visit);
-                continue;
+            let level = levels.at(depth as usize);
+            if wildcards_match {
+                self.visit_value(node.multi, visit);
+                if node.plus != NONE && level.is_some() {
+                    passed_by.push((node.plus, depth + 1));
+                }
+            }
+            wildcards_match = true;
+            let child = match level {
+                None => {
+                    self.visit_value(node.exact, visit);
+                    None
+                }
+                Some(level) if node.literals > 0 => {
+                    self.literal_child(place, level.text, level.hash)
+                }
+                Some(_) => None,
             };
-            if node.plus != NONE {
-                open.push((node.plus, depth + 1));
-            }
-            if node.literals > 0
-                && let Some(child) = self.literal_child(place, level.text, level.hash)
-            {
-                open.push((child, depth + 1));
-            }
+            (place, depth) = match child {
+                Some(child) => (child, depth + 1),
+                None => match passed_by.pop() {
+                    Some(plus) => plus,
+                    None => return,
+                },
+            };
         }
     }
 
@@ -290,7 +284,9 @@ impl<V> TopicTree<V> {
             return child;
         }
         let hash = hash_of_edge(parent, hash_of_text);
-        let child = self.nodes.insert(Node::new(Text::of(text), parent, hash));
+        let child = self
+            .nodes
+            .insert(Node::new(InlineBytes::of(text), parent, hash));
         self.literals.insert(hash, child);
         self.nodes[parent].literals += 1;
         child
@@ -298,7 +294,9 @@ impl<V> TopicTree<V> {
 
     fn plus_child_or_new(&mut self, parent: u32) -> u32 {
         if self.nodes[parent].plus == NONE {
-            self.nodes[parent].plus = self.nodes.insert(Node::new(Text::of(b"+"), parent, 0));
+            self.nodes[parent].plus =
+                self.nodes
+                    .insert(Node::new(InlineBytes::of(b"+"), parent, 0));
         }
         self.nodes[parent].plus
     }
@@ -330,7 +328,7 @@ fn hash_of_edge(parent: u32, hash_of_text: u64) -> u32 {
 }
 
 impl Node {
-    const fn new(level: Text, parent: u32, hash: u32) -> Self {
+    const fn new(level: InlineBytes<22>, parent: u32, hash: u32) -> Self {
         Self {
             level,
             parent,
@@ -358,32 +356,6 @@ impl Node {
 
     fn is_unused(&self) -> bool {
         self.exact == NONE && self.multi == NONE && self.plus == NONE && self.literals == 0
-    }
-}
-
-impl Text {
-    const SHORT_MAX: usize = 22;
-
-    fn of(text: &[u8]) -> Self {
-        let mut bytes = [0; Self::SHORT_MAX];
-        match bytes.get_mut(..text.len()) {
-            Some(front) => {
-                front.copy_from_slice(text);
-                Self::Short {
-                    len: text.len() as u8,
-                    bytes,
-                }
-            }
-            None => Self::Long(text.into()),
-        }
-    }
-
-    #[inline]
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Self::Long(text) => text,
-        }
     }
 }
 
