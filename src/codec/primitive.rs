@@ -12,6 +12,9 @@ pub const BODY_SIZE_MAX: u32 = (1 << 28) - 1;
 /// The largest packet that MQTT can express, in bytes: a body of that size behind a fixed header of five bytes.
 pub const PACKET_SIZE_MAX: u32 = BODY_SIZE_MAX + 5;
 
+/// Bytes of a Packet Identifier.
+pub(super) const PACKET_ID_SIZE: usize = 2;
+
 /// A version of MQTT, by its protocol level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
