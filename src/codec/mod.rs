@@ -15,6 +15,8 @@ mod properties;
 mod publish;
 mod reason_code;
 mod subscribe;
+#[cfg(test)]
+mod sweeps;
 mod text;
 mod topic;
 mod unsubscribe;
