@@ -126,3 +126,33 @@ fn has_discouraged(text: &str) -> bool {
         matches!(code, 0x01..=0x1f | 0x7f..=0x9f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, has_nul, is_plain};
+
+    #[test]
+    fn one_special_byte_is_found_wherever_it_stands() {
+        for size in 0..4 * BLOCK {
+            let plain = vec![b'a'; size];
+            assert!(is_plain(&plain));
+            for place in 0..size {
+                for byte in 0..=255 {
+                    let mut bytes = plain.clone();
+                    bytes[place] = byte;
+                    let expected = matches!(byte, 0x20..=0x7e) && byte != b'+' && byte != b'#';
+                    assert_eq!(
+                        is_plain(&bytes),
+                        expected,
+                        "{byte:02x} at {place} of {size}"
+                    );
+                    assert_eq!(
+                        has_nul(&bytes),
+                        byte == 0,
+                        "{byte:02x} at {place} of {size}"
+                    );
+                }
+            }
+        }
+    }
+}
