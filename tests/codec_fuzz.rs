@@ -227,7 +227,7 @@ fn connect(body: &mut Vec<u8>, version: u8, places: &[u8], random: &mut Random) 
     };
     body.extend_from_slice(name);
     let will = random.below(2) as u8;
-    let mut flags = will << 2 | will * (random.below(3) as u8) << 3 | (random.below(2) as u8) << 1;
+    let mut flags = will << 2 | (will * random.below(3) as u8) << 3 | (random.below(2) as u8) << 1;
     flags |= [0, 0x80, 0xc0][random.below(3)];
     body.extend([version, flags, 0, random.byte()]);
     section(body, version == 5, places, random);
