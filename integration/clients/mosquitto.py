@@ -74,10 +74,13 @@ class Case:
 
     def retained(self):
         topic = self.topic("retained")
-        self.publish(topic, "-r", "-m", "kept")
-        with self.subscriber(topic, 1) as late:
-            expect_equal(message(late), (topic, self.qos, 1, b"kept"), "the retained message")
-        self.publish(topic, "-r", "-n")  # an empty one takes it away
+        with self.subscriber(topic, 2) as watcher:  # what it has seen, a late subscriber finds
+            self.publish(topic, "-r", "-m", "kept")
+            expect_equal(message(watcher), (topic, self.qos, 0, b"kept"), "the message when it was live")
+            with self.subscriber(topic, 1) as late:
+                expect_equal(message(late), (topic, self.qos, 1, b"kept"), "the retained message")
+            self.publish(topic, "-r", "-n")  # an empty one takes it away
+            expect_equal(message(watcher), (topic, self.qos, 0, b""), "the removal")
         with self.subscriber(topic, 1) as later:
             self.publish(topic, "-m", "live")
             expect_equal(message(later), (topic, self.qos, 0, b"live"), "the first message after the removal")

@@ -137,12 +137,15 @@ const KINDS = {
   },
 
   async retained(open, version, qos, topic) {
-    const sender = await open(version)
+    const [sender, watcher] = [await open(version), await open(version)]
+    await watcher.subscribe(topic, qos) // what it has seen, a late subscriber finds
     await sender.publish(topic, "kept", { qos, retain: true })
+    sameMessage(await watcher.next(), topic, qos, false, "kept", "the message when it was live")
     const late = await open(version)
     await late.subscribe(topic, qos)
     sameMessage(await late.next(), topic, qos, true, "kept", "the retained message")
     await sender.publish(topic, "", { qos, retain: true })
+    sameMessage(await watcher.next(), topic, qos, false, "", "the removal")
     const later = await open(version)
     await later.subscribe(topic, qos)
     await sender.publish(topic, "live", { qos })

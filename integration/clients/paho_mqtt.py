@@ -57,12 +57,15 @@ class Case:
 
     def retained(self):
         topic = self.topic("retained")
-        with self.client() as sender:
+        with self.client() as sender, self.client() as watcher:
+            watcher.subscribe(topic, self.qos)  # what it has seen, a late subscriber finds
             sender.publish(topic, b"kept", self.qos, retain=True)
+            expect_equal(watcher.next_parts(), (topic, self.qos, False, b"kept"), "the message when it was live")
             with self.client() as late:
                 late.subscribe(topic, self.qos)
                 expect_equal(late.next_parts(), (topic, self.qos, True, b"kept"), "the retained message")
             sender.publish(topic, b"", self.qos, retain=True)
+            expect_equal(watcher.next_parts(), (topic, self.qos, False, b""), "the removal")
             with self.client() as later:
                 later.subscribe(topic, self.qos)
                 sender.publish(topic, b"live", self.qos)
