@@ -1,0 +1,106 @@
+//! UTF-8 Encoded Strings: what they may hold, in general and where a topic or a Client Identifier is meant.
+//! It never changes a string: U+FEFF stays where it is, nothing is normalized [MQTT-1.5.4-3] [MQTT-4.7.3-4].
+//! Read `topic.rs` for the grammar of names and filters.
+
+use super::primitive::{malformed, protocol_error, violation};
+use super::{Characters, ReasonCode, Violation};
+
+/// A string: well-formed UTF-8 without surrogates [MQTT-1.5.4-1] and without U+0000 [MQTT-1.5.4-2]; in MQTT 3.1.1
+/// [MQTT-3.1.1: 1.5.3-1] [MQTT-3.1.1: 1.5.3-2].
+pub(super) fn decode(bytes: &[u8]) -> Result<&str, Violation> {
+    let text = utf8(bytes)?;
+    if memchr::memchr(0, bytes).is_some() {
+        return Err(malformed("U+0000 in a string"));
+    }
+    Ok(text)
+}
+
+/// A Topic Name, which holds no wildcard [MQTT-3.3.2-2] [MQTT-3.1.1: 3.3.2-2]; empty is for the caller to judge.
+#[inline]
+pub(super) fn decode_topic_name(bytes: &[u8], characters: Characters) -> Result<&str, Violation> {
+    let text = utf8(bytes)?;
+    if !is_plain(bytes) {
+        check_topic(text, characters)?;
+        if memchr::memchr2(b'+', b'#', bytes).is_some() {
+            return Err(violation(
+                ReasonCode::TopicNameInvalid,
+                "a wildcard in a Topic Name",
+            ));
+        }
+    }
+    Ok(text)
+}
+
+/// A Response Topic: not empty, and without wildcards [MQTT-3.3.2-14].
+pub(super) fn check_response_topic(text: &str, characters: Characters) -> Result<(), Violation> {
+    check_topic(text, characters)?;
+    if text.is_empty() || memchr::memchr2(b'+', b'#', text.as_bytes()).is_some() {
+        return Err(protocol_error("a Response Topic that is no Topic Name"));
+    }
+    Ok(())
+}
+
+/// A Topic Filter as a string. Its grammar is not looked at: one bad filter fails alone, not the whole packet.
+pub(super) fn decode_topic_filter(bytes: &[u8], characters: Characters) -> Result<&str, Violation> {
+    let text = utf8(bytes)?;
+    if !is_plain(bytes) {
+        check_topic(text, characters)?;
+    }
+    Ok(text)
+}
+
+/// A Client Identifier.
+pub(super) fn decode_client_id(bytes: &[u8], characters: Characters) -> Result<&str, Violation> {
+    let text = decode(bytes)?;
+    if characters == Characters::Strict && !is_plain(bytes) && has_discouraged(text) {
+        return Err(violation(
+            ReasonCode::ClientIdentifierNotValid,
+            "a control or non-character in the Client Identifier",
+        ));
+    }
+    Ok(text)
+}
+
+#[inline]
+fn utf8(bytes: &[u8]) -> Result<&str, Violation> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| malformed("a string that is not UTF-8"))
+}
+
+/// The characters of a topic, whatever its grammar: no U+0000, and under `Strict` none that is discouraged.
+#[cold]
+fn check_topic(text: &str, characters: Characters) -> Result<(), Violation> {
+    if memchr::memchr(0, text.as_bytes()).is_some() {
+        return Err(malformed("U+0000 in a topic"));
+    }
+    if characters == Characters::Strict && has_discouraged(text) {
+        return Err(malformed("a control or non-character in a topic"));
+    }
+    Ok(())
+}
+
+/// Whether every byte is printable ASCII other than `+` and `#`: nothing is left to check in such a topic.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let mut blocks = bytes.chunks_exact(16);
+    let mut found = [false; 16];
+    for block in &mut blocks {
+        for (found, &byte) in found.iter_mut().zip(block) {
+            *found |= is_special(byte);
+        }
+    }
+    !found.contains(&true) && !blocks.remainder().iter().any(|&byte| is_special(byte))
+}
+
+/// Below U+0020, U+007F, beyond ASCII, or one of `+` and `#`, which differ in one bit.
+#[inline]
+const fn is_special(byte: u8) -> bool {
+    byte.wrapping_sub(0x20) >= 0x5f || byte & 0xf7 == b'#'
+}
+
+/// Control characters other than U+0000, and the non-characters of Unicode.
+fn has_discouraged(text: &str) -> bool {
+    text.chars().any(|character| {
+        let code = u32::from(character);
+        matches!(code, 0x01..=0x1f | 0x7f..=0x9f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
+    })
+}
