@@ -54,6 +54,7 @@ class Report:
     def __init__(self, only="", forgiven=()):
         self.only = only
         self.forgiven = forgiven
+        self.broker = None  # the one that several checks share; started anew when it has died
         self.passed = 0
         self.failed = 0
         self.skipped = 0
@@ -77,6 +78,9 @@ class Report:
             self.line(False, name, f"{type(error).__name__}: {error}")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        if self.broker and self.broker.died():
+            self.line(False, f"{name}: the broker survives it", self.broker.last_words())
+            self.broker.restart()
 
     def line(self, good, name, why=""):
         if good:
@@ -276,6 +280,24 @@ class Broker:
         self.program.process.send_signal(number)
         return self.program.ends(seconds)
 
+    def log(self):
+        with open(os.path.join(self.directory, "log"), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def died(self):
+        return self.program.process.poll() is not None
+
+    def last_words(self):
+        """What it said at its end: the panic if there was one, or the last lines."""
+        lines = self.log().splitlines()
+        panics = [index for index, line in enumerate(lines) if "panicked" in line]
+        told = lines[panics[0]:panics[0] + 3] if panics else lines[-3:]
+        return f"status {self.program.process.poll()}, " + " | ".join(line[:300] for line in told)
+
+    def restart(self):
+        self.program.close()
+        self._start()
+
     def close(self):
         self.program.close()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -283,7 +305,9 @@ class Broker:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, _, error, __):
+        if error and not isinstance(error, Skipped) and (self.died() or "panicked" in self.log()):
+            print(f"   the broker: {self.last_words()}", flush=True)
         self.close()
 
 

@@ -72,7 +72,7 @@ def fan_in(broker):
 
 def fan_out(broker):
     """One publisher, one message at a time, two hundred subscribers."""
-    rounds, selector = 50, selectors.DefaultSelector()
+    rounds, selector = 200, selectors.DefaultSelector()
     subscribers = [Link(broker.port).connect(f"subscriber-{index}").subscribe("out") for index in range(200)]
     with Link(broker.port) as publisher:
         publisher.connect("publisher")

@@ -11,14 +11,14 @@ def run(report, broker):
     for version, name in ((4, "v311"), (5, "v5")):
         for qos in (0, 1, 2):
             crowd = f"crowd {name} qos{qos} 1,000 clients"
-            report.check(f"{crowd} around a ring", within, ring(broker, version, qos), seconds=120)
-            report.check(f"{crowd} hear one", within, fan_out(broker, version, qos), seconds=120)
-            report.check(f"{crowd} heard by one", within, fan_in(broker, version, qos), seconds=120)
-    report.check("crowd 1,000 connections at the same moment", within, rush(broker), seconds=120)
+            report.check(f"{crowd} around a ring", within, ring, broker, version, qos, seconds=120)
+            report.check(f"{crowd} hear one", within, fan_out, broker, version, qos, seconds=120)
+            report.check(f"{crowd} heard by one", within, fan_in, broker, version, qos, seconds=120)
+    report.check("crowd 1,000 connections at the same moment", within, rush, broker, seconds=120)
 
 
-def within(story):
-    asyncio.run(asyncio.wait_for(story, 90))
+def within(story, *arguments):
+    asyncio.run(asyncio.wait_for(story(*arguments), 90))
 
 
 class Member:
