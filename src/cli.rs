@@ -17,8 +17,10 @@ const WRONG_SETTINGS: u8 = 2;
 
 #[derive(Debug, Parser)]
 #[command(name = "waypost", version, about, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Without a configuration file Waypost listens on 127.0.0.1:1883, lets everybody in and keeps its data \
-in ./waypost-data. `waypost config reference` prints every setting.")]
+#[command(
+    after_help = "Without a configuration file Waypost listens on 127.0.0.1:1883, lets everybody in and keeps its data \
+in ./waypost-data. `waypost config reference` prints every setting."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -149,6 +151,8 @@ impl Settings {
             1 => Some(Level::Debug),
             _ => Some(Level::Trace),
         };
+        // What the variables of others hold is none of our business, and must not turn up in a log.
+        let environment = environment.into_iter().filter(|(name, _)| config::is_setting(name)).collect();
         Sources { file: self.config, environment, flags: Flags { port: self.port, data_dir: self.data_dir, level } }
     }
 }

@@ -464,7 +464,9 @@ mod tests {
 
     #[test]
     fn a_text_line_is_time_level_message_and_fields() {
-        let line = text_line(|| tracing::info!(client = %Outside::of("pump-7"), address = "10.0.0.7:51234", "client connected"));
+        let line = text_line(
+            || tracing::info!(client = %Outside::of("pump-7"), address = "10.0.0.7:51234", "client connected"),
+        );
         assert_eq!(line, "INFO client connected client=pump-7 address=10.0.0.7:51234");
         assert_eq!(text_line(|| tracing::warn!(n = 3, ratio = 0.5, is = true, "x")), "WARN x n=3 ratio=0.5 is=true");
     }
@@ -493,7 +495,10 @@ mod tests {
             .with_timer(Clock)
             .with_writer(memory.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, || tracing::info!(client = %Outside::of("a\"\nb"), "client connected"));
+        tracing::subscriber::with_default(
+            subscriber,
+            || tracing::info!(client = %Outside::of("a\"\nb"), "client connected"),
+        );
         let line = memory.text();
         let (start, rest) = line.split_once(r#","level""#).expect("a time, then the level");
         assert!(start.starts_with(r#"{"timestamp":"2"#) && start.ends_with(r#"Z""#), "{line}");
@@ -596,7 +601,9 @@ mod tests {
         drop(opener); // opens it for good
         lines.flush(Duration::from_secs(10));
         let text = memory.text();
-        assert!(text.starts_with("first\n2") && text.contains(" WARN log lines lost, standard error is too slow lines=7\n"));
+        assert!(
+            text.starts_with("first\n2") && text.contains(" WARN log lines lost, standard error is too slow lines=7\n")
+        );
         assert_eq!(text.lines().count(), 1 + 1 + LINES_WAITING_MAX);
     }
 }

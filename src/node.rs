@@ -68,6 +68,7 @@ impl Node {
                         address,
                         interface: listener.interface.clone(),
                         versions: versions(&listener.versions),
+                        allow_anonymous: listener.allow_anonymous,
                         backlog: listener.backlog,
                         connections_max: listener.connections_max,
                     })

@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn ordinary_text_of_any_language_is_left_alone() {
-        for text in ["", "sensors/kitchen/1", "größe", "दिल्ली/तापमान", "温度", "\"quoted\" it's"] {
+        for text in ["", "sensors/kitchen/1", "größe", "दिल्ली/तापमान", "温度", "\"quoted\" it's"]
+        {
             assert_eq!(shown(text), text);
         }
     }

@@ -3,7 +3,7 @@
 //! Read `rules.rs` next, which compares the addresses of all listeners.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -23,11 +23,15 @@ pub enum NotAnAddress {
     PortMissing,
     #[error("whose port is not a number from 0 to 65535; write for example \"127.0.0.1:1883\"")]
     Port,
-    #[error("which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only")]
+    #[error(
+        "which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only"
+    )]
     HostMissing,
     #[error("whose IPv6 address needs brackets; write for example \"[::1]:1883\"")]
     Brackets,
-    #[error("whose host is neither an IP address nor a host name; write for example \"127.0.0.1:1883\", \"[::1]:1883\" or \"localhost:1883\"")]
+    #[error(
+        "whose host is neither an IP address nor a host name; write for example \"127.0.0.1:1883\", \"[::1]:1883\" or \"localhost:1883\""
+    )]
     Host,
 }
 
@@ -57,7 +61,8 @@ impl Address {
             (Self::Ip(one), Self::Ip(two)) => ips_collide(one.ip(), two.ip()),
             (Self::Name { host: one, .. }, Self::Name { host: two, .. }) => one.eq_ignore_ascii_case(two),
             (Self::Ip(ip), Self::Name { host, .. }) | (Self::Name { host, .. }, Self::Ip(ip)) => {
-                is_localhost(host) && (ip.ip().to_canonical().is_loopback() || ip.ip().is_unspecified())
+                let localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+                is_localhost(host) && localhost.iter().any(|localhost| ips_collide(*localhost, ip.ip()))
             }
         }
     }
@@ -131,7 +136,14 @@ mod tests {
 
     #[test]
     fn the_three_forms_there_and_back() {
-        for text in ["127.0.0.1:1883", "[::1]:1883", "[fe80::1%3]:1883", "localhost:0", "broker.example.org:8883", "my_host-1:1"] {
+        for text in [
+            "127.0.0.1:1883",
+            "[::1]:1883",
+            "[fe80::1%3]:1883",
+            "localhost:0",
+            "broker.example.org:8883",
+            "my_host-1:1",
+        ] {
             assert_eq!(address(text).to_string(), text);
         }
     }
@@ -184,6 +196,8 @@ mod tests {
             ("[::]:1883", "[::1]:1883", true),
             ("localhost:1883", "LocalHost:1883", true),
             ("localhost:1883", "127.0.0.1:1883", true),
+            ("localhost:1883", "[::]:1883", true),
+            ("localhost:1883", "127.9.9.9:1883", false),
             ("localhost:1883", "10.0.0.1:1883", false),
             ("a.example:1883", "b.example:1883", false),
         ] {

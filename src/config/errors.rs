@@ -34,8 +34,13 @@ impl ConfigErrors {
     }
 
     pub(super) fn push(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        let error = ConfigError { place: place.into(), message: message.into() };
+        // The parser sometimes says the same of the same place for each level that it leaves.
+        if self.errors.last() == Some(&error) {
+            return;
+        }
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(ConfigError { place: place.into(), message: message.into() });
+            self.errors.push(error);
         } else {
             self.further += 1;
         }

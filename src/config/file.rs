@@ -99,7 +99,8 @@ fn reason(error: &io::Error) -> String {
 
 fn overlong_line(name: &str, bytes: &[u8], lines: &[usize]) -> Option<ConfigError> {
     let ends = lines.iter().skip(1).copied().chain([bytes.len()]);
-    let (number, (start, end)) = lines.iter().copied().zip(ends).enumerate().find(|(_, (start, end))| end - start > LINE_SIZE_MAX)?;
+    let (number, (start, end)) =
+        lines.iter().copied().zip(ends).enumerate().find(|(_, (start, end))| end - start > LINE_SIZE_MAX)?;
     let line = &bytes[start..end];
     let key = &line[..memchr::memchr(b'=', line).unwrap_or(line.len()).min(40)];
     let message = format!(
@@ -123,7 +124,8 @@ pub(super) fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     };
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| fault(format!("the drop-in folder cannot be read: {}", reason(&error))))?.path();
+        let path =
+            entry.map_err(|error| fault(format!("the drop-in folder cannot be read: {}", reason(&error))))?.path();
         let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if path.extension().is_some_and(|extension| extension == "toml") && !is_hidden {
             files.push(path);
@@ -147,7 +149,15 @@ mod tests {
     #[test]
     fn places_count_lines_and_characters_from_one() {
         let text = text("ab\näö = 1\n\n".as_bytes()).expect("a text");
-        for (offset, place) in [(0, "f.toml:1:1"), (1, "f.toml:1:2"), (3, "f.toml:2:1"), (7, "f.toml:2:3"), (11, "f.toml:2:7"), (12, "f.toml:3:1"), (13, "f.toml:4:1")] {
+        for (offset, place) in [
+            (0, "f.toml:1:1"),
+            (1, "f.toml:1:2"),
+            (3, "f.toml:2:1"),
+            (7, "f.toml:2:3"),
+            (11, "f.toml:2:7"),
+            (12, "f.toml:3:1"),
+            (13, "f.toml:4:1"),
+        ] {
             assert_eq!(text.place(offset), place, "offset {offset}");
         }
     }

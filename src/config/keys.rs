@@ -35,14 +35,25 @@ pub struct Key {
 pub enum Fallback {
     Value(&'static str),
     /// Nothing holds; `example` shows how to set it.
-    Absent { example: &'static str },
+    Absent {
+        example: &'static str,
+    },
     /// Every table must set it.
-    Required { example: &'static str },
+    Required {
+        example: &'static str,
+    },
 }
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: &[Section] =
-    &[Node::SECTION, Listener::SECTION, Limits::SECTION, Mqtt::SECTION, SharedGroup::SECTION, Sys::SECTION, Log::SECTION];
+pub const SECTIONS: &[Section] = &[
+    Node::SECTION,
+    Listener::SECTION,
+    Limits::SECTION,
+    Mqtt::SECTION,
+    SharedGroup::SECTION,
+    Sys::SECTION,
+    Log::SECTION,
+];
 
 settings! {
     /// The process as a whole.
@@ -50,8 +61,8 @@ settings! {
         /// Folder for everything that survives a restart. It is made when it does not exist; a relative path starts at the
         /// working directory. Two nodes cannot share one.
         data_dir: PathBuf = Kind::Path, default "waypost-data";
-        /// Threads that own Clients. 0 means one per core that this process may use.
-        shards: usize = count(0, 256), default 0;
+        /// Threads that own Clients. 0 means one per core that this process may use, but not more than 64.
+        shards: usize = count(0, 64), default 0;
         /// Memory that queued and retained messages and buffers may take in all. When it gets short, QoS 0 messages
         /// are dropped first, then new Clients are refused; the process does not grow beyond it for the sake of a Client.
         memory_budget: u64 = size(16 * MIB, 64 * TIB), default "1GiB";
@@ -60,21 +71,21 @@ settings! {
     /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.
     /// Without any there is one on 127.0.0.1:1883 that only this machine reaches and that lets everybody in.
     [[listener; 64]] Listener {
-        /// IP:PORT, [IPv6]:PORT or HOST:PORT. 0.0.0.0 and [::] mean all addresses of this machine. Port 0 means any free
-        /// port; the log says which one it became.
+        /// `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`. `0.0.0.0` and `[::]` mean all addresses of this machine. Port 0 means any
+        /// free port; the log says which one it became.
         address: Address = Kind::Address, required "127.0.0.1:1883";
         /// Accepts only what comes in through this network interface.
         interface: Option<String> = text(1, 15, "/ "), absent "eth0";
         /// Protocol versions that are spoken here. A Client that asks for another one is refused: with Reason Code 0x84, or
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
-        /// Whether Clients may enter without saying who they are. It must be stated for an address that other machines
-        /// can reach; without it the broker does not start.
+        /// Whether Clients may enter without saying who they are. For an address that other machines can reach it must be
+        /// stated, or the broker does not start; the default is for addresses that only this machine reaches.
         allow_anonymous: bool = Kind::Switch, default true;
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Connections that the operating system completes and keeps until the broker accepts them.
-        /// The operating system has a bound of its own (net.core.somaxconn).
+        /// The operating system has a bound of its own (`net.core.somaxconn`).
         backlog: u32 = count(1, 65_535), default 1024;
     }
 
@@ -132,7 +143,7 @@ settings! {
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
-        /// counted. To retain none at all, set mqtt.retain_available = false.
+        /// counted. To retain none at all, set `mqtt.retain_available = false`.
         retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
         /// Bytes of all retained messages with their Topics. The same happens at this bound.
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
@@ -145,9 +156,9 @@ settings! {
         /// Whether messages can be retained, announced as Retain Available. Otherwise a PUBLISH or Will with RETAIN ends the
         /// Network Connection with Reason Code 0x9A.
         retain_available: bool = Kind::Switch, default true;
-        /// Whether Topic Filters may hold + and #. Otherwise such a subscription is refused with Reason Code 0xA2.
+        /// Whether Topic Filters may hold `+` and `#`. Otherwise such a subscription is refused with Reason Code 0xA2.
         wildcard_subscription_available: bool = Kind::Switch, default true;
-        /// Whether there are Shared Subscriptions ($share/...). Otherwise such a subscription is refused with Reason Code 0x9E.
+        /// Whether there are Shared Subscriptions (`$share/...`). Otherwise such a subscription is refused with Reason Code 0x9E.
         shared_subscription_available: bool = Kind::Switch, default true;
         /// Whether a payload that its Payload Format Indicator calls UTF-8 is checked. One that is not is refused with
         /// Reason Code 0x99.
@@ -164,21 +175,21 @@ settings! {
         assigned_client_id_prefix: String = text(0, 64, ""), default "auto-";
         /// Whether QoS 0 messages, too, wait for a Session whose Client is away.
         queue_qos0_offline: bool = Kind::Switch, default false;
-        /// Which member of a shared group gets a message, unless a [[shared_group]] says otherwise. round_robin: each in turn;
-        /// random: any; sticky: the same one as long as it can; hash_client and hash_topic: chosen by the publisher or by
-        /// the Topic; least_in_flight: the one with the fewest unacknowledged messages.
+        /// Which member of a shared group gets a message, unless a `[[shared_group]]` says otherwise. `round_robin`: each in turn;
+        /// `random`: any; `sticky`: the same one as long as it can; `hash_client` and `hash_topic`: chosen by the publisher or
+        /// by the Topic; `least_in_flight`: the one with the fewest unacknowledged messages.
         shared_strategy: SharedStrategy = Kind::OneOf(SharedStrategy::WORDS), default "round_robin";
     }
 
     /// The strategy of one group of Shared Subscriptions; each group once.
     [[shared_group; 1000]] SharedGroup {
-        /// The ShareName, as in $share/NAME/filter.
+        /// The ShareName, as in `$share/NAME/filter`.
         name: String = text(1, 1024, "/+#"), required "workers";
-        /// As mqtt.shared_strategy, for this group.
+        /// As `mqtt.shared_strategy`, for this group.
         strategy: SharedStrategy = Kind::OneOf(SharedStrategy::WORDS), required "least_in_flight";
     }
 
-    /// Figures of the broker, published below $SYS/.
+    /// Figures of the broker, published below `$SYS/`.
     [sys] Sys {
         /// How often they are published. 0s means never.
         interval: Duration = time_or_zero(100 * MILLISECOND, DAY), default "10s";
@@ -186,9 +197,9 @@ settings! {
 
     /// The log, written to standard error.
     [log] Log {
-        /// How much is logged. Each level includes those before it. The flag -v means debug, -vv trace.
+        /// How much is logged. Each level includes those before it. The flag `-v` means `debug`, `-vv` means `trace`.
         level: Level = Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), default "info";
-        /// text: time, level, message and key=value; json: one object per line.
+        /// `text`: time, level, message and `key=value`; `json`: one object per line.
         format: Format = Kind::OneOf(&["text", "json"]), default "text";
     }
 }

@@ -54,11 +54,11 @@ pub(super) enum Given {
 impl Kind {
     /// The value to keep, or what follows `key` in the error: `is 0; allowed: 1 to 65535`.
     pub(super) fn read(&self, given: &Given) -> Result<ValueKind, String> {
-        let meant = match given {
+        let given = match given {
             Given::Bare(text) => &self.meaning(text),
             _ => given,
         };
-        self.accept(meant).map_err(|wrong| match wrong {
+        self.accept(given).map_err(|wrong| match wrong {
             Wrong::Form => format!("is {given}, which is not {}; write for example {}", self.noun(), self.examples()),
             Wrong::UnitMissing => format!("is {given}, which has no unit; write for example {}", self.examples()),
             Wrong::Quoted => format!("is {given}, which is text; write it without the quotation marks"),
@@ -88,9 +88,7 @@ impl Kind {
             (Self::Count { least, most }, Given::Number(number, _)) => within(*number, *least, *most),
             (Self::Count { .. }, Given::Text(text)) if is_decimal(text) => Err(Wrong::Quoted),
             (Self::Size { least, most }, Given::Number(number, _)) => within(*number, *least, *most),
-            (Self::Size { least, most }, Given::Text(text)) => {
-                within(Some(read_size(text)?.into()), *least, *most)
-            }
+            (Self::Size { least, most }, Given::Text(text)) => within(Some(read_size(text)?.into()), *least, *most),
             (Self::Time { least, most, or_zero }, _) => {
                 let time = match given {
                     Given::Number(Some(0), _) => Duration::ZERO,
@@ -107,7 +105,10 @@ impl Kind {
             (Self::OneOf(_), Given::Text(_)) => Err(Wrong::Bounds),
             (Self::SomeOf(words), Given::List(items)) => some_of(words, items),
             (Self::Text { least, most, refused }, Given::Text(text)) => {
-                if text.len() < *least || text.len() > *most || text.contains(|c: char| c.is_control() || refused.contains(c)) {
+                if text.len() < *least
+                    || text.len() > *most
+                    || text.contains(|c: char| c.is_control() || refused.contains(c))
+                {
                     return Err(Wrong::Bounds);
                 }
                 Ok(text.as_str().into())
@@ -150,34 +151,37 @@ impl Kind {
         }
     }
 
-    /// What kind of value it is, as the reference says it; with the unit where there is one.
-    pub fn described(&self) -> &'static str {
+    /// The kind and its bounds as the reference says them.
+    pub fn described(&self) -> String {
+        let allowed = self.allowed();
         match self {
-            Self::Count { .. } => "a whole number",
-            Self::Size { .. } => "a size in B, KiB, MiB, GiB, TiB or KB, MB, GB, TB, or a number of bytes",
-            Self::Time { .. } => "a duration in d, h, m, s and ms",
-            Self::Switch => "a switch",
-            Self::OneOf(_) => "a word",
-            Self::SomeOf(_) => "a list of words",
-            Self::Text { .. } => "text",
-            Self::Path => "a path",
-            Self::Address => "an address",
+            Self::Count { .. } => format!("A whole number from {allowed}"),
+            Self::Size { .. } => format!("A size from {allowed}"),
+            Self::Time { or_zero: false, .. } => format!("A duration from {allowed}"),
+            Self::Time { or_zero: true, .. } => format!("A duration: {allowed}"),
+            Self::Switch => "true or false".to_owned(),
+            Self::OneOf(_) => format!("One of {allowed}"),
+            Self::SomeOf(words) => format!("A list of one or more of {}", listed(words, "and")),
+            Self::Text { .. } => format!("Text of {allowed}"),
+            Self::Path => "A path".to_owned(),
+            Self::Address => "An address".to_owned(),
         }
     }
 
     fn noun(&self) -> &'static str {
         match self {
+            Self::Count { .. } => "a whole number",
             Self::Size { .. } => "a size in bytes",
             Self::Time { .. } => "a duration",
             Self::Switch => "true or false",
+            Self::SomeOf(_) => "a list of words",
             Self::OneOf(_) | Self::Text { .. } | Self::Path | Self::Address => "text",
-            Self::Count { .. } | Self::SomeOf(_) => self.described(),
         }
     }
 
     fn examples(&self) -> String {
         match self {
-            Self::Count { least, most } => (*least).max(1000.min(*most)).to_string(),
+            Self::Count { least, most } => 10.clamp(*least, *most).to_string(),
             Self::Size { .. } => r#""64KiB", "8MB" or 65536"#.to_owned(),
             Self::Time { .. } => r#""5s", "1m30s" or "250ms""#.to_owned(),
             Self::Switch => "true".to_owned(),
@@ -268,7 +272,9 @@ impl fmt::Display for Given {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) | Self::Bare(text) => write!(out, "\"{}\"", Outside::of(text)),
-            Self::Number(_, written) | Self::Float(written) | Self::Date(written) => write!(out, "{}", Outside::of(written)),
+            Self::Number(_, written) | Self::Float(written) | Self::Date(written) => {
+                write!(out, "{}", Outside::of(written))
+            }
             Self::Switch(switch) => write!(out, "{switch}"),
             Self::List(items) => {
                 let shown: Vec<String> = items.iter().take(10).map(Self::to_string).collect();

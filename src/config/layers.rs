@@ -1,16 +1,18 @@
 //! The layers of a configuration: defaults, the file, its drop-in folder, the environment, the flags; later ones win.
-//! Each layer is read strictly by itself, so that a wrong value is an error even where another layer overrides it; only then are they merged.
+//! Each layer is read strictly by itself, so that a wrong value is an error even where another layer overrides it; only
+//! then are they merged.
 //! Read `rules.rs` next, which looks at the merged whole.
 
 use super::errors::ConfigErrors;
-use super::file::{Text, drop_ins};
+use super::file::{Text, drop_ins, shown};
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Given;
+use super::unknown::{DUPLICATE, nearest, syntax, unknown_key, unknown_section};
 use crate::codec::Outside;
 use crate::log::Level;
 use config::{Map, Source, Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -36,6 +38,11 @@ pub struct Flags {
 
 /// What the variables of the environment begin with.
 pub(super) const PREFIX: &str = "WAYPOST__";
+
+/// Whether a variable of the environment is meant for the configuration.
+pub fn is_setting(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
 
 /// Stands in for a place where a default holds.
 pub(super) const DEFAULT: &str = "default";
@@ -88,7 +95,9 @@ impl Layers {
             for table in tables {
                 for key in section.keys {
                     if let Some(value) = key.default() {
-                        defaults.0.insert(format!("{table}.{}", key.name), Value::new(Some(&DEFAULT.to_owned()), value));
+                        defaults
+                            .0
+                            .insert(format!("{table}.{}", key.name), Value::new(Some(&DEFAULT.to_owned()), value));
                     }
                 }
             }
@@ -104,20 +113,19 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         match Text::read(path) {
-            Ok(text) => self.read_text(&text),
-            Err(error) => {
-                let hint = if path.extension().is_some_and(|extension| extension == "conf") {
-                    " (a mosquitto.conf cannot be read yet)"
-                } else {
-                    ""
-                };
-                self.errors.push(error.place, error.message + hint);
+            Ok(text)
+                if path.extension().is_some_and(|extension| extension == "conf")
+                    && DeTable::parse(&text.content).is_err() =>
+            {
+                self.errors.push(shown(path), "is not TOML; a mosquitto.conf cannot be read yet");
             }
+            Ok(text) => self.read_text(&text),
+            Err(error) => self.errors.push(error.place, error.message),
         }
         self.files.push(path.to_owned());
     }
 
-    pub(super) fn read_text(&mut self, text: &Text) {
+    fn read_text(&mut self, text: &Text) {
         let (document, faults) = DeTable::parse_recoverable(&text.content);
         let mut reading = Reading { text, layer: Layer::default(), faults: Vec::new(), first_broken: usize::MAX };
         for fault in faults {
@@ -150,7 +158,7 @@ impl Layers {
                     }
                 }
                 (None, _) => {
-                    let message = format!("{name} is not a table; write [{name}]", name = section.name);
+                    let message = format!("{name} is a single table; write [{name}]", name = section.name);
                     reading.semantic(name.span().start, message);
                 }
                 (Some(_), _) => {
@@ -161,7 +169,13 @@ impl Layers {
         }
     }
 
-    fn read_list_entry(&mut self, section: &'static Section, most: usize, value: &Spanned<DeValue<'_>>, reading: &mut Reading<'_>) {
+    fn read_list_entry(
+        &mut self,
+        section: &'static Section,
+        most: usize,
+        value: &Spanned<DeValue<'_>>,
+        reading: &mut Reading<'_>,
+    ) {
         let DeValue::Table(table) = value.get_ref() else {
             let message = format!("{name} is a list of tables; write [[{name}]]", name = section.name);
             return reading.semantic(value.span().start, message);
@@ -199,7 +213,7 @@ impl Layers {
 
     fn read_environment(&mut self, environment: &[(OsString, OsString)]) {
         let mut layer = Layer::default();
-        let ours = environment.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        let ours = environment.iter().filter(|(name, _)| is_setting(name));
         let mut settings = Vec::new();
         for (name, value) in ours {
             let place = Outside::of(name.as_encoded_bytes()).to_string();
@@ -209,8 +223,9 @@ impl Layers {
                 None => self.errors.push(place, "the name is not UTF-8"),
             }
         }
-        // In the order of the table, and list entries by number, so that those that are new come one after the other.
-        settings.sort_by(|(one, one_place, _), (two, two_place, _)| (one.index, one_place).cmp(&(two.index, two_place)));
+        // By number and name, so that new tables of a list come one after the other.
+        settings
+            .sort_by(|(one, one_place, _), (two, two_place, _)| (one.index, one_place).cmp(&(two.index, two_place)));
         for (variable, place, value) in settings {
             let Variable { section, index, key } = variable;
             let Some(path) = self.variable_path(section, index, &place) else { continue };
@@ -222,7 +237,9 @@ impl Layers {
             };
             match key.kind.read(&Given::Bare(value.to_owned())) {
                 Ok(kept) => {
-                    layer.0.insert(path, Value::new(Some(&place), kept));
+                    if layer.0.insert(path, Value::new(Some(&place), kept)).is_some() {
+                        self.errors.push(place, "the variable is there twice");
+                    }
                 }
                 Err(message) => {
                     self.errors.push(place, format!("{}.{} {message}", section.name, key.name));
@@ -367,118 +384,42 @@ struct Variable {
 /// Understands `LIMITS__RECEIVE_MAXIMUM` and `LISTENER__0__ADDRESS`; the error is the whole message.
 fn find_variable(name: &str) -> Result<Variable, String> {
     let parts: Vec<&str> = name.split("__").collect();
-    let section = SECTIONS.iter().find(|section| parts.first() == Some(&section.name.to_uppercase().as_str()));
-    let find_key = |section: &'static Section, name: &str| section.keys.iter().find(|key| key.name.to_uppercase() == name);
-    if let Some(section) = section {
-        match (section.list_max, parts.as_slice()) {
-            (None, [_, name]) => {
-                if let Some(key) = find_key(section, name) {
-                    return Ok(Variable { section, index: None, key });
-                }
-            }
-            (Some(_), [_, index, name]) => {
-                if let (Some(key), Ok(index)) = (find_key(section, name), index.parse::<u16>()) {
-                    return Ok(Variable { section, index: Some(index.into()), key });
-                }
-            }
-            (Some(_), [_, name]) => {
-                if let Some(key) = find_key(section, name) {
-                    let known = variable_name(section, key);
-                    return Err(format!("there can be several [[{}]]; write {known} for the first one", section.name));
-                }
-            }
-            _ => {}
+    let (section, index, key) = match parts.as_slice() {
+        [section, key] => (section, None, key),
+        [section, index, key] => (section, number(index), key),
+        _ => return Err(unknown_variable(name)),
+    };
+    let is_written = |known: &str, written: &str| known.to_uppercase() == written;
+    let section = SECTIONS.iter().find(|known| is_written(known.name, section));
+    let key = section.and_then(|section| section.keys.iter().find(|known| is_written(known.name, key)));
+    let (Some(section), Some(key)) = (section, key) else { return Err(unknown_variable(name)) };
+    match (section.list_max, parts.len(), index) {
+        (None, 2, _) | (Some(_), 3, Some(_)) => Ok(Variable { section, index, key }),
+        (Some(_), 2, _) => {
+            let first = variable_name(section, key);
+            Err(format!("there can be several [[{}]]; write {first} for the first one", section.name))
         }
+        _ => Err(unknown_variable(name)),
     }
+}
+
+/// The number of a table in a list, which can be written in one way only.
+fn number(text: &str) -> Option<usize> {
+    let number: u16 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number.into())
+}
+
+fn unknown_variable(name: &str) -> String {
     let known = SECTIONS.iter().flat_map(|section| section.keys.iter().map(|key| variable_name(section, key)));
     let known: Vec<String> = known.collect();
-    let nearest = nearest(&format!("{PREFIX}{}", name.to_uppercase()), known.iter().map(String::as_str));
-    Err(match nearest {
-        Some(nearest) => format!("unknown variable; did you mean {nearest}?"),
+    match nearest(&name.to_uppercase(), known.iter().map(|known| &known[PREFIX.len()..])) {
+        Some(nearest) => format!("unknown variable; did you mean {PREFIX}{nearest}?"),
         None => format!("unknown variable; the names are {PREFIX}SECTION__KEY, for example {PREFIX}LOG__LEVEL"),
-    })
+    }
 }
 
 /// The variable that sets a key; of a list, in its first table.
 pub(super) fn variable_name(section: &Section, key: &Key) -> String {
     let number = if section.list_max.is_some() { "0__" } else { "" };
     format!("{PREFIX}{}__{number}{}", section.name.to_uppercase(), key.name.to_uppercase())
-}
-
-fn unknown_key(section: &Section, name: &str) -> String {
-    let header = header(section);
-    let unknown = format!("unknown key \"{}\" in {header}", Outside::of(name));
-    if let Some(nearest) = nearest(name, section.keys.iter().map(|key| key.name)) {
-        return format!("{unknown}; did you mean \"{nearest}\"?");
-    }
-    match elsewhere(name) {
-        Some(elsewhere) => format!("{unknown}; it belongs in {elsewhere}"),
-        None => {
-            let known: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
-            format!("{unknown}; known keys: {}", known.join(", "))
-        }
-    }
-}
-
-fn unknown_section(name: &str, value: &DeValue<'_>) -> String {
-    let is_section = match value {
-        DeValue::Table(_) => true,
-        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
-        _ => false,
-    };
-    let shown = Outside::of(name);
-    if !is_section {
-        return match elsewhere(name) {
-            Some(elsewhere) => format!("unknown key \"{shown}\" outside of a section; it belongs in {elsewhere}"),
-            None => format!("unknown key \"{shown}\" outside of a section; sections: {}", headers()),
-        };
-    }
-    let nearest = nearest(name, SECTIONS.iter().map(|section| section.name));
-    match nearest.and_then(|nearest| SECTIONS.iter().find(|section| section.name == nearest)) {
-        Some(section) => format!("unknown section \"{shown}\"; did you mean {}?", header(section)),
-        None => format!("unknown section \"{shown}\"; known sections: {}", headers()),
-    }
-}
-
-/// The header of the section that has a key of this name.
-fn elsewhere(name: &str) -> Option<String> {
-    let section = SECTIONS.iter().find(|section| section.keys.iter().any(|key| key.name == name));
-    section.map(header)
-}
-
-/// `[limits]` or `[[listener]]`
-pub(super) fn header(section: &Section) -> String {
-    match section.list_max {
-        None => format!("[{}]", section.name),
-        Some(_) => format!("[[{}]]", section.name),
-    }
-}
-
-fn headers() -> String {
-    let headers: Vec<String> = SECTIONS.iter().map(header).collect();
-    headers.join(", ")
-}
-
-/// The name that was probably meant.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A name that is longer than any of ours is no slip of the pen, and comparing costs time.
-    if name.len() > 80 {
-        return None;
-    }
-    let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    let (distance, nearest) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= name.len().max(nearest.len()) / 3).then_some(nearest)
-}
-
-/// How the parser calls a key that is there twice.
-const DUPLICATE: &str = "duplicate key";
-
-/// A fault of the parser in our words, with what stands there.
-fn syntax(message: &str, found: &str) -> String {
-    let found = found.lines().next().unwrap_or_default();
-    match (message, found) {
-        (DUPLICATE, _) => format!("duplicate key \"{}\"; each key may be set once", Outside::of(found)),
-        (_, "") => format!("not TOML: {}", Outside::of(message)),
-        _ => format!("not TOML: {}, found \"{}\"", Outside::of(message), Outside::of(found)),
-    }
 }

@@ -19,6 +19,8 @@ macro_rules! settings {
         pub struct $struct {
             $(
                 $(#[doc = $doc])+
+                #[doc = ""]
+                #[doc = concat!("`", stringify!($kind), ", ", stringify!($fallback), " ", stringify!($value), "`")]
                 pub $key: $type,
             )+
         }

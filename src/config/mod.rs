@@ -20,6 +20,7 @@ mod macros;
 mod reference;
 mod rules;
 mod units;
+mod unknown;
 
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
@@ -27,7 +28,7 @@ pub use keys::{
     Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy, Sys, Version,
 };
 pub use kind::Kind;
-pub use layers::{Flags, Sources};
+pub use layers::{Flags, Sources, is_setting};
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};

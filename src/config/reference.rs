@@ -3,7 +3,9 @@
 //! Read `keys.rs` for where the words come from.
 
 use super::keys::{Fallback, Key, SECTIONS, Section};
-use super::layers::{header, variable_name};
+use super::kind::Kind;
+use super::layers::variable_name;
+use super::unknown::header;
 use std::fmt::Write;
 
 const INTRODUCTION: &str = "\
@@ -14,6 +16,9 @@ const INTRODUCTION: &str = "\
 # names, then variables of the environment, then flags. Variables are named WAYPOST__SECTION__KEY; of a list, with the
 # number of the table, from 0: WAYPOST__LISTENER__0__ADDRESS. In a variable, text goes without quotation marks and a
 # list is separated by commas. What is unknown, wrong or out of bounds is an error in every layer.
+#
+# A size has a unit (B, KiB, MiB, GiB, TiB by 1024, or KB, MB, GB, TB by 1000) or is a number of bytes. A duration has
+# units (d, h, m, s, ms), the larger ones first, as in 1m30s.
 ";
 
 /// The whole reference.
@@ -43,22 +48,23 @@ fn write_key(out: &mut String, section: &Section, key: &Key) -> std::fmt::Result
     writeln!(out)?;
     write_docs(out, key.docs)?;
     let (fallback, shown) = match key.fallback {
-        Fallback::Value(value) => (format!("Default: {value}."), value),
-        Fallback::Absent { example } => ("Default: not set.".to_owned(), example),
-        Fallback::Required { example } => ("Must be set.".to_owned(), example),
+        Fallback::Value(value) => (format!("Default: {}.", plain(key.kind, value)), plain(key.kind, value)),
+        Fallback::Absent { example } => ("Default: not set.".to_owned(), example.to_owned()),
+        Fallback::Required { example } => ("Must be set.".to_owned(), example.to_owned()),
     };
-    let allowed = key.kind.allowed();
-    let described = capitalized(key.kind.described());
-    writeln!(out, "# {described}. Allowed: {allowed}. {fallback}")?;
+    writeln!(out, "# {}. {fallback}", key.kind.described())?;
     writeln!(out, "# {}", variable_name(section, key))?;
     writeln!(out, "#{} = {shown}", key.name)
 }
 
-fn write_docs(out: &mut String, docs: &[&str]) -> std::fmt::Result {
-    docs.iter().try_for_each(|line| writeln!(out, "#{line}"))
+/// Numbers as the errors write them, without the underscores of the table.
+fn plain(kind: Kind, value: &str) -> String {
+    match kind {
+        Kind::Count { .. } => value.replace('_', ""),
+        _ => value.to_owned(),
+    }
 }
 
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+fn write_docs(out: &mut String, docs: &[&str]) -> std::fmt::Result {
+    docs.iter().try_for_each(|line| writeln!(out, "#{line}"))
 }

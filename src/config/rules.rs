@@ -6,8 +6,10 @@ use super::Config;
 use super::address::Address;
 use super::errors::ConfigErrors;
 use super::keys::{Fallback, SECTIONS};
-use super::layers::{DEFAULT, Layers, PREFIX, header};
+use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
+use super::unknown::header;
+use crate::codec::Outside;
 use config::{Map, Value, ValueKind};
 
 /// Adds to `layers.errors` what is wrong with the whole.
@@ -29,7 +31,10 @@ fn required_keys(merged: &Map<String, Value>, layers: &Layers, errors: &mut Conf
                 let is_set = table.is_some_and(|table| table.contains_key(key.name));
                 if !is_set && !layers.refused.contains(&format!("{}[{index}].{}", section.name, key.name)) {
                     let header = header(section);
-                    errors.push(place, format!("this {header} has no {name}; write for example {name} = {example}", name = key.name));
+                    errors.push(
+                        place,
+                        format!("this {header} has no {name}; write for example {name} = {example}", name = key.name),
+                    );
                 }
             }
         }
@@ -50,7 +55,9 @@ fn listeners(tables: &[&Map<String, Value>], layers: &Layers, errors: &mut Confi
             address.collides(other) && interface.map(|value| &value.kind) == other_interface.map(|value| &value.kind)
         });
         if let Some((other, _, other_place)) = collision {
-            let message = format!("listener {address} takes the same address as listener {other} at {other_place}; give each its own");
+            let message = format!(
+                "listener {address} takes the same address as listener {other} at {other_place}; give each its own"
+            );
             errors.push(place, message);
         }
         earlier.push((address, interface, place));
@@ -83,8 +90,13 @@ fn shared_groups(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
     for name in tables.iter().filter_map(|table| table.get("name")) {
         match earlier.iter().find(|other| other.kind == name.kind) {
             Some(other) => {
-                let message = format!("shared_group.name {name} is there twice; the first one is at {}", other.origin().unwrap_or(DEFAULT));
-                errors.push(name.origin().unwrap_or(DEFAULT), message);
+                let (place, other_place) = (name.origin().unwrap_or(DEFAULT), other.origin().unwrap_or(DEFAULT));
+                let name = name.to_string();
+                let shown = Outside::of(&name);
+                errors.push(
+                    place,
+                    format!("shared_group.name \"{shown}\" is there twice; the first one is at {other_place}"),
+                );
             }
             None => earlier.push(name),
         }

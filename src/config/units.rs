@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in ["", "s", "5x", "5 s", " 5s", "-5s", "+5s", "1.5s", "30s1m", "5s5s", "5S", "5m3", "5min", "５s", "5s "] {
+        for text in
+            ["", "s", "5x", "5 s", " 5s", "-5s", "+5s", "1.5s", "30s1m", "5s5s", "5S", "5m3", "5min", "５s", "5s "]
+        {
             assert_eq!(read_duration(text), Err(NotUnits::Form), "{text:?}");
         }
         assert_eq!(read_duration("10"), Err(NotUnits::UnitMissing));
@@ -141,7 +143,9 @@ mod tests {
 
     #[test]
     fn sizes_there_and_back() {
-        for (text, size) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("8MB", 8_000_000), ("1TiB", 1 << 40), ("12B", 12), ("0B", 0)] {
+        for (text, size) in
+            [("64KiB", 65_536), ("1MiB", 1 << 20), ("8MB", 8_000_000), ("1TiB", 1 << 40), ("12B", 12), ("0B", 0)]
+        {
             assert_eq!(read_size(text), Ok(size), "{text}");
             assert_eq!(ShownSize(size).to_string(), text);
         }

@@ -48,10 +48,10 @@ const HANDSHAKE_READ: usize = 4096;
 
 /// Serves a Network Connection from its first byte to its end.
 pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted) {
-    let Accepted { stream, peer, versions, pass, seat } = accepted;
+    let Accepted { stream, peer, versions, allow_anonymous, pass, seat } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     // Boxed, so that a connected Client does not carry the handshake's state.
-    let entered = Box::pin(enter(&thread, stream, peer, versions)).await;
+    let entered = Box::pin(enter(&thread, stream, peer, versions, allow_anonymous)).await;
     drop(pass);
     if let Some((stream, request, identity)) = entered {
         connect(thread, stream, request, identity, seat).await;
@@ -66,10 +66,10 @@ pub(super) async fn serve_moved(thread: Rc<Thread>, moved: Moved) {
 }
 
 /// CONNECT and who it is from. `None`: refused, closed.
-async fn enter(thread: &Thread, mut stream: TcpStream, peer: SocketAddr, versions: Versions) -> Option<(TcpStream, Box<Request>, Identity)> {
+async fn enter(thread: &Thread, mut stream: TcpStream, peer: SocketAddr, versions: Versions, allow_anonymous: bool) -> Option<(TcpStream, Box<Request>, Identity)> {
     let entering = async {
         let request = read_connect(thread, &mut stream, versions).await?;
-        log_in(thread, &mut stream, request).await
+        log_in(thread, &mut stream, request, allow_anonymous).await
     };
     let refused = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
         Ok(Ok((request, identity))) => return Some((stream, request, identity)),
@@ -98,11 +98,14 @@ async fn read_connect(thread: &Thread, stream: &mut TcpStream, versions: Version
 }
 
 /// Finds out who this is; it may take AUTH packets to and fro [MQTT-4.12.0-2]. Nothing else is read meanwhile.
-async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Request>) -> Result<(Box<Request>, Identity), Refused> {
+async fn log_in(thread: &Thread, stream: &mut TcpStream, mut request: Box<Request>, allow_anonymous: bool) -> Result<(Box<Request>, Identity), Refused> {
     let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
     let mut step = match authenticator {
         Some(authenticator) => authenticator.begin(request.login.clone()).await,
         None if request.login.method.is_some() => Step::Refuse(ReasonCode::BadAuthenticationMethod), // [MQTT-4.12.0-1]
+        // Without a way to prove it, a name is as good as none.
+        None if !allow_anonymous && request.login.user_name.is_some() => Step::Refuse(ReasonCode::BadUserNameOrPassword),
+        None if !allow_anonymous => Step::Refuse(ReasonCode::NotAuthorized),
         None => Step::Accept { identity: Identity { user_name: request.login.user_name.take() }, data: None },
     };
     loop {

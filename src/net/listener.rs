@@ -21,6 +21,8 @@ pub struct ListenerSettings {
     /// Network interface to bind to, as `SO_BINDTODEVICE` has it.
     pub interface: Option<String>,
     pub versions: Versions,
+    /// Whether Clients may enter without saying who they are.
+    pub allow_anonymous: bool,
     pub backlog: u32,
     pub connections_max: usize,
 }
@@ -75,7 +77,7 @@ impl Listener {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(target: "waypost::listener", address = %self.settings.address, %error, "listener failed"),
         };
-        let versions = self.settings.versions;
+        let (versions, allow_anonymous) = (self.settings.versions, self.settings.allow_anonymous);
         let here = Arc::new(AtomicUsize::new(0));
         let mut exhausted = false;
         loop {
@@ -89,7 +91,7 @@ impl Listener {
                     };
                     let home = shared.least_loaded();
                     if let Ok(stream) = unregister(stream) {
-                        let _ = shards[usize::from(home.0)].send(Errand::Accepted(Accepted { stream, peer, versions, pass, seat }));
+                        let _ = shards[usize::from(home.0)].send(Errand::Accepted(Accepted { stream, peer, versions, allow_anonymous, pass, seat }));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -110,6 +112,7 @@ pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) versions: Versions,
+    pub(super) allow_anonymous: bool,
     /// Given back when CONNECT is through.
     pub(super) pass: Pass,
     /// Given back when the connection ends.

@@ -84,7 +84,7 @@ impl Session {
             out.append(&mut self.control);
         }
         let end = out.len() + room;
-        self.fill_resends(out, end, limits, now, filled);
+        self.fill_resends(out, end, now, &may_receive, filled);
         if self.queue.is_none() || self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
             return; // nothing new before all that is old [MQTT-3.1.1: 4.6.0-1]
         }
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Sends again what a former Network Connection left unsettled: PUBLISH with DUP [MQTT-3.3.1-1], PUBREL as it was.
-    fn fill_resends(&mut self, out: &mut Vec<u8>, end: usize, limits: &Limits, now: Moment, filled: &mut Filled) {
+    fn fill_resends(&mut self, out: &mut Vec<u8>, end: usize, now: Moment, may_receive: &impl Fn(&Message) -> bool, filled: &mut Filled) {
         if !self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
             return;
         }
@@ -207,18 +207,22 @@ impl Session {
                 Some(Resend::PubRel(packet_id)) => {
                     crate::codec::encode_ack(PacketType::PubRel, packet_id, ReasonCode::Success, self.terms.version, out);
                 }
-                Some(Resend::Publish(packet_id)) => self.resend(packet_id, out, limits, now, filled),
+                Some(Resend::Publish(packet_id)) => self.resend(packet_id, out, now, may_receive, filled),
             }
         }
     }
 
-    fn resend(&mut self, packet_id: PacketId, out: &mut Vec<u8>, _limits: &Limits, now: Moment, filled: &mut Filled) {
+    fn resend(&mut self, packet_id: PacketId, out: &mut Vec<u8>, now: Moment, may_receive: &impl Fn(&Message) -> bool, filled: &mut Filled) {
         let Some(in_flight) = &mut self.in_flight else { return };
         let (queued, qos) = match in_flight.sent(packet_id) {
             Some(Slot::AtLeastOnce(queued)) => (queued.clone(), Qos::AtLeastOnce),
             Some(Slot::ExactlyOnce(queued)) => (queued.clone(), Qos::ExactlyOnce),
             _ => return,
         };
+        if !may_receive(queued.message()) {
+            in_flight.finish(packet_id);
+            return Self::give_up(&queued, Dropped::NotAuthorized, filled);
+        }
         let single = [queued.subscription_id()];
         let delivery = Delivery {
             qos,

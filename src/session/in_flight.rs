@@ -104,6 +104,15 @@ impl InFlight {
         self.resend < self.ring.len()
     }
 
+    /// Whether the next of them may go now.
+    pub(super) fn can_resend(&self, receive_maximum: u16) -> bool {
+        match self.ring.get(self.resend) {
+            None => false,
+            Some(Slot::Released(_) | Slot::Done) => true,
+            Some(_) => self.open < u32::from(receive_maximum),
+        }
+    }
+
     /// The next packet to send again, if the peer's Receive Maximum allows it. PUBREL is no PUBLISH and never waits
     /// [MQTT-3.3.4-10].
     pub(super) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {

@@ -193,8 +193,10 @@ impl Session {
     /// Whether [`Session::fill`] would write anything now.
     pub fn has_something_to_send(&self) -> bool {
         !self.control.is_empty()
-            || self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends())
-            || self.queue.as_ref().is_some_and(|queue| queue.can_send(self.quota() > 0))
+            || match &self.in_flight {
+                Some(in_flight) if in_flight.has_resends() => in_flight.can_resend(self.terms.receive_maximum),
+                _ => self.queue.as_ref().is_some_and(|queue| queue.can_send(self.quota() > 0)),
+            }
     }
 
     /// Gives back the memory of buffers that hold nothing. For Clients that have been quiet for a while.
