@@ -3,6 +3,7 @@
 //! Each test starts a broker of its own. `WAYPOST_TEST_PORT=1883 cargo test --test clients_rumqttc` talks to whatever
 //! listens there instead, which is how these tests were tried on a broker that is known to work.
 #![expect(clippy::print_stdout, reason = "a failing test says where it was")]
+#![expect(clippy::disallowed_methods, reason = "who meets the broker from outside has clocks and tasks of his own")]
 
 use rumqttc::{Packet, mqttbytes, v5};
 use std::collections::BTreeSet;
@@ -52,15 +53,10 @@ async fn messages_arrive_in_order(at: Place) {
     let (mut receiver, sender) = (at.client().await, at.client().await);
     receiver.subscribe("order", at.qos).await;
     for number in 0..200 {
-        sender
-            .hand_over("order", false, number.to_string().as_bytes())
-            .await;
+        sender.hand_over("order", false, number.to_string().as_bytes()).await;
     }
     for number in 0..200 {
-        assert_eq!(
-            receiver.next().await,
-            at.message("order", false, number.to_string().as_bytes())
-        );
+        assert_eq!(receiver.next().await, at.message("order", false, number.to_string().as_bytes()));
     }
 }
 
@@ -74,11 +70,7 @@ async fn a_retained_message_waits(at: Place) {
     assert_eq!(late.next().await, at.message("retained", true, b"kept"));
 
     sender.publish("retained", true, b"").await;
-    assert_eq!(
-        watcher.next().await,
-        at.message("retained", false, b""),
-        "the removal is a message too"
-    );
+    assert_eq!(watcher.next().await, at.message("retained", false, b""), "the removal is a message too");
     let mut later = at.client().await;
     later.subscribe("retained", at.qos).await;
     sender.publish("retained", false, b"live").await;
@@ -88,12 +80,7 @@ async fn a_retained_message_waits(at: Place) {
 async fn a_will_is_published(at: Place) {
     let mut watcher = at.client().await;
     watcher.subscribe("will", at.qos).await;
-    let mortal = at
-        .open(Wishes {
-            will: Some(("will", b"gone")),
-            ..Wishes::default()
-        })
-        .await;
+    let mortal = at.open(Wishes { will: Some(("will", b"gone")), ..Wishes::default() }).await;
     mortal.vanish().await;
     assert_eq!(watcher.next().await, at.message("will", false, b"gone"));
 }
@@ -104,9 +91,7 @@ async fn a_group_shares_the_work(at: Place) {
     two.subscribe("$share/group/work", at.qos).await;
     let total = 40;
     for number in 0..total {
-        sender
-            .hand_over("work", false, number.to_string().as_bytes())
-            .await;
+        sender.hand_over("work", false, number.to_string().as_bytes()).await;
     }
     let (mut done, mut counts) = (BTreeSet::new(), [0, 0]);
     while done.len() < total {
@@ -114,16 +99,10 @@ async fn a_group_shares_the_work(at: Place) {
             message = one.next() => (0, message),
             message = two.next() => (1, message),
         };
-        assert!(
-            done.insert(message.payload),
-            "a message was delivered to the group twice"
-        );
+        assert!(done.insert(message.payload), "a message was delivered to the group twice");
         counts[member] += 1;
     }
-    assert!(
-        !counts.contains(&0),
-        "one member did everything: {counts:?}"
-    );
+    assert!(!counts.contains(&0), "one member did everything: {counts:?}");
 }
 
 async fn any_size_arrives(at: Place) {
@@ -134,39 +113,25 @@ async fn any_size_arrives(at: Place) {
         sender.publish("size", false, &payload).await;
         let got = receiver.next().await;
         assert_eq!(got.payload.len(), size);
-        assert!(
-            got == at.message("size", false, &payload),
-            "{size} bytes did not come as they were published"
-        );
+        assert!(got == at.message("size", false, &payload), "{size} bytes did not come as they were published");
     }
 }
 
 async fn a_session_waits(at: Place) {
-    let lasting = || Wishes {
-        lasts: true,
-        ..Wishes::default()
-    };
+    let lasting = || Wishes { lasts: true, ..Wishes::default() };
     let mut first = at.open(lasting()).await;
     first.subscribe("waits", at.qos).await;
     first.close().await;
 
     let mut sender = at.client().await;
     for number in 0..20 {
-        sender
-            .publish("waits", false, number.to_string().as_bytes())
-            .await;
+        sender.publish("waits", false, number.to_string().as_bytes()).await;
     }
     let mut again = at.open(lasting()).await;
-    assert!(
-        again.session_present,
-        "CONNACK does not say that the Session was kept"
-    );
+    assert!(again.session_present, "CONNACK does not say that the Session was kept");
     // What is published at QoS 0 to somebody who is away need not wait.
     for number in 0..20 * u8::from(at.qos > 0) {
-        assert_eq!(
-            again.next().await,
-            at.message("waits", false, number.to_string().as_bytes())
-        );
+        assert_eq!(again.next().await, at.message("waits", false, number.to_string().as_bytes()));
     }
     again.close().await;
 }
@@ -196,18 +161,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PACKET_SIZE_MAX: u32 = 2 * 1024 * 1024;
 
 fn in_every_qos<Story: Future<Output = ()>>(version: Version, story: impl Fn(Place) -> Story) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for qos in 0..=2 {
         println!("{version:?} at QoS {qos}");
         let broker = Broker::start();
-        runtime.block_on(story(Place {
-            port: broker.port,
-            version,
-            qos,
-        }));
+        runtime.block_on(story(Place { port: broker.port, version, qos }));
     }
 }
 
@@ -225,28 +183,17 @@ impl Place {
         };
         let (answers_in, answers) = mpsc::unbounded_channel();
         let (messages_in, messages) = mpsc::unbounded_channel();
-        let inbox = Inbox {
-            answers: answers_in,
-            messages: messages_in,
-        };
+        let inbox = Inbox { answers: answers_in, messages: messages_in };
         let (requests, pump) = match self.version {
             Version::V311 => {
                 let mut options = rumqttc::MqttOptions::new(client_id, "127.0.0.1", self.port);
                 options.set_clean_session(!wishes.lasts);
                 options.set_max_packet_size(PACKET_SIZE_MAX as usize, PACKET_SIZE_MAX as usize);
                 if let Some((topic, payload)) = wishes.will {
-                    options.set_last_will(rumqttc::LastWill::new(
-                        topic,
-                        payload,
-                        v311_qos(self.qos),
-                        false,
-                    ));
+                    options.set_last_will(rumqttc::LastWill::new(topic, payload, v311_qos(self.qos), false));
                 }
                 let (requests, connection) = rumqttc::AsyncClient::new(options, 256);
-                (
-                    Requests::V311(requests),
-                    tokio::spawn(pump_v311(connection, inbox)),
-                )
+                (Requests::V311(requests), tokio::spawn(pump_v311(connection, inbox)))
             }
             Version::V5 => {
                 let mut options = v5::MqttOptions::new(client_id, "127.0.0.1", self.port);
@@ -254,30 +201,14 @@ impl Place {
                 options.set_session_expiry_interval(wishes.lasts.then_some(3600));
                 options.set_max_packet_size(Some(PACKET_SIZE_MAX));
                 if let Some((topic, payload)) = wishes.will {
-                    let will = v5::mqttbytes::v5::LastWill::new(
-                        topic,
-                        payload,
-                        v5_qos(self.qos),
-                        false,
-                        None,
-                    );
+                    let will = v5::mqttbytes::v5::LastWill::new(topic, payload, v5_qos(self.qos), false, None);
                     options.set_last_will(will);
                 }
                 let (requests, connection) = v5::AsyncClient::new(options, 256);
-                (
-                    Requests::V5(requests),
-                    tokio::spawn(pump_v5(connection, inbox)),
-                )
+                (Requests::V5(requests), tokio::spawn(pump_v5(connection, inbox)))
             }
         };
-        let mut client = Client {
-            at: self,
-            requests,
-            pump,
-            answers,
-            messages,
-            session_present: false,
-        };
+        let mut client = Client { at: self, requests, pump, answers, messages, session_present: false };
         match client.answer().await {
             Answer::Connected { session_present } => client.session_present = session_present,
             other => panic!("{other:?} instead of CONNACK"),
@@ -286,12 +217,7 @@ impl Place {
     }
 
     fn message(self, topic: &str, retain: bool, payload: &[u8]) -> Message {
-        Message {
-            topic: topic.to_owned(),
-            qos: self.qos,
-            retain,
-            payload: payload.to_vec(),
-        }
+        Message { topic: topic.to_owned(), qos: self.qos, retain, payload: payload.to_vec() }
     }
 }
 
@@ -336,11 +262,7 @@ impl Client {
             Requests::V311(requests) => requests.subscribe(filter, v311_qos(qos)).await.is_ok(),
             Requests::V5(requests) => requests.subscribe(filter, v5_qos(qos)).await.is_ok(),
         };
-        assert!(
-            asked,
-            "the connection is gone: {:?}",
-            self.answers.try_recv()
-        );
+        assert!(asked, "the connection is gone: {:?}", self.answers.try_recv());
         assert_eq!(self.answer().await, Answer::Subscribed(qos));
     }
 
@@ -356,30 +278,20 @@ impl Client {
     async fn hand_over(&self, topic: &str, retain: bool, payload: &[u8]) {
         let qos = self.at.qos;
         let asked = match &self.requests {
-            Requests::V311(requests) => requests
-                .publish(topic, v311_qos(qos), retain, payload)
-                .await
-                .is_ok(),
-            Requests::V5(requests) => requests
-                .publish(topic, v5_qos(qos), retain, payload.to_vec())
-                .await
-                .is_ok(),
+            Requests::V311(requests) => requests.publish(topic, v311_qos(qos), retain, payload).await.is_ok(),
+            Requests::V5(requests) => requests.publish(topic, v5_qos(qos), retain, payload.to_vec()).await.is_ok(),
         };
         assert!(asked, "the connection is gone");
     }
 
     async fn next(&mut self) -> Message {
         let message = tokio::time::timeout(PATIENCE, self.messages.recv()).await;
-        let Ok(Some(message)) = message else {
-            panic!("no message; {:?}", self.answers.try_recv())
-        };
+        let Ok(Some(message)) = message else { panic!("no message; {:?}", self.answers.try_recv()) };
         message
     }
 
     async fn answer(&mut self) -> Answer {
-        let answer = tokio::time::timeout(PATIENCE, self.answers.recv())
-            .await
-            .expect("an answer in time");
+        let answer = tokio::time::timeout(PATIENCE, self.answers.recv()).await.expect("an answer in time");
         answer.expect("the connection stands")
     }
 
@@ -390,21 +302,13 @@ impl Client {
             Requests::V5(requests) => requests.disconnect().await.is_ok(),
         };
         assert!(asked, "the connection is gone");
-        tokio::time::timeout(PATIENCE, &mut self.pump)
-            .await
-            .expect("an end in time")
-            .expect("the pump does not panic");
+        tokio::time::timeout(PATIENCE, &mut self.pump).await.expect("an end in time").expect("the pump does not panic");
     }
 
     /// The network fails: no DISCONNECT.
     async fn vanish(mut self) {
         self.pump.abort();
-        assert!(
-            (&mut self.pump)
-                .await
-                .is_err_and(|error| error.is_cancelled()),
-            "the connection had ended before"
-        );
+        assert!((&mut self.pump).await.is_err_and(|error| error.is_cancelled()), "the connection had ended before");
     }
 }
 
@@ -426,12 +330,7 @@ impl Inbox {
     }
 
     fn message(&self, topic: String, qos: u8, retain: bool, payload: &[u8]) {
-        let _ = self.messages.send(Message {
-            topic,
-            qos,
-            retain,
-            payload: payload.to_vec(),
-        });
+        let _ = self.messages.send(Message { topic, qos, retain, payload: payload.to_vec() });
     }
 }
 
@@ -440,9 +339,7 @@ async fn pump_v311(mut connection: rumqttc::EventLoop, inbox: Inbox) {
     loop {
         match connection.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                inbox.answer(Answer::Connected {
-                    session_present: connack.session_present,
-                });
+                inbox.answer(Answer::Connected { session_present: connack.session_present });
             }
             Ok(Event::Incoming(Packet::SubAck(suback))) => {
                 inbox.answer(Answer::Subscribed(match suback.return_codes[..] {
@@ -450,16 +347,9 @@ async fn pump_v311(mut connection: rumqttc::EventLoop, inbox: Inbox) {
                     _ => 0x80,
                 }))
             }
-            Ok(Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))) => {
-                inbox.answer(Answer::Taken)
-            }
+            Ok(Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))) => inbox.answer(Answer::Taken),
             Ok(Event::Incoming(Packet::Publish(publish))) => {
-                inbox.message(
-                    publish.topic,
-                    publish.qos as u8,
-                    publish.retain,
-                    &publish.payload,
-                );
+                inbox.message(publish.topic, publish.qos as u8, publish.retain, &publish.payload);
             }
             Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
             Ok(_) => {}
@@ -474,9 +364,7 @@ async fn pump_v5(mut connection: v5::EventLoop, inbox: Inbox) {
     loop {
         match connection.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                inbox.answer(Answer::Connected {
-                    session_present: connack.session_present,
-                });
+                inbox.answer(Answer::Connected { session_present: connack.session_present });
             }
             Ok(Event::Incoming(Packet::SubAck(suback))) => {
                 inbox.answer(Answer::Subscribed(match suback.return_codes[..] {
@@ -484,9 +372,7 @@ async fn pump_v5(mut connection: v5::EventLoop, inbox: Inbox) {
                     _ => 0x80,
                 }))
             }
-            Ok(Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))) => {
-                inbox.answer(Answer::Taken)
-            }
+            Ok(Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))) => inbox.answer(Answer::Taken),
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
                 inbox.message(topic, publish.qos as u8, publish.retain, &publish.payload);
@@ -515,17 +401,11 @@ struct Broker {
 impl Broker {
     fn start() -> Self {
         if let Ok(port) = std::env::var("WAYPOST_TEST_PORT") {
-            return Self {
-                port: port.parse().expect("a port in WAYPOST_TEST_PORT"),
-                own: None,
-            };
+            return Self { port: port.parse().expect("a port in WAYPOST_TEST_PORT"), own: None };
         }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|socket| socket.local_addr())
-            .expect("a port")
-            .port();
-        let directory =
-            std::env::temp_dir().join(format!("waypost-rumqttc-{}-{port}", std::process::id()));
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
+        let directory = std::env::temp_dir().join(format!("waypost-rumqttc-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a temporary directory");
         let process = Command::new(env!("CARGO_BIN_EXE_waypost"))
             .args(["-p", &port.to_string(), "--data-dir"])
@@ -533,10 +413,7 @@ impl Broker {
             .stdin(Stdio::null())
             .spawn()
             .expect("the built broker");
-        let mut broker = Self {
-            port,
-            own: Some((process, directory)),
-        };
+        let mut broker = Self { port, own: Some((process, directory)) };
         broker.wait_until_it_listens();
         broker
     }
@@ -546,15 +423,8 @@ impl Broker {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let (process, _) = self.own.as_mut().expect("it was started just now");
             let ended = process.try_wait().expect("the state of a child");
-            assert!(
-                ended.is_none(),
-                "the broker ended instead of starting: {ended:?}"
-            );
-            assert!(
-                Instant::now() < end,
-                "the broker does not listen on port {}",
-                self.port
-            );
+            assert!(ended.is_none(), "the broker ended instead of starting: {ended:?}");
+            assert!(Instant::now() < end, "the broker does not listen on port {}", self.port);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
