@@ -22,7 +22,7 @@ IPV6_LISTENER = {
 
 
 def run(report, kind):
-    for check in (sigterm, sigint, port_in_use, two_listeners, ipv6, descriptors, many_starts):
+    for check in (sigterm, sigint, port_in_use, two_listeners, ipv6, descriptors, many_starts, says_how_it_is):
         report.check(f"process {check.__name__.replace('_', ' ')}", check, kind)
     if kind == "waypost":  # a command line of its own
         for check in (version_and_help, check_valid, check_unknown_key, check_bad_value, check_missing_file,
@@ -140,6 +140,21 @@ def many_starts(kind):
             with Link(broker.port) as link:
                 link.connect("x")
             expect_equal(broker.stop(), 0, "exit status")
+
+
+def says_how_it_is(kind):
+    """What people read first under $SYS is there."""
+    with Broker(kind) as broker, Link(broker.port) as link:
+        link.connect("x").subscribe("$SYS/broker/#")
+        missing = {f"$SYS/broker/{name}" for name in ("version", "uptime", "clients/connected", "subscriptions/count",
+                                                      "messages/received", "retained messages/count")}
+        while missing:
+            try:
+                message = wire.published(link.next(wire.PUBLISH))
+            except Disappointed:
+                raise Disappointed(f"nothing came under {', '.join(sorted(missing))}") from None
+            expect(message.payload != b"", f"{message.topic} says nothing")
+            missing.discard(message.topic)
 
 
 # The command line of Waypost.
