@@ -430,8 +430,8 @@ impl<W: Wire> Shard<W> {
     }
 
     /// An AUTH packet that waits for the door: its Reason Code, and who says so with which data.
-    pub fn take_reauthentication(&mut self, me: Attachment) -> Option<(ReasonCode, Login)> {
-        self.client_mut(me)?.reauthentication.take().map(|boxed| *boxed)
+    pub fn take_reauthentication(&mut self, me: Attachment) -> Option<Box<(ReasonCode, Login)>> {
+        self.client_mut(me)?.reauthentication.take()
     }
 
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.

@@ -178,3 +178,5 @@ impl Kept for Message {
         Self::size(self)
     }
 }
+#[cfg(test)]
+pub(crate) fn client_size<W>() -> usize { size_of::<shard::Client<W>>() }

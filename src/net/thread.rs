@@ -41,7 +41,7 @@ pub(super) enum Errand {
     /// A Network Connection has been accepted.
     Accepted(Accepted),
     /// A Client comes home from another shard.
-    Moved(Moved),
+    Moved(Box<Moved>),
     /// Say goodbye to everybody and end.
     Stop,
 }
@@ -170,16 +170,12 @@ impl Thread {
     async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
         let connections = Rc::new(Cell::new(0_usize));
         while let Some(errand) = inbox.recv().await {
-            let serving: Pin<Box<dyn Future<Output = ()>>> = match errand {
-                Errand::Accepted(accepted) => Box::pin(serve(Rc::clone(&self), accepted)),
-                Errand::Moved(moved) => Box::pin(serve_moved(Rc::clone(&self), moved)),
-                Errand::Stop => break,
-            };
             let count = Counted::new(&connections);
-            tokio::task::spawn_local(async move {
-                serving.await;
-                drop(count);
-            });
+            match errand {
+                Errand::Accepted(accepted) => drop(tokio::task::spawn_local(serve(Rc::clone(&self), accepted, count))),
+                Errand::Moved(moved) => serve_moved(Rc::clone(&self), moved, count),
+                Errand::Stop => break,
+            }
         }
         self.stopping.set(true);
         self.shard.borrow_mut().stop(ReasonCode::ServerShuttingDown, self.clock.now());
@@ -264,7 +260,7 @@ impl Thread {
 }
 
 /// Counts tasks that run.
-struct Counted(Rc<Cell<usize>>);
+pub(super) struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
     fn new(count: &Rc<Cell<usize>>) -> Self {
@@ -276,5 +272,13 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        eprintln!("client {} session {}", crate::broker::client_size::<crate::net::connection::TcpWire>(), size_of::<crate::session::Session>());
     }
 }
