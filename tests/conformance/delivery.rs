@@ -696,3 +696,101 @@ fn mqtt_4_9_0_3_at_quota_0_all_other_packets_are_processed_and_answered() {
     client.says(pubrec(packet_id)).hears(pubrel(packet_id)).is_alive();
     client.says(pubcomp(packet_id)).receives(publish("t", "2").exactly_once(0));
 }
+
+both!(
+    a_client_that_reads_slowly_gets_everything_in_order_afterwards,
+    a_client_that_reads_slowly_gets_everything_in_order_afterwards_in_3_1_1,
+    |version| {
+        let broker = broker();
+        let (publisher, subscriber) = pair(&broker, version);
+        subscriber.stops_reading();
+        for number in 0..40 {
+            for qos in [0, 1, 2] {
+                publisher.publishes(publish(format!("t/{qos}"), number.to_string()).qos(qos, 1));
+            }
+        }
+        subscriber.hears_nothing().resumes_reading();
+        let mut heard = subscriber.hears_publishes();
+        for message in &heard {
+            match message.qos {
+                1 => subscriber.says(puback(message.packet_id.unwrap_or_default())),
+                2 => subscriber.says(pubrec(message.packet_id.unwrap_or_default()).reason(0)),
+                _ => &subscriber,
+            };
+        }
+        heard.extend(subscriber.hears_all().into_iter().filter_map(|parsed| match parsed {
+            Parsed::Publish(message) => Some(message),
+            _ => None,
+        }));
+        let in_order: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        for qos in [0, 1, 2] {
+            assert_eq!(payloads(&heard, &format!("t/{qos}")), in_order, "QoS {qos}");
+        }
+    }
+);
+
+#[test]
+fn a_message_expires_while_it_waits_for_a_client_that_does_not_read() {
+    let broker = broker();
+    let (publisher, subscriber) = pair(&broker, Version::V5);
+    subscriber.stops_reading();
+    // What the socket took already cannot expire any more; so fill it with something else first.
+    publisher.publishes(publish("t/first", "x"));
+    for (topic, qos) in [("t/0", 0), ("t/1", 1), ("t/2", 2)] {
+        let short = property::message_expiry_interval(3);
+        publisher.publishes(publish(topic, "short").qos(qos, 1).with(short));
+        publisher.publishes(publish(topic, "lasting").qos(qos, 1));
+    }
+    broker.advance(seconds(8));
+    subscriber.resumes_reading();
+    let heard = subscriber.hears_publishes();
+    for topic in ["t/0", "t/1", "t/2"] {
+        assert_eq!(payloads(&heard, topic), ["lasting"]);
+    }
+}
+
+#[test]
+fn packet_identifiers_go_round_without_0_and_without_those_in_use() {
+    let broker = broker();
+    let (publisher, subscriber) = pair(&broker, Version::V5);
+    let some = |client: &Client| -> Vec<u16> {
+        let messages: Vec<Vec<u8>> = (1..=50u16).map(|id| wire_bytes(&publish("t/x", "x").at_least_once(id))).collect();
+        client.says(messages.concat()).hears_all();
+        subscriber.hears_publishes().iter().filter_map(|message| message.packet_id).collect()
+    };
+    let mut count = 0;
+    let mut open = None;
+    while count < 70_000 {
+        let ids = some(&publisher);
+        count += ids.len();
+        assert!(
+            !ids.is_empty() && ids.iter().all(|id| Some(*id) != open),
+            "{open:?} is in use, and was used again: {ids:?}"
+        );
+        let mut acks: Vec<u8> = ids.iter().flat_map(|id| wire_bytes(&puback(*id))).collect();
+        // Just before the identifiers begin anew one of them stays open, and a little later it is let go.
+        if count > 65_400 && open.is_none() {
+            open = ids.first().copied();
+            acks.drain(..4);
+        } else if count > 65_700 && open.is_some_and(|id| id != 0) {
+            acks.extend(wire_bytes(&puback(open.unwrap_or_default())));
+            open = Some(0);
+        }
+        subscriber.says(acks);
+    }
+    subscriber.is_alive();
+}
+
+fn wire_bytes(packet: &impl crate::support::wire::Packet) -> Vec<u8> {
+    packet.bytes(Version::V5)
+}
+
+both!(a_large_payload_arrives_byte_by_byte, a_large_payload_arrives_byte_by_byte_in_3_1_1, |version| {
+    let broker = broker();
+    let (publisher, subscriber) = pair(&broker, version);
+    let payload: Vec<u8> = (0..900_000u32).map(|number| (number.wrapping_mul(number) >> 7) as u8).collect();
+    for qos in [0, 1, 2] {
+        publisher.publishes(publish("t/large", &payload).qos(qos, 1));
+        subscriber.takes(publish("t/large", &payload).qos(qos, 0));
+    }
+});

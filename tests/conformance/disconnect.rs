@@ -266,3 +266,13 @@ fn a_pubrel_after_disconnect_is_not_answered() {
     let client = Client::connects(&broker, connect_v5("client"));
     client.says_at_once(&[&disconnect(0), &pubrel(1)]).is_closed();
 }
+
+#[test]
+fn a_server_that_shuts_down_says_so_with_0x8b() {
+    let broker = broker();
+    let five = Client::connects(&broker, connect_v5("five"));
+    let four = Client::connects(&broker, connect(Version::V311, "four"));
+    broker.stop();
+    five.is_thrown_out(&[0x8b]);
+    four.is_closed();
+}

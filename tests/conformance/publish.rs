@@ -1,6 +1,6 @@
 //! Sections 3.3 to 3.7: PUBLISH and its acknowledgements.
 
-use crate::house::{broker, receive_maximum};
+use crate::house::{broker, receive_maximum, that_validates_payloads};
 use crate::support::TestBroker;
 use crate::support::wire::{
     Ack, AckKind, Packet, Parsed, Publish, Value, Version, connect, field, options::*, packet, packet_sizes,
@@ -576,6 +576,40 @@ fn an_alias_that_was_never_bound_is_a_protocol_error() {
     publisher.says(publish("", "x").with(property::topic_alias(1)));
     publisher.is_thrown_out(&[PROTOCOL_ERROR, TOPIC_ALIAS_INVALID]);
     subscriber.hears_nothing();
+}
+
+#[test]
+fn a_publish_that_is_not_passed_on_binds_its_alias_all_the_same() {
+    let broker = broker();
+    let (publisher, subscriber) = pair(&broker, Version::V5);
+    let aliased = || publish("t/x", "1").exactly_once(7).with(property::topic_alias(1));
+    publisher.says(publish("t/x", "1").exactly_once(7)).hears(pubrec(7));
+    // Sent again, and now with an alias.
+    publisher.says(aliased().dup()).hears(pubrec(7)).says(pubrel(7)).hears(pubcomp(7));
+    publisher.says(publish("", "2").with(property::topic_alias(1)));
+    subscriber.receives_in_any_order([publish("t/x", "1").exactly_once(0), publish("t/x", "2")]);
+    // Refused, and known by its alias: refused again.
+    publisher.says(publish("$SYS/forged", "3").at_least_once(8).with(property::topic_alias(1)));
+    assert_eq!(publisher.hears_ack(AckKind::PubAck, 8).reason, NOT_AUTHORIZED);
+    publisher.says(publish("", "4").at_least_once(9).with(property::topic_alias(1)));
+    assert_eq!(publisher.hears_ack(AckKind::PubAck, 9).reason, NOT_AUTHORIZED);
+    subscriber.hears_nothing();
+}
+
+#[test]
+fn a_payload_that_is_not_what_its_indicator_says_is_refused_with_0x99_where_that_is_checked() {
+    let broker = that_validates_payloads();
+    let (publisher, subscriber) = pair(&broker, Version::V5);
+    let text = |payload: &[u8]| publish("t/x", payload).with(property::payload_format_indicator(1));
+    publisher.says(text(b"\xff").at_least_once(1));
+    assert_eq!(publisher.hears_ack(AckKind::PubAck, 1).reason, PAYLOAD_FORMAT_INVALID);
+    publisher.says(text(b"\xff").exactly_once(2));
+    assert_eq!(publisher.hears_ack(AckKind::PubRec, 2).reason, PAYLOAD_FORMAT_INVALID);
+    subscriber.hears_nothing();
+    publisher.publishes(text("\u{e9}".as_bytes()).at_least_once(3));
+    subscriber.takes(text("\u{e9}".as_bytes()).at_least_once(0));
+    publisher.publishes(publish("t/x", b"\xff").at_least_once(4).with(property::payload_format_indicator(0)));
+    assert_eq!(subscriber.hears_publishes().len(), 1);
 }
 
 #[test]

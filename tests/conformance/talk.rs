@@ -152,6 +152,7 @@ impl Client {
         self
     }
 
+    /// Its socket takes no more bytes.
     pub(crate) fn stops_reading(&self) {
         self.link.stop_reading();
     }

@@ -1,8 +1,8 @@
 //! Section 4.7: Topic Names and Topic Filters.
 
-use crate::house::broker;
+use crate::house::{broker, with_sys_topics};
 use crate::support::wire::{Version, connect, property, publish, reason::*, suback, subscribe, unsubscribe, will};
-use crate::talk::{Client, both};
+use crate::talk::{Client, both, seconds};
 
 /// Subscribes to `filter` alone, publishes to each of `topics`, and returns those that came back.
 fn heard_by(filter: &str, topics: &[&str], version: Version) -> Vec<String> {
@@ -103,11 +103,29 @@ both!(
         for topic in ["$SYS/broker/version", "$SYS", "$other/x", "$"] {
             client.says(publish(topic, "x").retain());
         }
-        broker.advance(std::time::Duration::from_secs(30));
         leading.hears_nothing();
         sharing.hears_nothing();
         // Elsewhere a dollar sign is an ordinary character.
         leading.says(publish("a/$b", "x")).receives(publish("a/$b", "x"));
+    }
+);
+
+both!(
+    mqtt_4_7_2_1_the_brokers_own_topics_are_not_matched_by_a_leading_wildcard,
+    mqtt311_4_7_2_1_the_brokers_own_topics_are_not_matched_by_a_leading_wildcard,
+    |version| {
+        let broker = with_sys_topics();
+        let leading = Client::connects(&broker, connect(version, "leading"));
+        leading.subscribes("#", 0).subscribes("+/#", 0).subscribes("+/broker/#", 0).subscribes("$share/g/#", 0);
+        let asking = Client::connects(&broker, connect(version, "asking"));
+        asking.subscribes("$SYS/#", 0).hears_all();
+        broker.advance(seconds(30));
+        leading.hears_nothing();
+        let heard = asking.hears_publishes();
+        assert!(!heard.is_empty() && heard.iter().all(|message| message.topic.starts_with(b"$SYS/")), "{heard:?}");
+        // Nor when they are retained.
+        let late = Client::connects(&broker, connect(version, "late"));
+        late.subscribes("#", 0).subscribes("+/#", 0).subscribes("+/broker/#", 0).hears_nothing();
     }
 );
 
