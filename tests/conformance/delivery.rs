@@ -497,6 +497,35 @@ both!(
     }
 );
 
+both!(
+    a_message_reaches_each_of_very_many_subscribers_once_and_in_order,
+    a_message_reaches_each_of_very_many_subscribers_once_and_in_order_in_3_1_1,
+    |version| {
+        let broker = broker();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        let clients: Vec<Client> = (0..700)
+            .map(|number| {
+                let client = Client::connects(&broker, connect(version, &format!("client{number}")));
+                client.subscribes("t/x", 1);
+                if number % 3 == 0 {
+                    // Overlapping: still one copy, with the highest QoS.
+                    client.subscribes("t/#", 2);
+                }
+                client
+            })
+            .collect();
+        for number in 0..4 {
+            publisher.publishes(publish("t/x", number.to_string()).exactly_once(1));
+        }
+        for (number, client) in clients.iter().enumerate() {
+            let qos = if number % 3 == 0 { 2 } else { 1 };
+            let heard = client.hears_publishes();
+            assert_eq!(payloads(&heard, "t/x"), ["0", "1", "2", "3"]);
+            assert!(heard.iter().all(|message| message.qos == qos && !message.dup && !message.retain), "{heard:?}");
+        }
+    }
+);
+
 fn payloads(publishes: &[Publish], topic: &str) -> Vec<String> {
     let of_topic = publishes.iter().filter(|publish| publish.topic == topic.as_bytes());
     of_topic.map(|publish| String::from_utf8_lossy(&publish.payload).into_owned()).collect()

@@ -322,6 +322,38 @@ fn the_retained_message_is_the_one_that_was_published_with_all_its_properties() 
     }
 }
 
+both!(
+    however_many_retained_messages_match_all_of_them_arrive,
+    however_many_retained_messages_match_all_of_them_arrive_in_3_1_1,
+    |version| {
+        let broker = broker();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        for number in 0..2500 {
+            publisher.publishes(publish(format!("t/{}/{number}", number % 7), "x").at_least_once(1).retain());
+        }
+        let client = Client::connects(&broker, connect(version, "client"));
+        client.subscribes("t/#", 1);
+        let mut topics = std::collections::BTreeSet::new();
+        loop {
+            let heard = client.hears_publishes();
+            if heard.is_empty() {
+                break;
+            }
+            let acks: Vec<Vec<u8>> =
+                heard.iter().map(|message| puback(message.packet_id.unwrap_or_default()).bytes(version)).collect();
+            assert!(heard.iter().all(|message| message.retain && message.qos == 1));
+            for message in heard {
+                assert!(topics.insert(message.topic), "each comes once");
+            }
+            client.says(acks.concat());
+        }
+        assert_eq!(topics.len(), 2500);
+        let other = Client::connects(&broker, connect(version, "other"));
+        other.subscribes("t/+/+", 0);
+        assert_eq!(other.hears_publishes().len(), 2500);
+    }
+);
+
 // --------------------------------------------------------------------------------------------------------- Topic Name
 
 both!(
@@ -970,6 +1002,25 @@ fn mqtt_3_3_4_10_a_full_window_holds_back_only_publish_packets() {
     client.says(pubrel(10)).hears(pubcomp(10));
     client.says(pubrec(packet_id)).hears(pubrel(packet_id));
     client.says(pubcomp(packet_id)).receives(publish("t", "2").exactly_once(0));
+}
+
+#[test]
+fn mqtt_3_3_4_10_a_full_window_holds_back_no_pubrel_when_a_session_is_resumed() {
+    let broker = broker();
+    let publisher = Client::connects(&broker, connect(Version::V5, "publisher"));
+    let client = Client::connects(&broker, connect(Version::V5, "client").persistent());
+    client.subscribes("t", 2);
+    let ids = ["1", "2", "3"].map(|payload| {
+        publisher.publishes(publish("t", payload).exactly_once(1));
+        client.receives(publish("t", payload).exactly_once(0))
+    });
+    client.says(pubrec(ids[2])).hears(pubrel(ids[2])).vanishes();
+    // It comes back with place for one PUBLISH; the PUBREL is none.
+    let narrow = connect(Version::V5, "client").persistent().with(property::receive_maximum(1));
+    let client = Client::resumes(&broker, narrow);
+    client.hears_in_any_order(vec![publish("t", "1").exactly_once(ids[0]).dup().into(), pubrel(ids[2]).into()]);
+    client.says(pubcomp(ids[2])).hears_nothing().acknowledges(2, ids[0]);
+    client.hears(publish("t", "2").exactly_once(ids[1]).dup());
 }
 
 #[test]

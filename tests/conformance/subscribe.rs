@@ -2,8 +2,8 @@
 
 use crate::house::{broker, without_shared_subscriptions, without_wildcards};
 use crate::support::wire::{
-    Packet, Value, Version, connect, field, options::*, packet, packet_sizes, properties, property, publish, reason::*,
-    suback, subscribe,
+    AckKind, Packet, Value, Version, connect, field, options::*, packet, packet_sizes, properties, property, pubcomp,
+    publish, pubrel, reason::*, suback, subscribe, unsuback, unsubscribe,
 };
 use crate::talk::{Client, both, shows};
 
@@ -114,6 +114,74 @@ fn mqtt_3_8_3_3_no_local_goes_by_client_identifier_and_not_by_connection() {
     let client = Client::resumes(&broker, connect(Version::V5, "client").persistent());
     client.publishes(publish("t", "after").at_least_once(2)).hears_nothing();
 }
+
+#[test]
+fn mqtt_3_8_3_3_a_no_local_subscription_adds_nothing_to_the_clients_own_messages() {
+    let broker = broker();
+    let client = Client::connects(&broker, connect(Version::V5, "client"));
+    let id = property::subscription_identifier;
+    client.subscribes_with(subscribe(1).to("t/#", 2 | NO_LOCAL | RETAIN_AS_PUBLISHED).with(id(1)));
+    client.subscribes_with(subscribe(2).to("t/x", 1).with(id(2)));
+    // What comes back comes through the other subscription: with its QoS, its options and its identifier.
+    client.publishes(publish("t/x", "x").exactly_once(1).retain());
+    client.takes(publish("t/x", "x").at_least_once(0).with(id(2))).hears_nothing();
+}
+
+#[test]
+fn mqtt_3_8_3_3_no_local_holds_for_retained_messages_too() {
+    let broker = broker();
+    let client = Client::connects(&broker, connect(Version::V5, "client"));
+    client.publishes(publish("t/mine", "x").at_least_once(1).retain());
+    Client::connects(&broker, connect(Version::V5, "other")).publishes(publish("t/theirs", "x").retain());
+    client.subscribes("t/#", 1 | NO_LOCAL).takes(publish("t/theirs", "x").retain()).hears_nothing();
+    client
+        .subscribes("t/+", 1)
+        .receives_in_any_order([publish("t/mine", "x").at_least_once(0).retain(), publish("t/theirs", "x").retain()]);
+}
+
+#[test]
+fn a_packet_identifier_that_is_in_use_is_refused_with_0x91() {
+    let broker = broker();
+    let client = Client::connects(&broker, connect(Version::V5, "client"));
+    client.says(publish("u", "x").exactly_once(7)).hears_ack(AckKind::PubRec, 7);
+    client.says(subscribe(7).to("t", 0).to("v", 1)).hears_suback_codes(7, &[0x91, 0x91]);
+    client.says(publish("t", "x")).hears_nothing();
+    client.subscribes("w", 0);
+    client.says(unsubscribe(7).from("w")).hears(unsuback(7, &[0x91]));
+    client.says(publish("w", "x")).receives(publish("w", "x"));
+    client.says(pubrel(7)).hears(pubcomp(7)).says(subscribe(7).to("t", 0)).hears(suback(7, &[0]));
+}
+
+both!(
+    a_subscription_counts_from_its_suback_on_and_until_its_unsuback,
+    a_subscription_counts_from_its_suback_on_and_until_its_unsuback_in_3_1_1,
+    |version| {
+        let broker = broker();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        let clients = ["one", "two", "three", "four"].map(|name| Client::connects(&broker, connect(version, name)));
+        for filter in ["t/x", "t/+", "#", "+/x", "t/#", "t/x"] {
+            publisher.publishes(publish("t/x", "nobody yet").at_least_once(1));
+            for (count, client) in clients.iter().enumerate() {
+                client.hears_nothing().subscribes(filter, 1);
+                publisher.publishes(publish("t/x", filter).at_least_once(2));
+                for subscribed in &clients[..=count] {
+                    subscribed.takes(publish("t/x", filter).at_least_once(0)).hears_nothing();
+                }
+            }
+            for (count, client) in clients.iter().enumerate() {
+                client.unsubscribes(filter);
+                publisher.publishes(publish("t/x", filter).at_least_once(3));
+                for subscribed in &clients[count + 1..] {
+                    subscribed.takes(publish("t/x", filter).at_least_once(0)).hears_nothing();
+                }
+            }
+        }
+        publisher.publishes(publish("t/x", "nobody any more").at_least_once(4));
+        for client in &clients {
+            client.hears_nothing();
+        }
+    }
+);
 
 #[test]
 fn without_no_local_a_client_hears_itself() {

@@ -349,6 +349,25 @@ fn disconnect_with_will_message_publishes_the_will() {
 }
 
 #[test]
+fn disconnect_with_will_message_waits_for_the_delay_or_the_end_of_the_session() {
+    let broker = broker();
+    let observer = observer(&broker, Version::V5);
+    let connect = || {
+        let delayed = will("will/t", "gone").with(property::will_delay_interval(6));
+        connect(Version::V5, "mortal").will(delayed).with(property::session_expiry_interval(100))
+    };
+    Client::connects(&broker, connect()).says(disconnect(0x04)).is_closed();
+    broker.advance(seconds(4));
+    observer.hears_nothing();
+    broker.advance(seconds(4));
+    observer.receives(publish("will/t", "gone"));
+    // The Session ends at once, and so does the wait.
+    let ending = disconnect(0x04).with(property::session_expiry_interval(0));
+    Client::connects(&broker, connect()).says(ending).is_closed();
+    observer.receives(publish("will/t", "gone"));
+}
+
+#[test]
 fn a_disconnect_that_reports_an_error_publishes_the_will() {
     let broker = broker();
     let observer = observer(&broker, Version::V5);

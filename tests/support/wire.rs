@@ -467,6 +467,7 @@ pub(crate) struct Ack {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::enum_variant_names, reason = "these are their names")]
 pub(crate) enum AckKind {
     PubAck = 4,
     PubRec = 5,
