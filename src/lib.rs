@@ -24,6 +24,7 @@
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
+//!           notice/     what may be told to the operator: strings of peers made safe, and how many lines
 //! ```
 //!
 //! Floor 4, the wings, is for bridges, rules and other nodes: in-process clients of the hall. It is empty so far.
@@ -67,6 +68,7 @@ pub mod config;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod notice;
 pub mod session;
 pub mod store;
 pub mod topic;

@@ -6,8 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each top-level module. Within the roof the order is the order of imports, lowest first.
-const FLOORS: &[(&str, u32)] =
-    &[("codec", 0), ("session", 1), ("topic", 1), ("access", 1), ("store", 1), ("broker", 2), ("net", 3), ("log", 5), ("config", 5), ("node", 5), ("cli", 5), ("main", 5)];
+const FLOORS: &[(&str, u32)] = &[
+    ("codec", 0),
+    ("notice", 0),
+    ("session", 1),
+    ("topic", 1),
+    ("access", 1),
+    ("store", 1),
+    ("broker", 2),
+    ("net", 3),
+    ("log", 5),
+    ("config", 5),
+    ("node", 5),
+    ("cli", 5),
+    ("main", 5),
+];
 
 /// The roof sees everything; within it, too, imports run downwards.
 const ROOF_ORDER: &[&str] = &["log", "config", "node", "cli", "main"];
@@ -40,7 +53,8 @@ fn imports_run_downwards() {
             }
             let fine = if here == 5 && there == 5 { roof(&imported) < roof(&module) } else { there < here };
             if !fine {
-                let what = if there == here { "rooms on one floor do not know one another" } else { "imports run downwards" };
+                let what =
+                    if there == here { "rooms on one floor do not know one another" } else { "imports run downwards" };
                 faults.push(format!(
                     "{}: `{module}` (floor {here}) imports `crate::{imported}` (floor {there}): {what}. Let the floor above introduce them, move the shared type to codec/, or return a value instead of calling up",
                     path.display()
@@ -119,7 +133,11 @@ fn sources() -> Vec<(PathBuf, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && path != Path::new("src/lib.rs") {
-                let module = path.components().nth(1).map(|first| first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()).unwrap_or_default();
+                let module = path
+                    .components()
+                    .nth(1)
+                    .map(|first| first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned())
+                    .unwrap_or_default();
                 found.push((path, module));
             }
         }
@@ -141,15 +159,24 @@ fn crate_paths(text: &str) -> BTreeSet<String> {
     for root in ["crate::", "waypost::"] {
         for (at, _) in text.match_indices(root) {
             let before = text[..at].chars().next_back();
-            if before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == '"' || before == '$') {
+            if before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == '"' || before == '$')
+            {
                 continue;
             }
-            let name: String = text[at + root.len()..].chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            let name: String = text[at + root.len()..]
+                .chars()
+                .take_while(|letter| letter.is_ascii_lowercase() || *letter == '_')
+                .collect();
             if !name.is_empty() {
                 found.insert(name);
             } else if text[at + root.len()..].starts_with('{') {
                 let inside = text[at + root.len() + 1..].split('}').next().unwrap_or_default();
-                found.extend(inside.split(',').map(|part| part.trim().split("::").next().unwrap_or_default().to_owned()).filter(|part| !part.is_empty()));
+                found.extend(
+                    inside
+                        .split(',')
+                        .map(|part| part.trim().split("::").next().unwrap_or_default().to_owned())
+                        .filter(|part| !part.is_empty()),
+                );
             }
         }
     }

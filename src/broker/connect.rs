@@ -11,8 +11,8 @@ use super::shard::{Attachment, Client, End, Shard, Will, Wire};
 use super::{Settings, ShardId};
 use crate::access::{Access, Act, Identity, Login, Verdict};
 use crate::codec::{
-    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode, Sender, UnknownProtocol, Version, Violation, check_name,
-    protocol,
+    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode,
+    Sender, UnknownProtocol, Version, Violation, check_name, protocol,
 };
 use crate::session::{Session, Terms};
 use std::sync::Arc;
@@ -96,15 +96,24 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Refused`] as soon as the bytes show it.
-    pub fn receive(&mut self, bytes: &[u8], settings: &Settings, now: Moment, origin: impl Fn(&str) -> Origin) -> Result<Option<Box<Request>>, Refused> {
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        settings: &Settings,
+        now: Moment,
+        origin: impl Fn(&str) -> Origin,
+    ) -> Result<Option<Box<Request>>, Refused> {
         self.received.extend_from_slice(bytes);
         let Some(first) = self.received.first() else { return Ok(None) };
-        if first >> 4 != 1 {
+        if *first != 0x10 {
             return Err(Refused::silently(guess(&self.received))); // [MQTT-3.1.0-1]
         }
-        let limits = crate::codec::Limits { packet_size_max: settings.connect_packet_size_max, ..settings.session.codec };
+        let limits =
+            crate::codec::Limits { packet_size_max: settings.connect_packet_size_max, ..settings.session.codec };
         // The fixed header of CONNECT is the same in all versions.
-        let Some(header) = Header::decode(&self.received, Sender::Client, Version::V5, &limits).map_err(|violation| Refused::silently(violation.why))? else {
+        let Some(header) = Header::decode(&self.received, Sender::Client, Version::V5, &limits)
+            .map_err(|violation| Refused::silently(violation.why))?
+        else {
             return Ok(None);
         };
         let body = &self.received[header.header_size()..];
@@ -116,11 +125,17 @@ impl Handshake {
             Ok(None) => return Ok(None),
             Err(UnknownProtocol::Name) => return Err(Refused::silently("a protocol name that is not MQTT")), // [MQTT-3.1.2-1]
             // [MQTT-3.1.2-2]: told in the form of the version that the rest of the packet is written in.
-            Err(UnknownProtocol::Level) => return if complete { Err(unknown_level(&header, body, &limits)) } else { Ok(None) },
+            Err(UnknownProtocol::Level) => {
+                return if complete { Err(unknown_level(&header, body, &limits)) } else { Ok(None) };
+            }
         };
         let version = agreed.version;
         if !self.versions.has(version) {
-            return Err(Refused::with(version, ReasonCode::UnsupportedProtocolVersion, "a protocol version that this listener does not serve"));
+            return Err(Refused::with(
+                version,
+                ReasonCode::UnsupportedProtocolVersion,
+                "a protocol version that this listener does not serve",
+            ));
         }
         if !complete {
             return Ok(None);
@@ -158,7 +173,12 @@ fn unknown_level(header: &Header, body: &[u8], limits: &crate::codec::Limits) ->
 fn guess(received: &[u8]) -> &'static str {
     match received {
         [0x16, 0x03, ..] => "not MQTT: looks like a TLS handshake on a plain listener",
-        [b'G', b'E', ..] | [b'P', b'O', ..] | [b'H', b'E', ..] | [b'O', b'P', ..] | [b'D', b'E', ..] | [b'P', b'U', ..] => "not MQTT: looks like HTTP",
+        [b'G', b'E', ..]
+        | [b'P', b'O', ..]
+        | [b'H', b'E', ..]
+        | [b'O', b'P', ..]
+        | [b'D', b'E', ..]
+        | [b'P', b'U', ..] => "not MQTT: looks like HTTP",
         [b'P', b'R', ..] | [0x0D, 0x0A, 0x0D, 0x0A, ..] => "not MQTT: looks like the PROXY protocol",
         _ => "the first packet is not CONNECT",
     }
@@ -169,32 +189,53 @@ impl Refused {
         Self { answer: Vec::new(), why }
     }
 
+    /// The same for a Client that has said how large a packet it takes: one that is too large is not sent [MQTT-3.1.2-24].
+    pub fn within(packet_size_max: u32, version: Version, reason: ReasonCode, why: &'static str) -> Self {
+        let mut refused = Self::with(version, reason, why);
+        if refused.answer.len() > packet_size_max as usize {
+            refused.answer.clear();
+        }
+        refused
+    }
+
     /// CONNACK with a Reason Code, or the return code nearest to it; Session Present is 0 [MQTT-3.2.2-6].
     pub fn with(version: Version, reason: ReasonCode, why: &'static str) -> Self {
         let mut answer = Vec::new();
-        Packet::ConnAck(ConnAck { session_present: false, reason, properties: ConnAckProperties::default() }).encode(version, &mut answer);
+        Packet::ConnAck(ConnAck { session_present: false, reason, properties: ConnAckProperties::default() })
+            .encode(version, &mut answer);
         Self { answer, why }
     }
 }
 
 impl Request {
-    fn new(connect: &Connect<'_>, settings: &Settings, now: Moment, origin: impl Fn(&str) -> Origin, rest: Vec<u8>) -> Result<Self, Refused> {
+    fn new(
+        connect: &Connect<'_>,
+        settings: &Settings,
+        now: Moment,
+        origin: impl Fn(&str) -> Origin,
+        rest: Vec<u8>,
+    ) -> Result<Self, Refused> {
         let version = connect.version;
-        let refuse = |reason, why| Err(Refused::with(version, reason, why));
+        let refuse = |reason, why| Err(Refused::within(connect.packet_size_max, version, reason, why));
         if connect.client_id.len() > settings.client_id_size_max {
             return refuse(ReasonCode::ClientIdentifierNotValid, "a Client Identifier that is too long"); // [MQTT-3.1.3-8]
         }
         let assigned = connect.client_id.is_empty();
-        if assigned && !version.is_v5() && !connect.clean_start {
-            // [MQTT-3.1.1: 3.1.3-8]; 3.1 knows no empty identifiers at all, but a clean one is as harmless there.
-            return refuse(ReasonCode::ClientIdentifierNotValid, "an empty Client Identifier without Clean Session");
+        if assigned && (version == Version::V3_1 || (version == Version::V3_1_1 && !connect.clean_start)) {
+            // [MQTT-3.1.1: 3.1.3-8]; in 3.1 an identifier has at least one character.
+            return refuse(ReasonCode::ClientIdentifierNotValid, "an empty Client Identifier");
         }
-        let client_id: Arc<str> = if assigned { assign(&settings.assigned_client_id_prefix).into() } else { connect.client_id.into() };
+        let client_id: Arc<str> =
+            if assigned { assign(&settings.assigned_client_id_prefix).into() } else { connect.client_id.into() };
         let will = match &connect.will {
             None => None,
             Some(will) => {
                 if let Err(reason) = check_name(will.topic, settings.session.topic_levels_max) {
-                    return if version.is_v5() { refuse(reason, "a Will Topic that is no Topic Name") } else { Err(Refused::silently("a Will Topic that is no Topic Name")) };
+                    return if version.is_v5() {
+                        refuse(reason, "a Will Topic that is no Topic Name")
+                    } else {
+                        Err(Refused::silently("a Will Topic that is no Topic Name"))
+                    };
                 }
                 if will.qos > settings.session.maximum_qos {
                     return refuse(ReasonCode::QosNotSupported, "a Will QoS above our Maximum QoS"); // [MQTT-3.2.2-12]
@@ -202,10 +243,22 @@ impl Request {
                 if will.retain && !settings.session.retain_available {
                     return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
                 }
-                if settings.session.validate_utf8_payload && claims_utf8(will) && std::str::from_utf8(will.payload).is_err() {
-                    return refuse(ReasonCode::PayloadFormatInvalid, "a Will payload that is not the UTF-8 it claims to be");
+                if has_deep_response_topic(will, settings.session.topic_levels_max) {
+                    return refuse(ReasonCode::ProtocolError, "a Response Topic with too many levels");
                 }
-                Some((Message::of_will(will, version, origin(&client_id), now), Duration::from_secs(will.delay_interval_s.into())))
+                if settings.session.validate_utf8_payload
+                    && claims_utf8(will)
+                    && std::str::from_utf8(will.payload).is_err()
+                {
+                    return refuse(
+                        ReasonCode::PayloadFormatInvalid,
+                        "a Will payload that is not the UTF-8 it claims to be",
+                    );
+                }
+                Some((
+                    Message::of_will(will, version, origin(&client_id), now),
+                    Duration::from_secs(will.delay_interval_s.into()),
+                ))
             }
         };
         let expiry_max = settings.session.session_expiry_max;
@@ -241,6 +294,16 @@ impl Request {
         })
     }
 
+    /// A refusal that this Client can take.
+    pub fn refused(&self, reason: ReasonCode, why: &'static str) -> Refused {
+        Refused::within(self.packet_size_max, self.version, reason, why)
+    }
+
+    /// Whether a packet of this size may be sent to it [MQTT-3.1.2-24].
+    pub fn takes(&self, packet: &[u8]) -> bool {
+        packet.len() <= self.packet_size_max as usize
+    }
+
     /// For CONNACK: what the Client asked for and what it gets, where they differ.
     fn terms(&self, settings: &Settings) -> (Terms, Option<u16>) {
         let maximum = settings.session.keep_alive_max;
@@ -250,7 +313,11 @@ impl Request {
         let terms = Terms {
             version: self.version,
             bridge: self.bridge,
-            receive_maximum: self.receive_maximum.min(if self.version.is_v5() { u16::MAX } else { settings.session.in_flight_max }),
+            receive_maximum: self.receive_maximum.min(if self.version.is_v5() {
+                u16::MAX
+            } else {
+                settings.session.in_flight_max
+            }),
             packet_size_max: self.packet_size_max,
             topic_alias_maximum: self.topic_alias_maximum,
             problem_information: self.problem_information,
@@ -260,6 +327,11 @@ impl Request {
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
     }
+}
+
+fn has_deep_response_topic(will: &crate::codec::Will<'_>, levels_max: usize) -> bool {
+    let too_deep = |topic: &str| check_name(topic, levels_max).is_err();
+    will.properties.iter().any(|property| matches!(property, Property::ResponseTopic(topic) if too_deep(topic)))
 }
 
 fn claims_utf8(will: &crate::codec::Will<'_>) -> bool {
@@ -348,11 +420,12 @@ impl<W: Wire> Shard<W> {
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
         if self.level == Level::Critical {
-            return Some(Refused::with(request.version, ReasonCode::QuotaExceeded, "the memory budget is used up"));
+            return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
         }
         let (will, _) = request.will.as_ref()?;
         let act = Act::Publish { topic: will.topic(), qos: will.qos(), retain: will.retain() };
-        (access.decide(identity, act) == Verdict::Denied).then(|| Refused::with(request.version, ReasonCode::NotAuthorized, "a Will that the Client may not publish"))
+        (access.decide(identity, act) == Verdict::Denied)
+            .then(|| request.refused(ReasonCode::NotAuthorized, "a Will that the Client may not publish"))
     }
 
     /// Another Network Connection of the same Client: the old one gives way [MQTT-3.1.4-3].
@@ -367,7 +440,13 @@ impl<W: Wire> Shard<W> {
 
     /// CONNACK, the first packet of the connection [MQTT-3.2.0-1]. `false`: even the barest one is larger than the Client
     /// takes, so that nothing can be said.
-    fn say_connack(&mut self, slot: u32, request: &Request, session_present: bool, server_keep_alive: Option<u16>) -> bool {
+    fn say_connack(
+        &mut self,
+        slot: u32,
+        request: &Request,
+        session_present: bool,
+        server_keep_alive: Option<u16>,
+    ) -> bool {
         let settings = &self.shared.settings;
         let response_information = format!("{}{}", settings.response_information, request.client_id);
         let mut properties = ConnAckProperties::default();
@@ -386,7 +465,8 @@ impl<W: Wire> Shard<W> {
                 shared_subscription_available: (!settings.shared_subscription_available).then_some(false),
                 server_keep_alive_s: server_keep_alive,
                 // [MQTT-3.1.2-28]
-                response_information: (request.response_information && !settings.response_information.is_empty()).then_some(&response_information),
+                response_information: (request.response_information && !settings.response_information.is_empty())
+                    .then_some(&response_information),
                 authentication_method: request.login.method.as_deref(), // [MQTT-4.12.0-5]
                 authentication_data: request.authentication_data.as_deref(),
                 ..ConnAckProperties::default()
@@ -406,6 +486,7 @@ impl<W: Wire> Shard<W> {
         let fits = bytes.len() <= request.packet_size_max as usize;
         if fits && let Some(client) = self.clients.get_mut(slot) {
             client.session.say_encoded(&bytes);
+            client.session.resume();
         }
         fits
     }
@@ -430,8 +511,8 @@ impl<W: Wire> Shard<W> {
     }
 
     /// An AUTH packet that waits for the door: its Reason Code, and who says so with which data.
-    pub fn take_reauthentication(&mut self, me: Attachment) -> Option<(ReasonCode, Login)> {
-        self.client_mut(me)?.reauthentication.take().map(|boxed| *boxed)
+    pub fn take_reauthentication(&mut self, me: Attachment) -> Option<Box<(ReasonCode, Login)>> {
+        self.client_mut(me)?.reauthentication.take()
     }
 
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.

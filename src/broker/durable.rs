@@ -73,8 +73,4 @@ impl Durable {
         }
         self.waiting.pop_front().map(|waiting| (waiting.to, waiting.answer, waiting.reason))
     }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
 }

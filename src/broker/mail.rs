@@ -56,7 +56,10 @@ pub(super) enum Mail {
 impl Mail {
     fn size(&self) -> usize {
         match self {
-            Self::Publish(message, _) | Self::Offer(_, message) | Self::HandedBack(_, _, message, _) | Self::Deliver(_, _, message, _) => message.size(),
+            Self::Publish(message, _)
+            | Self::Offer(_, message)
+            | Self::HandedBack(_, _, message, _)
+            | Self::Deliver(_, _, message, _) => message.size(),
             Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
         }
     }

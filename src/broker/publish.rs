@@ -8,9 +8,10 @@ use super::budget::Level;
 use super::durable::Change;
 use super::mail::Mail;
 use super::router::{FilterId, Matched};
-use super::shard::{Attachment, Shard, Wire};
+use super::shard::{Attachment, DENIED, Shard, Wire};
 use crate::access::{Act, Verdict};
 use crate::codec::{Message, Origin, Qos, ReasonCode};
+use crate::notice::Outside;
 use crate::session::{Answer, Arrived, Dropped, GroupId, How, Outgoing};
 use crate::store::Position;
 use std::rc::Rc;
@@ -60,12 +61,14 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.client(me) else { return };
         let act = Act::Publish { topic: message.topic(), qos: message.qos(), retain: message.retain() };
         if self.access.decide(&client.identity, act) == Verdict::Denied {
-            tracing::info!(
-                target: "waypost::access",
-                client = %crate::codec::Outside::of(client.id.as_bytes()),
-                topic = %crate::codec::Outside::of(message.topic()),
-                "publish denied"
-            );
+            if self.may_log(&DENIED) {
+                tracing::info!(
+                    target: "waypost::access",
+                    client = %Outside::of(client.id.as_bytes()),
+                    topic = %Outside::of(message.topic()),
+                    "publish denied"
+                );
+            }
             self.statistics.denied += 1;
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
@@ -123,7 +126,8 @@ impl<W: Wire> Shard<W> {
     /// To all whose subscriptions match.
     pub(super) fn route(&mut self, message: Message) -> Routed {
         let matched = self.matched(message.topic());
-        let mut routed = Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
+        let mut routed =
+            Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         for shard in matched.shards.iter() {
             if shard != self.id {
                 self.mail(shard, Mail::Publish(message.clone(), Arc::clone(&matched)));
@@ -144,21 +148,21 @@ impl<W: Wire> Shard<W> {
 
     fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
         let router = &self.shared.router;
-        let hash = router.epochs.hash(topic);
-        if let Some(matched) = self.cache.lookup(topic, hash, &router.epochs) {
-            return Arc::clone(matched);
-        }
-        let stamps = router.epochs.stamps(topic, hash); // before the search: what changes meanwhile makes them stale
-        let matched = Arc::new(router.search(topic));
-        self.cache.insert(topic, hash, stamps, Arc::clone(&matched));
-        matched
+        self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
     }
 
     /// To the subscribers that live in this shard.
     pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>) -> Routed {
         let origin = message.origin();
         let outgoing = Outgoing::new(message);
-        let receivers = || matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).map(|subscribers| subscribers.len()).sum::<usize>();
+        let receivers = || {
+            matched
+                .filters
+                .iter()
+                .filter_map(|filter| self.subscribers.get(filter))
+                .map(|subscribers| subscribers.len())
+                .sum::<usize>()
+        };
         let behind = !self.fanouts.is_empty() && self.fanouts_of.contains_key(&origin);
         if behind || receivers() > DIRECT_MAX {
             // Kept in order behind what the same publisher has under way.
@@ -178,8 +182,18 @@ impl<W: Wire> Shard<W> {
 
     /// To one subscriber of one filter. A Client with several matching subscriptions gets one copy, by the first of them (in
     /// a fan-out: by the one that is met first), with the highest QoS [MQTT-3.3.4-2] and all Subscription Identifiers [MQTT-3.3.4-4].
-    fn deliver_to(&mut self, filter: FilterId, index: usize, matched: &Matched, outgoing: &Rc<Outgoing>, bulk: bool, routed: &mut Routed) {
-        let Some(subscriber) = self.subscribers.get(&filter).and_then(|subscribers| subscribers.get(index)) else { return };
+    fn deliver_to(
+        &mut self,
+        filter: FilterId,
+        index: usize,
+        matched: &Matched,
+        outgoing: &Rc<Outgoing>,
+        bulk: bool,
+        routed: &mut Routed,
+    ) {
+        let Some(subscriber) = self.subscribers.get(&filter).and_then(|subscribers| subscribers.get(index)) else {
+            return;
+        };
         let slot = subscriber.slot;
         let message = &outgoing.message;
         let Some(client) = self.clients.get_mut(slot) else { return };
@@ -189,19 +203,29 @@ impl<W: Wire> Shard<W> {
             subscription_id: subscriber.subscription_id,
             group: GroupId::NONE,
         };
-        let mut echoes = subscriber.no_local();
+        let own = message.origin() == client.origin;
+        let mut echo = own && subscriber.no_local(); // [MQTT-3.8.3-3]
         let mut several = None;
         if matched.filters.len() > 1 && client.subscriptions.len() > 1 {
             let mut identifiers: Vec<u32> = Vec::new();
             let mut first = None;
+            (how.qos, how.retain, echo) = (Qos::AtMostOnce, false, true);
             for other in &matched.filters {
-                let Ok(place) = client.subscriptions.binary_search_by_key(other, |subscription| subscription.filter) else { continue };
+                let Ok(place) = client.subscriptions.binary_search_by_key(other, |subscription| subscription.filter)
+                else {
+                    continue;
+                };
                 first = first.or(Some(*other));
                 let place = client.subscriptions[place].place as usize;
-                let Some(one) = self.subscribers.get(other).and_then(|subscribers| subscribers.get(place)) else { continue };
+                let Some(one) = self.subscribers.get(other).and_then(|subscribers| subscribers.get(place)) else {
+                    continue;
+                };
+                if own && one.no_local() {
+                    continue;
+                }
+                echo = false;
                 how.qos = how.qos.max(one.qos());
                 how.retain |= message.retain() && one.retain_as_published();
-                echoes &= one.no_local();
                 if one.subscription_id != 0 {
                     identifiers.push(one.subscription_id);
                 }
@@ -214,8 +238,8 @@ impl<W: Wire> Shard<W> {
                 several = Some(Rc::new(Outgoing { message: message.clone(), subscription_ids: identifiers.into() }));
             }
         }
-        if echoes && message.origin() == client.origin {
-            return; // [MQTT-3.8.3-3]
+        if echo {
+            return;
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
         if how.qos == Qos::AtMostOnce && self.level == Level::Critical {
@@ -246,7 +270,13 @@ impl<W: Wire> Shard<W> {
         self.fanout_number += 1;
         *self.fanouts_of.entry(origin).or_default() += 1;
         let filters = matched.filters.len();
-        self.fanouts.push_back(Fanout { outgoing, matched: Arc::clone(matched), number: self.fanout_number, filters, subscribers: None });
+        self.fanouts.push_back(Fanout {
+            outgoing,
+            matched: Arc::clone(matched),
+            number: self.fanout_number,
+            filters,
+            subscribers: None,
+        });
         self.wants_tick = true;
     }
 
@@ -281,8 +311,14 @@ impl<W: Wire> Shard<W> {
                 }
                 *budget -= 1;
                 left -= 1;
-                let slot = self.subscribers.get(&filter).and_then(|subscribers| subscribers.get(left)).map(|subscriber| subscriber.slot);
-                let seen = slot.and_then(|slot| self.clients.get(slot)).is_some_and(|client| client.fanout_seen == fanout.number);
+                let slot = self
+                    .subscribers
+                    .get(&filter)
+                    .and_then(|subscribers| subscribers.get(left))
+                    .map(|subscriber| subscriber.slot);
+                let seen = slot
+                    .and_then(|slot| self.clients.get(slot))
+                    .is_some_and(|client| client.fanout_seen == fanout.number);
                 if let Some(slot) = slot
                     && !seen
                 {

@@ -3,8 +3,8 @@
 //! However many match, all of them arrive, and nobody else waits meanwhile: each tick spends a bounded number of entries on
 //! replays, and only for Clients whose queue has room. The value sent is the one current when it is sent.
 
-use super::durable::Change;
 use super::budget::Level;
+use super::durable::Change;
 use super::shard::{Shard, Wire};
 use super::subscribe::Subscriber;
 use crate::codec::{Message, ReasonCode};
@@ -47,8 +47,13 @@ impl<W: Wire> Shard<W> {
             return Ok(existed.then(|| self.durable.note(Change::RetainedCleared, message.topic(), &[])));
         }
         let settings = &self.shared.settings;
-        let full = retained.len() >= settings.retained_messages_max || retained.bytes() + message.size() > settings.retained_bytes_max;
-        if full && retained.get(message.topic()).is_none_or(|known| retained.bytes() - known.size() + message.size() > settings.retained_bytes_max) {
+        let full = retained.len() >= settings.retained_messages_max
+            || retained.bytes() + message.size() > settings.retained_bytes_max;
+        if full
+            && retained
+                .get(message.topic())
+                .is_none_or(|known| retained.bytes() - known.size() + message.size() > settings.retained_bytes_max)
+        {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
@@ -119,7 +124,9 @@ impl<W: Wire> Shard<W> {
                     subscription_id: subscriber.subscription_id,
                     group: GroupId::NONE,
                 };
-                if !has_room(session) || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err() {
+                if !has_room(session)
+                    || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err()
+                {
                     return ControlFlow::Break(());
                 }
                 pushed = true;

@@ -18,6 +18,7 @@ use super::sys::{Statistics, SysTopics};
 use super::{ShardId, Shared};
 use crate::access::{Access, Act, Identity, Login, Verdict};
 use crate::codec::{Header, Message, Moment, Origin, Packet, ReasonCode, Sender, Violation, live_bytes};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Filled, GroupId, Session, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
@@ -73,6 +74,9 @@ pub(super) const FLUSH_BYTES: usize = 64 << 10;
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Lines that Clients can cause as often as they like, by class.
+static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 /// Timers are kept to a quarter of a second.
 const TIMER_GRAIN_MS: u64 = 250;
 
@@ -248,7 +252,12 @@ impl<W: Wire> Shard<W> {
         }
         while !bytes.is_empty() {
             let Some(client) = self.client(me) else { return };
-            let header = Header::decode(bytes, Sender::Client, client.session.terms().version, &self.shared.settings.session.codec);
+            let header = Header::decode(
+                bytes,
+                Sender::Client,
+                client.session.terms().version,
+                &self.shared.settings.session.codec,
+            );
             let size = match header {
                 Err(violation) => return self.refuse(me, &violation),
                 Ok(Some(header)) if header.packet_size() <= bytes.len() => {
@@ -328,13 +337,15 @@ impl<W: Wire> Shard<W> {
 
     /// Ends a Network Connection for what its Client did: says why, closes, and the Will is due.
     pub(super) fn refuse(&mut self, me: Attachment, violation: &Violation) {
-        let Some(client) = self.client_mut(me) else { return };
-        tracing::info!(
-            target: "waypost::client",
-            client = %crate::codec::Outside::of(client.id.as_bytes()),
-            reason = %violation.reason,
-            "connection refused: {}", violation.why
-        );
+        let Some(client) = self.client(me) else { return };
+        if self.may_log(&REFUSED) {
+            tracing::info!(
+                target: "waypost::client",
+                client = %Outside::of(client.id.as_bytes()),
+                reason = %violation.reason,
+                "disconnected: {}", violation.why
+            );
+        }
         self.statistics.refused += 1;
         self.say_and_end(me, violation.reason, Some(violation.why));
     }
@@ -377,7 +388,7 @@ impl<W: Wire> Shard<W> {
         client.tail = None;
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        tracing::debug!(target: "waypost::client", client = %crate::codec::Outside::of(client.id.as_bytes()), ?end, "disconnected");
+        tracing::debug!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
         match end {
             End::Goodbye(WillFate::Dropped) => client.will = None, // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -435,7 +446,11 @@ impl<W: Wire> Shard<W> {
 
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
-        self.wants_tick || !self.dirty.is_empty() || !self.dirty_bulk.is_empty() || !self.leaving.is_empty() || self.has_mail()
+        self.wants_tick
+            || !self.dirty.is_empty()
+            || !self.dirty_bulk.is_empty()
+            || !self.leaving.is_empty()
+            || self.has_mail()
     }
 
     /// When the next tick is due even if nothing happens.
@@ -449,7 +464,12 @@ impl<W: Wire> Shard<W> {
     }
 
     fn has_more(&self) -> bool {
-        !(self.incoming.is_empty() && self.fanouts.is_empty() && self.early.is_empty() && self.dirty.is_empty() && self.dirty_bulk.is_empty() && self.leaving.is_empty())
+        !(self.incoming.is_empty()
+            && self.fanouts.is_empty()
+            && self.early.is_empty()
+            && self.dirty.is_empty()
+            && self.dirty_bulk.is_empty()
+            && self.leaving.is_empty())
             || (!self.replays.is_empty() && self.level == Level::Normal)
             || self.outgoing.iter().any(|mail| !mail.is_empty())
             || self.has_mail()
@@ -587,10 +607,18 @@ impl<W: Wire> Shard<W> {
             }
         }
         let (access, identity) = (&self.access, &client.identity);
-        let may_receive = |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
+        let may_receive =
+            |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
         self.out.clear();
         self.filled.clear();
-        client.session.fill(&mut self.out, FLUSH_BYTES, &self.shared.settings.session, now, may_receive, &mut self.filled);
+        client.session.fill(
+            &mut self.out,
+            FLUSH_BYTES,
+            &self.shared.settings.session,
+            now,
+            may_receive,
+            &mut self.filled,
+        );
         self.statistics.messages_sent += self.filled.published;
         if !self.out.is_empty() {
             let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
@@ -652,10 +680,22 @@ impl<W: Wire> Shard<W> {
         self.filled = filled;
     }
 
+    /// Whether one more line of this class may be written; says how many were not.
+    pub(super) fn may_log(&self, class: &Limited) -> bool {
+        match class.permit(self.now.as_millis()) {
+            Permit::Suppress => false,
+            Permit::Log { suppressed: 0 } => true,
+            Permit::Log { suppressed } => {
+                tracing::info!(target: "waypost::client", "suppressed {suppressed} lines like the next");
+                true
+            }
+        }
+    }
+
     pub(super) fn count_drop(&mut self, slot: u32, reason: crate::session::Dropped) {
         self.statistics.dropped += 1;
         if let Some(client) = self.clients.get(slot) {
-            tracing::debug!(target: "waypost::drop", client = %crate::codec::Outside::of(client.id.as_bytes()), ?reason, "message dropped");
+            tracing::debug!(target: "waypost::drop", client = %Outside::of(client.id.as_bytes()), ?reason, "message dropped");
         }
     }
 
@@ -705,7 +745,7 @@ impl<W: Wire> Shard<W> {
                 return;
             }
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
-                tracing::info!(target: "waypost::client", client = %crate::codec::Outside::of(client.id.as_bytes()), "disconnected: takes no data");
+                tracing::info!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), "disconnected: takes no data");
                 self.end(me, End::Refused(ReasonCode::QuotaExceeded));
                 return;
             }

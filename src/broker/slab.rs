@@ -58,7 +58,10 @@ impl<T> Slab<T> {
 
     /// The generation of the present tenant, or of the next one where there is none.
     pub(super) fn generation(&self, slot: u32) -> u32 {
-        self.chunks.get(slot as usize / CHUNK).and_then(|chunk| chunk.get(slot as usize % CHUNK)).map_or(0, |entry| entry.generation)
+        self.chunks
+            .get(slot as usize / CHUNK)
+            .and_then(|chunk| chunk.get(slot as usize % CHUNK))
+            .map_or(0, |entry| entry.generation)
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {

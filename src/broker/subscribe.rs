@@ -8,7 +8,9 @@ use super::mail::Member;
 use super::router::FilterId;
 use super::shard::{Shard, Wire};
 use crate::access::{Act, Verdict};
-use crate::codec::{Options, Qos, ReasonCode, RetainHandling, Subscribe, SubscriptionFilter, Unsubscribe, Version, check_filter};
+use crate::codec::{
+    Options, Qos, ReasonCode, RetainHandling, Subscribe, SubscriptionFilter, Unsubscribe, Version, check_filter,
+};
 use crate::topic::NodeId;
 use smallvec::SmallVec;
 
@@ -84,17 +86,21 @@ impl<W: Wire> Shard<W> {
         if parsed.share.is_some() && !settings.shared_subscription_available {
             return ReasonCode::SharedSubscriptionsNotSupported;
         }
-        if !settings.wildcard_subscription_available && memchr::memchr2(b'+', b'#', parsed.filter.as_bytes()).is_some() {
+        if !settings.wildcard_subscription_available && memchr::memchr2(b'+', b'#', parsed.filter.as_bytes()).is_some()
+        {
             return ReasonCode::WildcardSubscriptionsNotSupported;
         }
         let Some(client) = self.clients.get(slot) else { return ReasonCode::UnspecifiedError };
-        if self.access.decide(&client.identity, Act::Subscribe { filter: parsed.filter.as_bytes() }) == Verdict::Denied {
+        if self.access.decide(&client.identity, Act::Subscribe { filter: parsed.filter.as_bytes() }) == Verdict::Denied
+        {
             self.statistics.denied += 1;
             return ReasonCode::NotAuthorized;
         }
         let room = client.subscriptions.len() + client.shares.len() < settings.subscriptions_per_session_max;
         let known = match parsed.share {
-            Some(share) => client.shares.iter().any(|(seat, _)| *seat.name == *share && *seat.filter == *parsed.filter.as_bytes()),
+            Some(share) => {
+                client.shares.iter().any(|(seat, _)| *seat.name == *share && *seat.filter == *parsed.filter.as_bytes())
+            }
             None => self.find_subscription(slot, parsed.filter.as_bytes()).is_some(),
         };
         if !known && !room {
@@ -116,7 +122,14 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    fn add_subscription(&mut self, slot: u32, parsed: &SubscriptionFilter<'_>, options: Options, subscription_id: u32, known: bool) {
+    fn add_subscription(
+        &mut self,
+        slot: u32,
+        parsed: &SubscriptionFilter<'_>,
+        options: Options,
+        subscription_id: u32,
+        known: bool,
+    ) {
         let filter = parsed.filter.as_bytes();
         let Some(client) = self.clients.get(slot) else { return };
         let terms = client.session.terms();
@@ -149,9 +162,9 @@ impl<W: Wire> Shard<W> {
             self.statistics.subscriptions += 1;
         }
         let replay = match options.retain_handling {
-            RetainHandling::Send => true,         // [MQTT-3.3.1-9]
-            RetainHandling::SendIfNew => !known,  // [MQTT-3.3.1-10]
-            RetainHandling::DoNotSend => false,   // [MQTT-3.3.1-11]
+            RetainHandling::Send => true,        // [MQTT-3.3.1-9]
+            RetainHandling::SendIfNew => !known, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
         if replay {
             self.begin_replay(slot, filter, &subscriber);

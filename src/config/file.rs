@@ -3,7 +3,7 @@
 //! Read `layers.rs` next, which reads what the text says.
 
 use super::errors::ConfigError;
-use crate::codec::Outside;
+use crate::notice::Outside;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

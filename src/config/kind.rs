@@ -4,7 +4,7 @@
 
 use super::address::Address;
 use super::units::{NotUnits, ShownDuration, ShownSize, read_duration, read_size};
-use crate::codec::Outside;
+use crate::notice::Outside;
 use config::ValueKind;
 use std::fmt;
 use std::time::Duration;

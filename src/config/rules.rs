@@ -9,7 +9,7 @@ use super::keys::{Fallback, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
 use super::unknown::header;
-use crate::codec::Outside;
+use crate::notice::Outside;
 use config::{Map, Value, ValueKind};
 
 /// Adds to `layers.errors` what is wrong with the whole.

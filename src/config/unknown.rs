@@ -3,7 +3,7 @@
 //! Read `layers.rs` for where these sentences are said.
 
 use super::keys::{SECTIONS, Section};
-use crate::codec::Outside;
+use crate::notice::Outside;
 use toml::de::DeValue;
 
 /// A key that its section does not have.

@@ -48,7 +48,11 @@ impl Listener {
     /// # Errors
     /// What the system says: the address is in use or not ours, the port is privileged, the interface is unknown.
     pub fn bind(settings: ListenerSettings) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(settings.address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(settings.address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
         if settings.address.is_ipv6() {
             socket.set_only_v6(true)?; // 0.0.0.0 and [::] may both be listed
         }
@@ -58,7 +62,12 @@ impl Listener {
         }
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY).with_retries(KEEP_ALIVE_PROBES))?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEP_ALIVE_AFTER)
+                .with_interval(KEEP_ALIVE_EVERY)
+                .with_retries(KEEP_ALIVE_PROBES),
+        )?;
         socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
         socket.bind(&settings.address.into())?;
         socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
@@ -72,10 +81,17 @@ impl Listener {
     }
 
     /// Accepts for ever. Each connection goes to the shard that has the fewest.
-    pub(super) async fn serve(self, shared: Arc<Shared>, shards: Vec<UnboundedSender<Errand>>, admission: Arc<Admission>) {
+    pub(super) async fn serve(
+        self,
+        shared: Arc<Shared>,
+        shards: Vec<UnboundedSender<Errand>>,
+        admission: Arc<Admission>,
+    ) {
         let listener = match tokio::net::TcpListener::from_std(self.socket.into()) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(target: "waypost::listener", address = %self.settings.address, %error, "listener failed"),
+            Err(error) => {
+                return tracing::error!(target: "waypost::listener", address = %self.settings.address, %error, "listener failed");
+            }
         };
         let (versions, allow_anonymous) = (self.settings.versions, self.settings.allow_anonymous);
         let here = Arc::new(AtomicUsize::new(0));
@@ -91,7 +107,14 @@ impl Listener {
                     };
                     let home = shared.least_loaded();
                     if let Ok(stream) = unregister(stream) {
-                        let _ = shards[usize::from(home.0)].send(Errand::Accepted(Accepted { stream, peer, versions, allow_anonymous, pass, seat }));
+                        let _ = shards[usize::from(home.0)].send(Errand::Accepted(Accepted {
+                            stream,
+                            peer,
+                            versions,
+                            allow_anonymous,
+                            pass,
+                            seat,
+                        }));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -125,7 +148,13 @@ fn unregister(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 
 /// The peer gave up before we accepted: nothing is wrong with the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
 }
 
 /// How many Network Connections there may be, in all and before CONNECT is complete.

@@ -10,6 +10,7 @@ use super::listener::{Accepted, Admission, Listener, Seat};
 use crate::access::Identity;
 use crate::broker::{Request, Shard, ShardId, Shared};
 use crate::codec::{Moment, ReasonCode};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
 use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -41,7 +42,7 @@ pub(super) enum Errand {
     /// A Network Connection has been accepted.
     Accepted(Accepted),
     /// A Client comes home from another shard.
-    Moved(Moved),
+    Moved(Box<Moved>),
     /// Say goodbye to everybody and end.
     Stop,
 }
@@ -69,19 +70,7 @@ pub(super) struct Thread {
     tick: RefCell<Waker>,
     tick_is_coming: Cell<bool>,
     stopping: Cell<bool>,
-    refusals: Cell<Refusals>,
 }
-
-/// Lines about refused connections in this second.
-#[derive(Clone, Copy, Default)]
-struct Refusals {
-    second: u64,
-    lines: u32,
-    suppressed: u32,
-}
-
-/// Lines per second about connections refused before CONNECT.
-const REFUSALS_LOGGED_MAX: u32 = 100;
 
 /// The errand channels of all threads.
 pub struct Threads {
@@ -94,7 +83,12 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread or no epoll for us. Threads that run already end with this process.
-    pub fn start(shared: &Arc<Shared>, clock: Clock, settings: &DoorSettings, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub fn start(
+        shared: &Arc<Shared>,
+        clock: Clock,
+        settings: &DoorSettings,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
         let (errands, inboxes): (Vec<_>, Vec<_>) = shared.shards().map(|_| unbounded_channel()).unzip();
         let mut listeners = Some(listeners);
         let mut handles = Vec::new();
@@ -146,7 +140,6 @@ fn run(
         tick: RefCell::new(Waker::noop().clone()),
         tick_is_coming: Cell::new(false),
         stopping: Cell::new(false),
-        refusals: Cell::default(),
         settings,
     });
     let admission = Arc::new(Admission {
@@ -170,16 +163,12 @@ impl Thread {
     async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
         let connections = Rc::new(Cell::new(0_usize));
         while let Some(errand) = inbox.recv().await {
-            let serving: Pin<Box<dyn Future<Output = ()>>> = match errand {
-                Errand::Accepted(accepted) => Box::pin(serve(Rc::clone(&self), accepted)),
-                Errand::Moved(moved) => Box::pin(serve_moved(Rc::clone(&self), moved)),
-                Errand::Stop => break,
-            };
             let count = Counted::new(&connections);
-            tokio::task::spawn_local(async move {
-                serving.await;
-                drop(count);
-            });
+            match errand {
+                Errand::Accepted(accepted) => drop(tokio::task::spawn_local(serve(Rc::clone(&self), accepted, count))),
+                Errand::Moved(moved) => serve_moved(Rc::clone(&self), moved, count),
+                Errand::Stop => break,
+            }
         }
         self.stopping.set(true);
         self.shard.borrow_mut().stop(ReasonCode::ServerShuttingDown, self.clock.now());
@@ -245,26 +234,20 @@ impl Thread {
 
     /// One line about a connection that never became a Client, but not more of them than anyone can read.
     pub(super) fn log_refused(&self, peer: SocketAddr, why: &str) {
-        let second = self.clock.now().as_millis() / 1000;
-        let mut refusals = self.refusals.get();
-        if refusals.second != second {
-            if refusals.suppressed > 0 {
-                tracing::info!(target: "waypost::listener", suppressed = refusals.suppressed, "connection refused: more of the same");
+        if let Permit::Log { suppressed } = REFUSED.permit(self.clock.now().as_millis()) {
+            if suppressed > 0 {
+                tracing::info!(target: "waypost::listener", "suppressed {suppressed} lines about connections that were refused");
             }
-            refusals = Refusals { second, ..Refusals::default() };
-        }
-        if refusals.lines < REFUSALS_LOGGED_MAX {
-            refusals.lines += 1;
             tracing::info!(target: "waypost::listener", %peer, "connection refused: {why}");
-        } else {
-            refusals.suppressed += 1;
         }
-        self.refusals.set(refusals);
     }
 }
 
+/// Peers can have themselves refused as often as they like.
+static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+
 /// Counts tasks that run.
-struct Counted(Rc<Cell<usize>>);
+pub(super) struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
     fn new(count: &Rc<Cell<usize>>) -> Self {

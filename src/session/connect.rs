@@ -1,8 +1,8 @@
 //! What CONNECT agrees, what DISCONNECT ends, and what a Session keeps in between.
 
-use super::{Action, Limits, Session};
 use super::alias::{InboundAliases, OutboundAliases};
-use crate::codec::{Disconnect, Packet, ReasonCode, Version, Violation};
+use super::{Action, Limits, Session};
+use crate::codec::{Disconnect, Packet, PacketType, ReasonCode, Version, Violation, encode_ack};
 use std::time::Duration;
 
 /// What CONNECT and CONNACK agreed for one Network Connection.
@@ -50,6 +50,16 @@ impl Session {
         }
     }
 
+    /// CONNACK has been said: now what a former Network Connection left between PUBREC and PUBCOMP goes on.
+    pub fn resume(&mut self) {
+        let (control, version) = (&mut self.control, self.terms.version);
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.resend_released(|packet_id| {
+                encode_ack(PacketType::PubRel, packet_id, ReasonCode::Success, version, control)
+            });
+        }
+    }
+
     /// The Network Connection has ended. What was to be written and is no PUBLISH is forgotten; it is produced anew by
     /// the resend. QoS 0 Messages stay only where the configuration says so.
     pub fn detach(&mut self, limits: &Limits) -> usize {
@@ -80,11 +90,18 @@ impl Session {
         self.terms.session_expiry = Duration::ZERO;
     }
 
-    pub(super) fn receive_disconnect<'a>(&mut self, disconnect: &Disconnect<'_>, limits: &Limits) -> Result<Action<'a>, Violation> {
+    pub(super) fn receive_disconnect<'a>(
+        &mut self,
+        disconnect: &Disconnect<'_>,
+        limits: &Limits,
+    ) -> Result<Action<'a>, Violation> {
         if let Some(seconds) = disconnect.session_expiry_interval_s {
             // A Session that was to end with its connection cannot be prolonged at the last moment (3.14.2.2.2).
             if self.terms.session_expiry.is_zero() && seconds != 0 {
-                return Err(Violation { reason: ReasonCode::ProtocolError, why: "DISCONNECT prolongs a Session that had no expiry" });
+                return Err(Violation {
+                    reason: ReasonCode::ProtocolError,
+                    why: "DISCONNECT prolongs a Session that had no expiry",
+                });
             }
             self.terms.session_expiry = Duration::from_secs(seconds.into()).min(limits.session_expiry_max);
         }
@@ -101,7 +118,8 @@ impl Session {
             return;
         }
         // Reason Strings are allowed in DISCONNECT whatever Request Problem Information says, but nobody asked for them then.
-        let mut disconnect = Disconnect { reason_string: why.filter(|_| self.terms.problem_information), ..Disconnect::new(reason) };
+        let mut disconnect =
+            Disconnect { reason_string: why.filter(|_| self.terms.problem_information), ..Disconnect::new(reason) };
         let mut bytes = Vec::new();
         Packet::Disconnect(disconnect.clone()).encode(self.terms.version, &mut bytes);
         if bytes.len() > self.terms.packet_size_max as usize {

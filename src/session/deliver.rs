@@ -4,7 +4,7 @@
 //! one Network Connection [MQTT-4.4.0-1]; what is repeated after a resumption goes first, in its first order, with DUP.
 //! `queue.rs` and `in_flight.rs` are the two places where a delivery can be.
 
-use super::in_flight::{self, Resend, Slot};
+use super::in_flight::{self, Slot};
 use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
 use super::{Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, encode_publish, publish_size};
@@ -78,7 +78,15 @@ impl Session {
 
     /// Appends what may be sent now to `out`, at most `room` bytes and one packet. `may_receive` decides for each Message,
     /// at the last moment, whether this Client may still read it.
-    pub fn fill(&mut self, out: &mut Vec<u8>, room: usize, limits: &Limits, now: Moment, may_receive: impl Fn(&Message) -> bool, filled: &mut Filled) {
+    pub fn fill(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: usize,
+        limits: &Limits,
+        now: Moment,
+        may_receive: impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
@@ -137,7 +145,15 @@ impl Session {
         })
     }
 
-    fn send_from(&mut self, lane: usize, out: &mut Vec<u8>, limits: &Limits, now: Moment, may_receive: &impl Fn(&Message) -> bool, filled: &mut Filled) {
+    fn send_from(
+        &mut self,
+        lane: usize,
+        out: &mut Vec<u8>,
+        limits: &Limits,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
         let Some(queued) = self.queue.as_mut().and_then(|queue| queue.pop(lane)) else { return };
         let message = queued.message();
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][lane];
@@ -180,7 +196,11 @@ impl Session {
             }
             Qos::AtLeastOnce | Qos::ExactlyOnce => {
                 let in_flight = self.in_flight.get_or_insert_default();
-                let slot = if qos == Qos::AtLeastOnce { Slot::AtLeastOnce(queued.clone()) } else { Slot::ExactlyOnce(queued.clone()) };
+                let slot = if qos == Qos::AtLeastOnce {
+                    Slot::AtLeastOnce(queued.clone())
+                } else {
+                    Slot::ExactlyOnce(queued.clone())
+                };
                 delivery.packet_id = Some(in_flight.begin(slot));
                 encode_publish(message, &delivery, version, now, out);
             }
@@ -195,24 +215,33 @@ impl Session {
         }
     }
 
-    /// Sends again what a former Network Connection left unsettled: PUBLISH with DUP [MQTT-3.3.1-1], PUBREL as it was.
-    fn fill_resends(&mut self, out: &mut Vec<u8>, end: usize, now: Moment, may_receive: &impl Fn(&Message) -> bool, filled: &mut Filled) {
+    /// Sends again the PUBLISH packets that a former Network Connection left unsettled, with DUP [MQTT-3.3.1-1].
+    fn fill_resends(
+        &mut self,
+        out: &mut Vec<u8>,
+        end: usize,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
         if !self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
             return;
         }
         while out.len() < end {
             let Some(in_flight) = &mut self.in_flight else { return };
-            match in_flight.next_resend(self.terms.receive_maximum) {
-                None => return,
-                Some(Resend::PubRel(packet_id)) => {
-                    crate::codec::encode_ack(PacketType::PubRel, packet_id, ReasonCode::Success, self.terms.version, out);
-                }
-                Some(Resend::Publish(packet_id)) => self.resend(packet_id, out, now, may_receive, filled),
-            }
+            let Some(packet_id) = in_flight.next_resend(self.terms.receive_maximum) else { return };
+            self.resend(packet_id, out, now, may_receive, filled);
         }
     }
 
-    fn resend(&mut self, packet_id: PacketId, out: &mut Vec<u8>, now: Moment, may_receive: &impl Fn(&Message) -> bool, filled: &mut Filled) {
+    fn resend(
+        &mut self,
+        packet_id: PacketId,
+        out: &mut Vec<u8>,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
         let Some(in_flight) = &mut self.in_flight else { return };
         let (queued, qos) = match in_flight.sent(packet_id) {
             Some(Slot::AtLeastOnce(queued)) => (queued.clone(), Qos::AtLeastOnce),
@@ -268,7 +297,7 @@ impl Session {
                 }
                 Some(ReasonCode::Success) // [MQTT-4.3.3-4]
             }
-            Some(Slot::Released(_)) if !reason.is_error() => Some(ReasonCode::Success),
+            Some(Slot::Released(_) | Slot::ReleasedBefore(_)) if !reason.is_error() => Some(ReasonCode::Success),
             Some(_) => return Action::Nothing,
             None if reason.is_error() => return Action::Nothing,
             None => Some(ReasonCode::PacketIdentifierNotFound),
@@ -290,7 +319,7 @@ impl Session {
     pub(super) fn receive_pubcomp<'a>(&mut self, packet_id: PacketId) -> Action<'a> {
         let Some(in_flight) = &mut self.in_flight else { return Action::Nothing };
         match in_flight.sent(packet_id) {
-            Some(Slot::Released(group)) => {
+            Some(Slot::Released(group) | Slot::ReleasedBefore(group)) => {
                 let group = *group;
                 in_flight.finish(packet_id);
                 settled(group)
@@ -312,11 +341,6 @@ impl Session {
                 into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos });
             });
         }
-    }
-
-    /// Groups with a QoS 2 delivery still under way in this Session.
-    pub fn groups_in_flight(&self) -> Vec<GroupId> {
-        self.in_flight.as_ref().map_or_else(Vec::new, |in_flight| in_flight.groups().filter(|group| group.is_some()).collect())
     }
 }
 

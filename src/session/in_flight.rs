@@ -21,6 +21,8 @@ pub(super) enum Slot {
     ExactlyOnce(Queued),
     /// PUBREL sent, waits for PUBCOMP; the Message is no longer needed.
     Released(GroupId),
+    /// The same, but of a former Network Connection: the repeated PUBREL takes no send quota (4.9).
+    ReleasedBefore(GroupId),
     Done,
 }
 
@@ -33,12 +35,6 @@ pub(super) struct InFlight {
     open: u32,
     /// Slots from here on have not been sent on this Network Connection.
     resend: usize,
-}
-
-/// What a resend has to send.
-pub(super) enum Resend {
-    Publish(PacketId),
-    PubRel(PacketId),
 }
 
 impl Default for InFlight {
@@ -56,7 +52,8 @@ impl InFlight {
     /// later ones cannot make it grow without end, and identifiers that were just freed rest before they come again.
     pub(super) fn has_room(&self, receive_maximum: u16) -> bool {
         let ring_max = (u32::from(receive_maximum) * 4).clamp(16, IDENTIFIERS - 1);
-        self.open < u32::from(receive_maximum) && (self.ring.len() as u32) < ring_max.max(u32::from(receive_maximum).min(IDENTIFIERS))
+        self.open < u32::from(receive_maximum)
+            && (self.ring.len() as u32) < ring_max.max(u32::from(receive_maximum).min(IDENTIFIERS))
     }
 
     /// Takes the next free Packet Identifier [MQTT-2.2.1-4].
@@ -80,8 +77,10 @@ impl InFlight {
     /// The exchange with this identifier has ended.
     pub(super) fn finish(&mut self, packet_id: PacketId) {
         if let Some(place) = self.place(packet_id) {
+            if !matches!(self.ring[place], Slot::ReleasedBefore(_)) {
+                self.open = self.open.saturating_sub(1);
+            }
             self.ring[place] = Slot::Done;
-            self.open = self.open.saturating_sub(1);
             self.pop_done();
         }
     }
@@ -108,26 +107,33 @@ impl InFlight {
     pub(super) fn can_resend(&self, receive_maximum: u16) -> bool {
         match self.ring.get(self.resend) {
             None => false,
-            Some(Slot::Released(_) | Slot::Done) => true,
+            Some(Slot::Released(_) | Slot::ReleasedBefore(_) | Slot::Done) => true,
             Some(_) => self.open < u32::from(receive_maximum),
         }
     }
 
-    /// The next packet to send again, if the peer's Receive Maximum allows it. PUBREL is no PUBLISH and never waits
-    /// [MQTT-3.3.4-10].
-    pub(super) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
-        while self.resend < self.ring.len() {
+    /// All PUBREL packets to send again, at once and in order: they never wait for send quota [MQTT-3.3.4-10].
+    pub(super) fn resend_released(&mut self, mut send: impl FnMut(PacketId)) {
+        for place in 0..self.ring.len() {
+            if let Slot::Released(group) | Slot::ReleasedBefore(group) = self.ring[place] {
+                self.ring[place] = Slot::ReleasedBefore(group);
+                send(self.id_at(place));
+            }
+        }
+    }
+
+    /// The next PUBLISH to send again, if the peer's Receive Maximum allows it.
+    pub(super) fn next_resend(&mut self, receive_maximum: u16) -> Option<PacketId> {
+        while let Some(slot) = self.ring.get(self.resend) {
+            let waits = matches!(slot, Slot::AtLeastOnce(_) | Slot::ExactlyOnce(_));
+            if waits && self.open >= u32::from(receive_maximum) {
+                return None;
+            }
             let packet_id = self.id_at(self.resend);
-            let resend = match &self.ring[self.resend] {
-                Slot::Done => None,
-                Slot::Released(_) => Some(Resend::PubRel(packet_id)),
-                _ if self.open >= u32::from(receive_maximum) => return None,
-                _ => Some(Resend::Publish(packet_id)),
-            };
             self.resend += 1;
-            if let Some(resend) = resend {
+            if waits {
                 self.open += 1;
-                return Some(resend);
+                return Some(packet_id);
             }
         }
         None
@@ -150,14 +156,6 @@ impl InFlight {
         self.ring.iter().filter(|slot| !matches!(slot, Slot::Done)).count()
     }
 
-    pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.ring.iter().filter_map(|slot| match slot {
-            Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) => Some(queued.group),
-            Slot::Released(group) => Some(*group),
-            Slot::Done => None,
-        })
-    }
-
     /// Keeps the numbering, gives back the memory.
     pub(super) fn shrink(&mut self) {
         if self.ring.is_empty() {
@@ -170,10 +168,11 @@ impl InFlight {
         PacketId::new(zero_based as u16 + 1).unwrap_or(FIRST)
     }
 
-    /// `None` for identifiers that are not in the ring or were not yet sent on this Network Connection.
+    /// `None` for identifiers that are not in the ring, or whose PUBLISH was not yet sent on this Network Connection.
     fn place(&self, packet_id: PacketId) -> Option<usize> {
-        let place = (u32::from(packet_id.get()) + IDENTIFIERS - u32::from(self.first.get())) % IDENTIFIERS;
-        ((place as usize) < self.resend.min(self.ring.len())).then_some(place as usize)
+        let place = ((u32::from(packet_id.get()) + IDENTIFIERS - u32::from(self.first.get())) % IDENTIFIERS) as usize;
+        let slot = self.ring.get(place)?;
+        (place < self.resend || matches!(slot, Slot::ReleasedBefore(_))).then_some(place)
     }
 }
 

@@ -134,7 +134,12 @@ impl Session {
     ///
     /// # Errors
     /// A [`Violation`] ends the Network Connection with its Reason Code; nothing of the packet has taken effect.
-    pub fn receive<'a>(&mut self, packet: Packet<'a>, limits: &Limits, arrival: &Arrival) -> Result<Action<'a>, Violation> {
+    pub fn receive<'a>(
+        &mut self,
+        packet: Packet<'a>,
+        limits: &Limits,
+        arrival: &Arrival,
+    ) -> Result<Action<'a>, Violation> {
         match packet {
             Packet::Publish(publish) => self.receive_publish(&publish, limits, arrival),
             Packet::PubAck(ack) => Ok(self.receive_puback(ack.packet_id)),
@@ -142,7 +147,7 @@ impl Session {
             Packet::PubRel(ack) => Ok(self.receive_pubrel(ack.packet_id)),
             Packet::PubComp(ack) => Ok(self.receive_pubcomp(ack.packet_id)),
             Packet::Subscribe(subscribe) => self.receive_subscribe(subscribe),
-            Packet::Unsubscribe(unsubscribe) => Ok(self.receive_unsubscribe(unsubscribe)),
+            Packet::Unsubscribe(unsubscribe) => self.receive_unsubscribe(unsubscribe),
             Packet::PingReq => {
                 Packet::PingResp.encode(self.terms.version, &mut self.control); // [MQTT-3.12.4-1]
                 Ok(Action::Nothing)
@@ -161,9 +166,10 @@ impl Session {
     /// [MQTT-4.12.0-7] [MQTT-4.12.1-1].
     fn receive_auth<'a>(&self, auth: Auth<'a>) -> Result<Action<'a>, Violation> {
         match (&self.terms.authentication_method, auth.method) {
-            (None, _) => {
-                Err(Violation { reason: ReasonCode::ProtocolError, why: "AUTH without an Authentication Method in CONNECT" })
-            }
+            (None, _) => Err(Violation {
+                reason: ReasonCode::ProtocolError,
+                why: "AUTH without an Authentication Method in CONNECT",
+            }),
             (Some(agreed), Some(method)) if **agreed == *method => Ok(Action::Authenticate(auth)),
             _ => Err(Violation { reason: ReasonCode::ProtocolError, why: "AUTH with another Authentication Method" }),
         }

@@ -64,7 +64,12 @@ impl Received {
 }
 
 impl Session {
-    pub(super) fn receive_publish<'a>(&mut self, publish: &Publish<'_>, limits: &Limits, arrival: &Arrival) -> Result<Action<'a>, Violation> {
+    pub(super) fn receive_publish<'a>(
+        &mut self,
+        publish: &Publish<'_>,
+        limits: &Limits,
+        arrival: &Arrival,
+    ) -> Result<Action<'a>, Violation> {
         check_levels(publish.topic.as_bytes(), limits)?;
         if let Some(response_topic) = publish.response_topic
             && count_levels(response_topic.as_bytes()) > limits.topic_levels_max
@@ -83,14 +88,20 @@ impl Session {
             Some(alias) => {
                 let aliases = self.inbound_aliases(limits);
                 if alias.get() > aliases.maximum() {
-                    return Err(Violation { reason: ReasonCode::TopicAliasInvalid, why: "a Topic Alias above our maximum" }); // [MQTT-3.2.2-17]
+                    return Err(Violation {
+                        reason: ReasonCode::TopicAliasInvalid,
+                        why: "a Topic Alias above our maximum",
+                    }); // [MQTT-3.2.2-17]
                 }
                 if !publish.topic.is_empty() {
                     aliases.define(alias, publish.topic.as_bytes());
                     None
                 } else {
                     let Some(topic) = aliases.resolve(alias) else {
-                        return Err(Violation { reason: ReasonCode::ProtocolError, why: "a Topic Alias that was never defined" });
+                        return Err(Violation {
+                            reason: ReasonCode::ProtocolError,
+                            why: "a Topic Alias that was never defined",
+                        });
                     };
                     Some(topic.to_vec())
                 }
@@ -104,9 +115,15 @@ impl Session {
             },
             _ => Answer::None,
         };
-        if limits.validate_utf8_payload && publish.payload_is_utf8 && simdutf8::basic::from_utf8(publish.payload).is_err() {
+        if limits.validate_utf8_payload
+            && publish.payload_is_utf8
+            && simdutf8::basic::from_utf8(publish.payload).is_err()
+        {
             if answer == Answer::None {
-                return Err(Violation { reason: ReasonCode::PayloadFormatInvalid, why: "a payload that is not the UTF-8 it claims to be" });
+                return Err(Violation {
+                    reason: ReasonCode::PayloadFormatInvalid,
+                    why: "a payload that is not the UTF-8 it claims to be",
+                });
             }
             self.answer(answer, ReasonCode::PayloadFormatInvalid);
             return Ok(Action::Nothing);
@@ -188,7 +205,10 @@ impl Session {
 fn check_receive_maximum(received: &Received, limits: &Limits) -> Result<(), Violation> {
     if received.under_way() >= usize::from(limits.receive_maximum) {
         // [MQTT-3.3.4-7]
-        return Err(Violation { reason: ReasonCode::ReceiveMaximumExceeded, why: "more unanswered PUBLISH packets than our Receive Maximum" });
+        return Err(Violation {
+            reason: ReasonCode::ReceiveMaximumExceeded,
+            why: "more unanswered PUBLISH packets than our Receive Maximum",
+        });
     }
     Ok(())
 }

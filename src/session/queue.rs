@@ -106,7 +106,13 @@ impl Queue {
     ///
     /// # Errors
     /// `QueueFull`: the bound of the lane is reached even without what has expired; nothing was queued.
-    pub(super) fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits, now: Moment) -> Result<(), Dropped> {
+    pub(super) fn push(
+        &mut self,
+        outgoing: &Rc<Outgoing>,
+        how: How,
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
         if self.is_full(kept, size, limits) {
@@ -124,14 +130,18 @@ impl Queue {
         if kept == 0 {
             self.lanes[0].len() >= limits.queue_qos0_messages_max || self.bytes[0] + size > limits.queue_qos0_bytes_max
         } else {
-            self.lanes[1].len() + self.lanes[2].len() >= limits.queue_messages_max || self.bytes[1] + size > limits.queue_bytes_max
+            self.lanes[1].len() + self.lanes[2].len() >= limits.queue_messages_max
+                || self.bytes[1] + size > limits.queue_bytes_max
         }
     }
 
     /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
     fn drop_expired(&mut self, now: Moment) {
         for lane in 0..self.lanes.len() {
-            while self.lanes[lane].front().is_some_and(|queued| queued.message().is_expired(now) && !queued.group.is_some()) {
+            while self.lanes[lane]
+                .front()
+                .is_some_and(|queued| queued.message().is_expired(now) && !queued.group.is_some())
+            {
                 self.pop(lane);
             }
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use triomphe::ThinArc;
 
-use super::hash::HashKey;
+use super::hash::{HashKey, first_levels};
 
 const EXACT_COUNT: usize = 4096;
 const TWO_COUNT: usize = 4096;
@@ -72,8 +72,13 @@ struct Found<V> {
 }
 
 impl Epochs {
-    /// All epochs at the beginning. The key is the one whose hashes `lookup` and `insert` will be given.
-    pub fn new(key: HashKey) -> Self {
+    /// All epochs at the beginning, with a key of their own.
+    pub fn new() -> Self {
+        Self::with_key(HashKey::random())
+    }
+
+    /// All epochs at the beginning. The key decides which topics compete for a place.
+    pub fn with_key(key: HashKey) -> Self {
         Self {
             exact: Box::new([const { AtomicU32::new(0) }; EXACT_COUNT]),
             two: Box::new([const { AtomicU32::new(0) }; TWO_COUNT]),
@@ -103,15 +108,11 @@ impl Epochs {
 
     /// The epochs that a search for this topic depends on, as they are now.
     pub fn stamps(&self, topic: &[u8], hash: u64) -> Stamps {
-        let first_slash = slash(topic, 0);
-        let one = &topic[..first_slash.unwrap_or(topic.len())];
         // A topic of one level has no two; no filter of that class matches it, and any epoch does.
-        let two_end = first_slash.map_or(topic.len(), |first| {
-            slash(topic, first + 1).unwrap_or(topic.len())
-        });
+        let (one, two) = (first_levels(topic, 1), first_levels(topic, 2));
         Stamps {
             exact: Stamp::read(&self.exact[..], hash),
-            two: Stamp::read(&self.two[..], self.key.hash(&topic[..two_end])),
+            two: Stamp::read(&self.two[..], self.key.hash(two)),
             one: Stamp::read(&self.one[..], self.key.hash(one)),
             any: self.any.load(Ordering::Acquire),
         }
@@ -134,6 +135,12 @@ impl Epochs {
     }
 }
 
+impl Default for Epochs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Stamp {
     fn read(epochs: &[AtomicU32], hash: u64) -> Self {
         let place = place(hash, epochs.len());
@@ -151,6 +158,24 @@ impl<V: Clone> MatchCache<V> {
             slots: Vec::new(),
             used: 0,
         }
+    }
+
+    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now.
+    #[inline]
+    pub fn get_or_search(
+        &mut self,
+        topic: &[u8],
+        epochs: &Epochs,
+        search: impl FnOnce() -> V,
+    ) -> V {
+        let hash = epochs.hash(topic);
+        if let Some(found) = self.lookup(topic, hash, epochs) {
+            return found.clone();
+        }
+        let stamps = epochs.stamps(topic, hash);
+        let found = search();
+        self.insert(topic, hash, stamps, found.clone());
+        found
     }
 
     /// What was found for this topic, if nothing has changed since that could change it. `hash` is
@@ -203,7 +228,7 @@ impl<V: Clone> MatchCache<V> {
     fn is_full_for(&self, topic: &[u8], hash: u64) -> bool {
         let first = pair_of(hash, self.slots.len());
         // While most places are empty it is chance, or somebody's skill, that two topics compete.
-        let may_grow = self.slots.len() < SLOTS_MAX && self.used * 4 > self.slots.len();
+        let may_grow = self.slots.len() < SLOTS_MAX && self.used * 16 > self.slots.len();
         may_grow
             && self.slots[first..first + 2]
                 .iter()
@@ -292,20 +317,13 @@ fn pair_of(hash: u64, slots: usize) -> usize {
     hash as usize & slots.saturating_sub(1) & !1
 }
 
-fn slash(topic: &[u8], from: usize) -> Option<usize> {
-    topic[from..]
-        .iter()
-        .position(|byte| *byte == b'/')
-        .map(|offset| from + offset)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Beginning, Epochs, MatchCache, SLOTS_MAX};
     use crate::topic::HashKey;
 
     fn epochs() -> Epochs {
-        Epochs::new(HashKey::fixed(1))
+        Epochs::with_key(HashKey::fixed(1))
     }
 
     fn keep(cache: &mut MatchCache<u32>, epochs: &Epochs, topic: &str, value: u32) {
@@ -413,6 +431,18 @@ mod tests {
         assert!(cache.used <= SLOTS_MAX);
         cache.clear();
         assert_eq!(look(&mut cache, &epochs, "a/49999"), None);
+    }
+
+    #[test]
+    fn a_search_is_made_once() {
+        let (epochs, mut cache) = (epochs(), MatchCache::new());
+        assert_eq!(cache.get_or_search(b"a", &epochs, || 1), 1);
+        assert_eq!(
+            cache.get_or_search(b"a", &epochs, || panic!("it is known")),
+            1
+        );
+        epochs.bump(b"a");
+        assert_eq!(cache.get_or_search(b"a", &epochs, || 2), 2);
     }
 
     #[test]

@@ -46,9 +46,30 @@ pub(super) fn mix(left: u64, right: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// The first `count` levels of a topic with the slashes between them; all of it if it has no more. `count` is not 0.
+#[inline]
+pub(super) fn first_levels(topic: &[u8], count: usize) -> &[u8] {
+    let mut slashes = memchr::memchr_iter(b'/', topic);
+    slashes.nth(count - 1).map_or(topic, |end| &topic[..end])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::HashKey;
+    use super::{HashKey, first_levels};
+
+    #[test]
+    fn levels_are_counted_from_the_front() {
+        for (topic, one, two) in [
+            ("", "", ""),
+            ("a", "a", "a"),
+            ("a/b", "a", "a/b"),
+            ("a/b/c", "a", "a/b"),
+            ("//x", "", "/"),
+        ] {
+            assert_eq!(first_levels(topic.as_bytes(), 1), one.as_bytes());
+            assert_eq!(first_levels(topic.as_bytes(), 2), two.as_bytes());
+        }
+    }
 
     #[test]
     fn the_same_seed_gives_the_same_hash_and_another_seed_another() {

@@ -103,8 +103,9 @@ impl Index {
     }
 
     fn split_one(&mut self) {
-        let old = std::mem::replace(&mut self.segments[self.split], Segment::new());
-        self.segments.push(Segment::new());
+        let half = self.segments[self.split].len as usize / 2;
+        let old = std::mem::replace(&mut self.segments[self.split], Segment::with_room(half));
+        self.segments.push(Segment::with_room(half));
         self.split += 1;
         if self.split == self.base {
             self.base *= 2;
@@ -137,6 +138,14 @@ impl Segment {
     fn new() -> Self {
         Self {
             entries: Box::default(),
+            len: 0,
+        }
+    }
+
+    fn with_room(count: usize) -> Self {
+        let len = (count * 4 / 3 + 1).next_power_of_two().max(SEGMENT_LEN_MIN);
+        Self {
+            entries: vec![EMPTY; len].into_boxed_slice(),
             len: 0,
         }
     }

@@ -2,27 +2,35 @@
 //! It sets no limits, reads no clock and never copies a message or a list of results; a message is a handle to it.
 //! Read `shared.rs` next.
 //!
-//! Topics are spread over 64 stripes by their hash, each behind a lock of its own. In a stripe a message is found by the
-//! hash of its topic, which is all that replacing it touches, and by the order of topics, which is what a replay with
-//! wildcards walks along. That order takes `/` as the lowest byte: then topics compare level by level, and whatever lies
-//! below a topic follows right after it.
+//! Topics are spread over 64 stripes, each behind a lock of its own: their first two levels choose one of eight groups,
+//! the whole topic one of the eight stripes in it. So a filter that begins with two literal levels, which is what most
+//! Clients use, is looked for in eight stripes, and a single busy `building/floor` is still spread over eight locks.
+//!
+//! In a stripe a message is found by the hash of its topic, which is all that replacing it touches, and by the order of
+//! topics, which is what a replay with wildcards walks along. That order takes `/` as the lowest byte: then topics
+//! compare level by level, and whatever lies below a topic follows right after it.
 //!
 //! A replay holds the lock of one stripe at a time, for a bounded number of entries, and remembers nothing but the last
 //! topic it met. So nothing that is set or cleared meanwhile can lead it astray.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::atomic::{self, AtomicUsize};
 
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::arena::Arena;
-use super::hash::HashKey;
+use super::hash::{HashKey, first_levels};
 use super::index::Index;
+use super::inline::InlineBytes;
+use crate::codec::{Message, Moment};
 
-const STRIPE_BITS: u32 = 6;
-const STRIPES: usize = 1 << STRIPE_BITS;
+const GROUP_BITS: u32 = 3;
+const STRIPE_IN_GROUP_BITS: u32 = 3;
+const STRIPES_IN_GROUP: usize = 1 << STRIPE_IN_GROUP_BITS;
+const STRIPES: usize = STRIPES_IN_GROUP << GROUP_BITS;
 /// Finding a place in the order costs about as much as visiting this many entries.
 const SEEK_ENTRIES: usize = 8;
 /// Expired messages that are removed while a stripe is locked: each removal takes a few microseconds.
@@ -30,15 +38,26 @@ const SWEEP_REMOVALS_MAX: usize = 16;
 
 /// What can be retained: a handle to a message.
 pub trait Kept: Clone {
-    /// When something is, as the broker counts time.
-    type Moment: Copy;
-
     /// The Topic Name under which it is kept.
     fn topic(&self) -> &[u8];
     /// Whether its Message Expiry Interval has passed.
-    fn is_expired(&self, now: Self::Moment) -> bool;
+    fn is_expired(&self, now: Moment) -> bool;
     /// The bytes it takes in memory, the same each time it is asked.
     fn size(&self) -> usize;
+}
+
+impl Kept for Message {
+    fn topic(&self) -> &[u8] {
+        self.topic()
+    }
+
+    fn is_expired(&self, now: Moment) -> bool {
+        self.is_expired(now)
+    }
+
+    fn size(&self) -> usize {
+        self.size()
+    }
 }
 
 /// At most one message for each topic. All methods may be called from all threads.
@@ -70,8 +89,9 @@ pub enum Progress {
 /// How far a replay has come. Takes a few times the filter's length in memory.
 pub struct Cursor {
     sought: Sought,
-    stripe: usize,
-    /// Where to go on in that stripe.
+    /// Those not done with. Not known before the first step.
+    stripes: Option<Range<usize>>,
+    /// Where to go on in the first of them.
     from: Bound<Vec<u8>>,
 }
 
@@ -88,12 +108,18 @@ struct Stripe<M> {
     messages: Arena<M>,
 }
 
-/// A topic with its bytes changed so that they sort as topics should.
-type OrderedTopic = Box<[u8]>;
+/// A topic with its bytes changed so that they sort as topics should. In place for most, so that going through the order
+/// does not mean following a pointer for each.
+type OrderedTopic = InlineBytes<46>;
 
 impl<M: Kept> Retained<M> {
+    /// An empty store with a key of its own.
+    pub fn new() -> Self {
+        Self::with_key(HashKey::random())
+    }
+
     /// An empty store. The key decides in which stripe a topic lies, and thereby the order of a replay.
-    pub fn new(key: HashKey) -> Self {
+    pub fn with_key(key: HashKey) -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| RwLock::new(Stripe::new())).collect(),
             key,
@@ -121,9 +147,10 @@ impl<M: Kept> Retained<M> {
     /// Keeps the message in place of the one its topic had, if any [MQTT-3.3.1-5]. Limits are the caller's to check
     /// before, with [`len`](Self::len) and [`bytes`](Self::bytes).
     pub fn set(&self, message: M) -> Stored {
-        let (hash, size) = (self.key.hash(message.topic()), message.size());
-        let mut stripe = self.stripe(hash).write();
-        let Some(place) = stripe.find(hash, message.topic()) else {
+        let (topic, size) = (message.topic(), message.size());
+        let hash = self.key.hash(topic);
+        let mut stripe = self.stripe(topic, hash).write();
+        let Some(place) = stripe.find(hash, topic) else {
             stripe.insert(hash, message);
             self.len.fetch_add(1, atomic::Ordering::Relaxed);
             self.bytes.fetch_add(size, atomic::Ordering::Relaxed);
@@ -142,7 +169,7 @@ impl<M: Kept> Retained<M> {
     /// Forgets the topic's message. Says whether there was one.
     pub fn clear(&self, topic: &[u8]) -> bool {
         let hash = self.key.hash(topic);
-        let mut stripe = self.stripe(hash).write();
+        let mut stripe = self.stripe(topic, hash).write();
         let Some(place) = stripe.find(hash, topic) else {
             return false;
         };
@@ -154,7 +181,7 @@ impl<M: Kept> Retained<M> {
     /// The topic's message, also if it has expired but was not swept yet.
     pub fn get(&self, topic: &[u8]) -> Option<M> {
         let hash = self.key.hash(topic);
-        let stripe = self.stripe(hash).read();
+        let stripe = self.stripe(topic, hash).read();
         let place = stripe.find(hash, topic)?;
         stripe.messages.get(place).cloned()
     }
@@ -171,35 +198,38 @@ impl<M: Kept> Retained<M> {
         &self,
         cursor: &mut Cursor,
         entries_max: usize,
-        now: M::Moment,
+        now: Moment,
         visit: &mut impl FnMut(&M) -> ControlFlow<()>,
     ) -> Progress {
         let pattern = match &cursor.sought {
             Sought::Topic(topic) => {
-                let message = if cursor.stripe < STRIPES {
-                    self.get(topic)
-                } else {
+                let message = if cursor.is_done() {
                     None
+                } else {
+                    self.get(topic)
                 };
                 if message
                     .is_some_and(|message| !message.is_expired(now) && visit(&message).is_break())
                 {
                     return Progress::More;
                 }
-                cursor.stripe = STRIPES;
+                cursor.stripes = Some(0..0);
                 return Progress::Done;
             }
             Sought::Pattern(pattern) => pattern,
         };
+        let stripes = cursor
+            .stripes
+            .get_or_insert_with(|| self.stripes_for(pattern));
         let mut entries_left = entries_max;
-        while let Some(stripe) = self.stripes.get(cursor.stripe) {
+        while let Some(stripe) = self.stripes[stripes.clone()].first() {
             match stripe
                 .read()
                 .walk(pattern, &mut cursor.from, &mut entries_left, now, visit)
             {
                 Walk::Paused => return Progress::More,
                 Walk::Ended => {
-                    cursor.stripe += 1;
+                    stripes.start += 1;
                     cursor.from = pattern.start();
                 }
             }
@@ -207,16 +237,16 @@ impl<M: Kept> Retained<M> {
                 break;
             }
         }
-        if cursor.stripe < STRIPES {
-            Progress::More
-        } else {
+        if cursor.is_done() {
             Progress::Done
+        } else {
+            Progress::More
         }
     }
 
     /// Looks at up to `entries_max` messages and removes those that have expired. Goes round and round the store, a
     /// piece at each call. Returns how many were removed.
-    pub fn sweep(&self, now: M::Moment, cursor: &mut SweepCursor, entries_max: usize) -> usize {
+    pub fn sweep(&self, now: Moment, cursor: &mut SweepCursor, entries_max: usize) -> usize {
         let (mut removed, mut entries_left) = (0, entries_max);
         for _ in 0..STRIPES {
             let stripe = &self.stripes[cursor.stripe % STRIPES];
@@ -248,7 +278,7 @@ impl<M: Kept> Retained<M> {
     }
 
     /// The places were found under another lock, so that there may be something else by now.
-    fn remove_expired(&self, stripe: &mut Stripe<M>, now: M::Moment, places: &[u32]) -> usize {
+    fn remove_expired(&self, stripe: &mut Stripe<M>, now: Moment, places: &[u32]) -> usize {
         let mut removed = 0;
         for place in places {
             if let Some(message) = stripe
@@ -271,9 +301,32 @@ impl<M: Kept> Retained<M> {
         Some(message)
     }
 
-    /// The high bits of the hash; the index takes the low ones.
-    fn stripe(&self, hash: u64) -> &RwLock<Stripe<M>> {
-        &self.stripes[(hash >> (u64::BITS - STRIPE_BITS)) as usize]
+    fn stripe(&self, topic: &[u8], hash: u64) -> &RwLock<Stripe<M>> {
+        &self.stripes
+            [self.group(first_levels(topic, 2)).start + high_bits(hash, STRIPE_IN_GROUP_BITS)]
+    }
+
+    fn stripes_for(&self, pattern: &Pattern) -> Range<usize> {
+        pattern
+            .first_two
+            .as_ref()
+            .map_or(0..STRIPES, |levels| self.group(levels))
+    }
+
+    fn group(&self, first_two_levels: &[u8]) -> Range<usize> {
+        let start = high_bits(self.key.hash(first_two_levels), GROUP_BITS) * STRIPES_IN_GROUP;
+        start..start + STRIPES_IN_GROUP
+    }
+}
+
+/// The index of a stripe takes the low ones.
+fn high_bits(hash: u64, count: u32) -> usize {
+    (hash >> (u64::BITS - count)) as usize
+}
+
+impl<M: Kept> Default for Retained<M> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -294,13 +347,18 @@ impl Cursor {
             levels: Box::default(),
             multi: true,
             dollar: true,
+            first_two: None,
         })
+    }
+
+    fn is_done(&self) -> bool {
+        self.stripes.as_ref().is_some_and(Range::is_empty)
     }
 
     fn at(topic: &[u8]) -> Self {
         Self {
             sought: Sought::Topic(topic.into()),
-            stripe: 0,
+            stripes: None,
             from: Bound::Unbounded,
         }
     }
@@ -309,7 +367,7 @@ impl Cursor {
         Self {
             from: pattern.start(),
             sought: Sought::Pattern(pattern),
-            stripe: 0,
+            stripes: None,
         }
     }
 }
@@ -332,7 +390,7 @@ impl<M: Kept> Stripe<M> {
     }
 
     fn insert(&mut self, hash: u64, message: M) {
-        let ordered = ordered(message.topic());
+        let ordered = OrderedTopic::of(&ordered(message.topic()));
         let place = self.messages.insert(message);
         self.by_topic.insert(hash as u32, place);
         self.order.insert(ordered, place);
@@ -341,7 +399,7 @@ impl<M: Kept> Stripe<M> {
     fn remove(&mut self, hash: u64, place: u32) -> Option<M> {
         let message = self.messages.remove(place)?;
         self.by_topic.remove(hash as u32, place);
-        self.order.remove(&ordered(message.topic()));
+        self.order.remove(&*ordered(message.topic()));
         Some(message)
     }
 
@@ -351,7 +409,7 @@ impl<M: Kept> Stripe<M> {
         pattern: &Pattern,
         from: &mut Bound<Vec<u8>>,
         entries_left: &mut usize,
-        now: M::Moment,
+        now: Moment,
         visit: &mut impl FnMut(&M) -> ControlFlow<()>,
     ) -> Walk {
         // Nothing below this can match, once it is set.
@@ -361,8 +419,9 @@ impl<M: Kept> Stripe<M> {
             let start = from.as_ref().map(Vec::as_slice);
             let mut walked_below_floor = 0;
             for (topic, place) in self.order.range::<[u8], _>((start, Bound::Unbounded)) {
+                let topic = topic.as_bytes();
                 *entries_left = entries_left.saturating_sub(1);
-                if **topic >= *floor {
+                if *topic >= *floor {
                     walked_below_floor = 0;
                     match pattern.compare(topic, &mut floor) {
                         Verdict::Never => return Walk::Ended,
@@ -376,7 +435,7 @@ impl<M: Kept> Stripe<M> {
                         }
                     }
                 }
-                let is_below_floor = **topic < *floor;
+                let is_below_floor = *topic < *floor;
                 walked_below_floor += usize::from(is_below_floor);
                 let is_far_below = walked_below_floor > SEEK_ENTRIES;
                 if is_far_below || *entries_left == 0 {
@@ -413,6 +472,8 @@ struct Pattern {
     multi: bool,
     /// Whether topics that begin with `$` match.
     dollar: bool,
+    /// The first two levels, as they are in the filter, if both are literal: then they are those of every match.
+    first_two: Option<Box<[u8]>>,
 }
 
 enum Level {
@@ -443,16 +504,21 @@ impl Pattern {
                 if text == b"+" {
                     Level::Plus
                 } else {
-                    Level::Literal(ordered(text))
+                    Level::Literal(ordered(text).as_slice().into())
                 }
             })
             .collect();
         // A filter that begins with a wildcard matches no topic that begins with $ [MQTT-4.7.2-1].
         let dollar = matches!(levels.first(), Some(Level::Literal(_)));
+        let first_two = match &*levels {
+            [Level::Literal(_), Level::Literal(_), ..] => Some(first_levels(filter, 2).into()),
+            _ => None,
+        };
         Self {
             levels,
             multi,
             dollar,
+            first_two,
         }
     }
 
@@ -541,7 +607,7 @@ const SLASH: u8 = 0;
 const DOLLAR: u8 = b'$' + 1;
 
 /// Makes `/` the lowest byte and moves those that were lower up by one.
-fn ordered(topic: &[u8]) -> OrderedTopic {
+fn ordered(topic: &[u8]) -> SmallVec<[u8; 64]> {
     topic
         .iter()
         .map(|byte| match byte {
@@ -557,26 +623,29 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use super::{Cursor, Kept, Progress, Retained, Stored, SweepCursor};
+    use super::{Cursor, Kept, Pattern, Progress, Retained, Stored, SweepCursor, Verdict, ordered};
+    use crate::codec::{Message, Moment, Qos, filter_matches};
     use crate::topic::HashKey;
 
     #[derive(Clone)]
     struct Note(Arc<(String, usize, u64)>);
 
     impl Kept for Note {
-        type Moment = u64;
-
         fn topic(&self) -> &[u8] {
             self.0.0.as_bytes()
         }
 
-        fn is_expired(&self, now: u64) -> bool {
-            now >= self.0.2
+        fn is_expired(&self, now: Moment) -> bool {
+            now.as_millis() >= self.0.2
         }
 
         fn size(&self) -> usize {
             self.0.1
         }
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_millis(milliseconds)
     }
 
     fn note(topic: &str) -> Note {
@@ -588,7 +657,7 @@ mod tests {
     }
 
     fn store(topics: &[&str]) -> Retained<Note> {
-        let retained = Retained::new(HashKey::fixed(1));
+        let retained = Retained::with_key(HashKey::fixed(1));
         for topic in topics {
             retained.set(note(topic));
         }
@@ -598,7 +667,7 @@ mod tests {
     /// What a replay visits with this many entries in each step, sorted; and the number of steps.
     fn replay(retained: &Retained<Note>, filter: &str, entries_max: usize) -> (Vec<String>, usize) {
         let (mut cursor, mut found, mut steps) = (Cursor::new(filter.as_bytes()), Vec::new(), 1);
-        while retained.step(&mut cursor, entries_max, 0, &mut |note| {
+        while retained.step(&mut cursor, entries_max, at(0), &mut |note| {
             found.push(note.0.0.clone());
             ControlFlow::Continue(())
         }) == Progress::More
@@ -692,7 +761,7 @@ mod tests {
         }
         let mut cursor = Cursor::everything();
         let mut count = 0;
-        let progress = retained.step(&mut cursor, 10_000, 0, &mut |_| {
+        let progress = retained.step(&mut cursor, 10_000, at(0), &mut |_| {
             count += 1;
             ControlFlow::Continue(())
         });
@@ -706,7 +775,7 @@ mod tests {
             let mut cursor = Cursor::new(filter.as_bytes());
             let (mut refused, mut accepted) = (Vec::new(), Vec::new());
             loop {
-                let progress = retained.step(&mut cursor, 100, 0, &mut |note| {
+                let progress = retained.step(&mut cursor, 100, at(0), &mut |note| {
                     if refused.last() == Some(&note.0.0) {
                         accepted.push(note.0.0.clone());
                         ControlFlow::Continue(())
@@ -725,7 +794,7 @@ mod tests {
             );
             assert_eq!(accepted.len(), if filter == "a/2" { 1 } else { 3 });
             assert_eq!(
-                retained.step(&mut cursor, 100, 0, &mut |_| panic!("done is done")),
+                retained.step(&mut cursor, 100, at(0), &mut |_| panic!("done is done")),
                 Progress::Done
             );
         }
@@ -742,7 +811,7 @@ mod tests {
         }
         let count = |now| {
             let (mut cursor, mut count) = (Cursor::new(b"a/#"), 0);
-            while retained.step(&mut cursor, 100, now, &mut |_| {
+            while retained.step(&mut cursor, 100, at(now), &mut |_| {
                 count += 1;
                 ControlFlow::Continue(())
             }) == Progress::More
@@ -752,16 +821,16 @@ mod tests {
         assert_eq!((count(9), count(10), count(20)), (1000, 500, 0));
         let mut literal = Cursor::new(b"a/0");
         assert_eq!(
-            retained.step(&mut literal, 1, 10, &mut |_| panic!("expired")),
+            retained.step(&mut literal, 1, at(10), &mut |_| panic!("expired")),
             Progress::Done
         );
         assert!(retained.get(b"a/0").is_some(), "not swept yet");
 
         let mut cursor = SweepCursor::default();
-        assert_eq!(retained.sweep(9, &mut cursor, 1000), 0);
+        assert_eq!(retained.sweep(at(9), &mut cursor, 1000), 0);
         let mut removed = 0;
         for _ in 0..10 {
-            let now = retained.sweep(10, &mut cursor, 100);
+            let now = retained.sweep(at(10), &mut cursor, 100);
             assert!(now <= 100);
             removed += now;
         }
@@ -771,13 +840,13 @@ mod tests {
         );
         assert_eq!(
             (0..10)
-                .map(|_| retained.sweep(20, &mut cursor, 100))
+                .map(|_| retained.sweep(at(20), &mut cursor, 100))
                 .sum::<usize>(),
             500
         );
         assert!(retained.is_empty());
         assert_eq!(
-            retained.sweep(20, &mut cursor, 100),
+            retained.sweep(at(20), &mut cursor, 100),
             0,
             "an empty store ends the sweep"
         );
@@ -830,5 +899,64 @@ mod tests {
             .map(|note| note.0.1)
             .sum();
         assert_eq!((retained.len(), retained.bytes()), (left.len(), bytes));
+    }
+
+    #[test]
+    fn messages_are_kept_as_they_are() {
+        let retained = Retained::new();
+        let message = Message::new("a/b", b"payload", Qos::AtLeastOnce, true, at(0));
+        assert_eq!(retained.set(message.clone()), Stored::New);
+        assert_eq!(retained.bytes(), message.size());
+        assert!(
+            retained
+                .get(b"a/b")
+                .is_some_and(|kept| kept.is_same(&message))
+        );
+    }
+
+    #[test]
+    fn the_floor_leaves_nothing_out() {
+        let all = |texts: &[&str]| -> Vec<String> {
+            let mut topics: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let mut longer = topics.clone();
+            for _ in 0..2 {
+                longer = longer
+                    .iter()
+                    .flat_map(|topic| texts.iter().map(move |text| format!("{topic}/{text}")))
+                    .collect();
+                topics.extend(longer.clone());
+            }
+            topics
+        };
+        let mut topics: Vec<_> = all(&["", "a", "$x", "%"])
+            .iter()
+            .map(|topic| (ordered(topic.as_bytes()), topic.clone()))
+            .collect();
+        topics.sort_unstable();
+        for mut filter in all(&["", "a", "$x", "+"]) {
+            for _ in 0..2 {
+                let pattern = Pattern::of(filter.as_bytes());
+                let matching: Vec<&[u8]> = topics
+                    .iter()
+                    .filter(|(_, topic)| filter_matches(filter.as_bytes(), topic.as_bytes()))
+                    .map(|(ordered, _)| &**ordered)
+                    .collect();
+                for (ordered, topic) in &topics {
+                    let mut floor = Vec::new();
+                    let next = matching.iter().find(|matching| ***matching >= **ordered);
+                    let matches = next == Some(&&**ordered);
+                    match pattern.compare(ordered, &mut floor) {
+                        Verdict::Match => assert!(matches, "{filter} {topic}"),
+                        Verdict::No => assert!(!matches, "{filter} {topic}"),
+                        Verdict::Never => assert_eq!(next, None, "{filter} {topic}"),
+                        Verdict::Seek => {
+                            assert!(*floor > **ordered, "{filter} {topic}");
+                            assert!(next.is_none_or(|next| **next >= *floor), "{filter} {topic}");
+                        }
+                    }
+                }
+                filter.push_str("/#");
+            }
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! that is away or has no quota, and never loses one on its own.
 //! Read `arena.rs` and `index.rs` next, for how all of these keep what they hold.
 //!
-//! The group owns the queue, so that a message waits for whoever can take it first and is not stranded with a member
-//! that stays away. Whoever changes a member (joins, comes back, settles, gets a larger window) asks
-//! [`Group::take_next`] until it has nothing to give.
+//! The messages wait with the group and not with its members, so that each can go to whoever can take it first, and
+//! none is stranded with a member that stays away. Whoever changes a member (it joins, comes back, settles, gets a
+//! larger window) asks [`Waiting::take_next`] until it has nothing to give.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::arena::Arena;
 use super::hash::mix;
@@ -45,21 +46,21 @@ pub enum Strategy {
 )]
 pub struct UnknownStrategy;
 
-/// How much may wait in a group's queue. Both hold.
+/// How much may wait for one group. Both hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupLimits {
+pub struct WaitingLimits {
     /// Messages.
     pub messages_max: usize,
     /// The sum of their sizes.
     pub bytes_max: usize,
 }
 
-/// A message that waits in a group, with what its choice of a member depends on.
+/// A message that waits for a group, with what its choice of a member depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queued<T> {
     /// The message.
     pub message: T,
-    /// Its bytes, as far as the group's limit is concerned.
+    /// Its bytes, as far as the limit is concerned.
     pub size: usize,
     /// A hash of the publishing Client's identifier.
     pub origin_hash: u64,
@@ -71,13 +72,12 @@ pub struct Queued<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Full<T>(pub Queued<T>);
 
-/// The members of one shared subscription and the messages that wait for them.
+/// The members of one shared subscription.
 ///
 /// Choosing takes time in proportion to the logarithm of the number of members; with `Random`, `HashClient` and
 /// `HashTopic`, to the number of those that can take a message.
-pub struct Group<M, T> {
+pub struct Group<M> {
     strategy: Strategy,
-    limits: GroupLimits,
     members: Arena<Member<M>>,
     places: HashMap<M, u32, RandomState>,
     /// Exactly the members that are online and have quota, in the order in which they are chosen.
@@ -86,8 +86,13 @@ pub struct Group<M, T> {
     sticky: Option<u32>,
     random: u64,
     hashing: FixedState,
+}
+
+/// The messages that wait for one group, in the order in which they are to go.
+pub struct Waiting<T> {
     queue: VecDeque<Queued<T>>,
-    queued_bytes: usize,
+    bytes: usize,
+    limits: WaitingLimits,
 }
 
 struct Member<M> {
@@ -108,12 +113,11 @@ struct Ready {
     place: u32,
 }
 
-impl<M: Copy + Eq + Hash, T> Group<M, T> {
+impl<M: Copy + Eq + Hash> Group<M> {
     /// A group without members. Two groups with equal seeds and equal histories choose equally.
-    pub fn new(strategy: Strategy, limits: GroupLimits, seed: u64) -> Self {
+    pub fn new(strategy: Strategy, seed: u64) -> Self {
         Self {
             strategy,
-            limits,
             members: Arena::new(),
             places: HashMap::default(),
             ready: BTreeSet::new(),
@@ -121,8 +125,6 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
             sticky: None,
             random: seed,
             hashing: FixedState::with_seed(seed),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
         }
     }
 
@@ -134,16 +136,6 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
-    }
-
-    /// How many messages wait.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// The sum of the sizes of the messages that wait.
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes
     }
 
     /// A member comes in, online, behind those that are there. One that is there already gets the new window and is
@@ -171,7 +163,7 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
         true
     }
 
-    /// A member goes for good. What it had in flight is the caller's to hand back, with [`push_front`](Self::push_front),
+    /// A member goes for good. What it had in flight is the caller's to hand back, with [`Waiting::push_front`],
     /// or not: a QoS 2 message that was begun goes to nobody else [MQTT-4.8.2-5]. Says whether it was a member.
     pub fn leave(&mut self, id: M) -> bool {
         let Some(place) = self.places.remove(&id) else {
@@ -209,79 +201,41 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
         Some(self.members.get(*place)?.in_flight)
     }
 
-    /// Chooses the member for a message that has just come, and counts it as in flight there. None if nobody can take
-    /// it or if others wait, which it must not overtake; then it belongs in the queue.
+    /// Chooses the member for a message, and counts it as in flight there. None if nobody can take it; then it has to
+    /// wait. The hashes stand for the publishing Client and for the topic.
+    ///
+    /// A message that has just come is not to overtake those that wait, so this is for when none do.
     pub fn offer(&mut self, origin_hash: u64, topic_hash: u64) -> Option<M> {
-        if self.queue.is_empty() {
-            self.choose(origin_hash, topic_hash)
-        } else {
-            None
-        }
+        self.offer_where(origin_hash, topic_hash, |_| true)
     }
 
-    /// Puts a message behind those that wait.
-    ///
-    /// # Errors
-    /// When it would pass one of the limits; nothing changes and the message comes back.
-    pub fn push_back(&mut self, queued: Queued<T>) -> Result<(), Full<T>> {
-        let bytes = self.queued_bytes.saturating_add(queued.size);
-        if self.queue.len() >= self.limits.messages_max || bytes > self.limits.bytes_max {
-            return Err(Full(queued));
-        }
-        self.queued_bytes = bytes;
-        self.queue.push_back(queued);
-        Ok(())
-    }
-
-    /// Puts messages that a member gave back, in the order in which it got them, before those that wait.
-    ///
-    /// They were accepted once and are not refused now, so the queue may pass its limits by what was in flight: what
-    /// waits and what is in flight is never more than `messages_max` and the sum of all windows.
-    pub fn push_front<I>(&mut self, returned: I)
-    where
-        I: IntoIterator<Item = Queued<T>>,
-        I::IntoIter: DoubleEndedIterator,
-    {
-        for queued in returned.into_iter().rev() {
-            self.queued_bytes = self.queued_bytes.saturating_add(queued.size);
-            self.queue.push_front(queued);
-        }
-    }
-
-    /// The message that has waited longest.
-    pub fn front(&self) -> Option<&Queued<T>> {
-        self.queue.front()
-    }
-
-    /// Takes the message out that has waited longest, without choosing a member: it has expired, or the group ends.
-    pub fn pop_front(&mut self) -> Option<Queued<T>> {
-        let queued = self.queue.pop_front()?;
-        self.queued_bytes -= queued.size;
-        Some(queued)
-    }
-
-    /// Takes the message out that has waited longest, chooses a member for it and counts it as in flight there. None if
-    /// nothing waits or nobody can take it.
-    pub fn take_next(&mut self) -> Option<(M, Queued<T>)> {
-        let front = self.queue.front()?;
-        let id = self.choose(front.origin_hash, front.topic_hash)?;
-        Some((id, self.pop_front()?))
-    }
-
-    fn choose(&mut self, origin_hash: u64, topic_hash: u64) -> Option<M> {
+    /// As [`offer`](Self::offer), but only among members of which `fits` says yes: the message may be too large for
+    /// some. It is asked about members in the order in which they would be chosen.
+    pub fn offer_where(
+        &mut self,
+        origin_hash: u64,
+        topic_hash: u64,
+        mut fits: impl FnMut(M) -> bool,
+    ) -> Option<M> {
+        let members = &self.members;
+        let mut fits = |place: &u32| fits(members[*place].id);
+        let mut ready = self.ready.iter().map(|ready| ready.place);
         let place = match self.strategy {
-            Strategy::RoundRobin | Strategy::LeastInFlight => self.first_ready()?,
-            Strategy::Random => {
-                let count = self.ready.len();
-                let number = self.random_below(count)?;
-                self.ready.iter().nth(number)?.place
+            Strategy::RoundRobin | Strategy::LeastInFlight => ready.find(fits)?,
+            Strategy::Sticky => {
+                let same = self
+                    .sticky
+                    .filter(|place| members[*place].is_ready() && fits(place));
+                same.or_else(|| ready.find(fits))?
             }
-            Strategy::Sticky => match self.sticky.filter(|place| self.members[*place].is_ready()) {
-                Some(place) => place,
-                None => self.first_ready()?,
-            },
-            Strategy::HashClient => self.highest_for(origin_hash)?,
-            Strategy::HashTopic => self.highest_for(topic_hash)?,
+            Strategy::Random => {
+                let able: SmallVec<[u32; 16]> = ready.filter(fits).collect();
+                self.random = self.random.wrapping_add(GOLDEN_RATIO);
+                let number = u128::from(scramble(self.random)) * able.len() as u128;
+                *able.get((number >> u64::BITS) as usize)?
+            }
+            Strategy::HashClient => highest_bidder(members, ready.filter(fits), origin_hash)?,
+            Strategy::HashTopic => highest_bidder(members, ready.filter(fits), topic_hash)?,
         };
         self.sticky = Some(place);
         let turn = self.next_turn();
@@ -290,16 +244,6 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
             member.turn = turn;
         });
         Some(self.members[place].id)
-    }
-
-    fn first_ready(&self) -> Option<u32> {
-        Some(self.ready.first()?.place)
-    }
-
-    /// Rendezvous hashing: every member bids for the key, each with a number that depends on nobody else.
-    fn highest_for(&self, key: u64) -> Option<u32> {
-        let places = self.ready.iter().map(|ready| ready.place);
-        places.max_by_key(|place| scramble(self.members[*place].hash ^ key))
     }
 
     /// Every change of a member goes through here, so that `ready` is always right.
@@ -326,11 +270,104 @@ impl<M: Copy + Eq + Hash, T> Group<M, T> {
         self.turns_given += 1;
         self.turns_given
     }
+}
 
-    fn random_below(&mut self, count: usize) -> Option<usize> {
-        self.random = self.random.wrapping_add(GOLDEN_RATIO);
-        let number = u128::from(scramble(self.random)) * count as u128;
-        (count > 0).then_some((number >> 64) as usize)
+/// Rendezvous hashing: every member bids for the key, each with a number that depends on nobody else.
+fn highest_bidder<M>(
+    members: &Arena<Member<M>>,
+    places: impl Iterator<Item = u32>,
+    key: u64,
+) -> Option<u32> {
+    places.max_by_key(|place| scramble(members[*place].hash ^ key))
+}
+
+impl<T> Waiting<T> {
+    /// Nothing waits yet.
+    pub const fn new(limits: WaitingLimits) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            limits,
+        }
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The sum of the sizes of the messages that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts a message behind those that wait.
+    ///
+    /// # Errors
+    /// When it would pass one of the limits; nothing changes and the message comes back.
+    pub fn push_back(&mut self, queued: Queued<T>) -> Result<(), Full<T>> {
+        let bytes = self.bytes.saturating_add(queued.size);
+        if self.queue.len() >= self.limits.messages_max || bytes > self.limits.bytes_max {
+            return Err(Full(queued));
+        }
+        self.bytes = bytes;
+        self.queue.push_back(queued);
+        Ok(())
+    }
+
+    /// Puts messages that a member gave back, in the order in which it got them, before those that wait.
+    ///
+    /// They were accepted once and are not refused now, so the queue may pass its limits by what was in flight: what
+    /// waits and what is in flight is never more than `messages_max` and the sum of all windows.
+    pub fn push_front<I>(&mut self, returned: I)
+    where
+        I: IntoIterator<Item = Queued<T>>,
+        I::IntoIter: DoubleEndedIterator,
+    {
+        for queued in returned.into_iter().rev() {
+            self.bytes = self.bytes.saturating_add(queued.size);
+            self.queue.push_front(queued);
+        }
+    }
+
+    /// The message that has waited longest.
+    pub fn front(&self) -> Option<&Queued<T>> {
+        self.queue.front()
+    }
+
+    /// Takes the message out that has waited longest, without choosing a member: it has expired, or the group ends.
+    pub fn pop_front(&mut self) -> Option<Queued<T>> {
+        let queued = self.queue.pop_front()?;
+        self.bytes -= queued.size;
+        Some(queued)
+    }
+
+    /// Drops the messages of which `keep` says no. Returns how many these were.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Queued<T>) -> bool) -> usize {
+        let before = self.queue.len();
+        let bytes = &mut self.bytes;
+        self.queue.retain(|queued| {
+            let kept = keep(queued);
+            *bytes -= if kept { 0 } else { queued.size };
+            kept
+        });
+        before - self.queue.len()
+    }
+
+    /// Takes the message out that has waited longest, chooses a member for it and counts it as in flight there. None if
+    /// nothing waits or nobody can take it.
+    pub fn take_next<M: Copy + Eq + Hash>(
+        &mut self,
+        group: &mut Group<M>,
+    ) -> Option<(M, Queued<T>)> {
+        let front = self.queue.front()?;
+        let id = group.offer(front.origin_hash, front.topic_hash)?;
+        Some((id, self.pop_front()?))
     }
 }
 
@@ -392,15 +429,15 @@ impl fmt::Display for Strategy {
 
 #[cfg(test)]
 mod tests {
-    use super::{Full, Group, GroupLimits, Queued, Strategy, UnknownStrategy};
+    use super::{Full, Group, Queued, Strategy, UnknownStrategy, Waiting, WaitingLimits};
 
-    const LIMITS: GroupLimits = GroupLimits {
+    const LIMITS: WaitingLimits = WaitingLimits {
         messages_max: 5,
         bytes_max: 1000,
     };
 
-    fn group(strategy: Strategy, members: u32, window: u32) -> Group<u32, u32> {
-        let mut group = Group::new(strategy, LIMITS, 7);
+    fn group(strategy: Strategy, members: u32, window: u32) -> Group<u32> {
+        let mut group = Group::new(strategy, 7);
         for member in 0..members {
             assert!(group.join(member, window));
         }
@@ -417,7 +454,7 @@ mod tests {
     }
 
     /// How many of the messages each member gets.
-    fn shares(group: &mut Group<u32, u32>, members: usize, messages: u64) -> Vec<u32> {
+    fn shares(group: &mut Group<u32>, members: usize, messages: u64) -> Vec<u32> {
         let mut shares = vec![0; members];
         for number in 0..messages {
             if let Some(member) = group.offer(number % 97, number) {
@@ -468,7 +505,7 @@ mod tests {
         );
         let again = shares(&mut group(Strategy::Random, 4, 100), 4, messages);
         assert_eq!(shares_of_4, again);
-        let mut other = Group::<u32, u32>::new(Strategy::Random, LIMITS, 8);
+        let mut other = Group::<u32>::new(Strategy::Random, 8);
         (0..4).for_each(|member| assert!(other.join(member, 100)));
         assert_ne!(shares_of_4, shares(&mut other, 4, messages));
     }
@@ -489,7 +526,7 @@ mod tests {
     #[test]
     fn hash_strategies_keep_to_a_member_and_move_little() {
         for strategy in [Strategy::HashClient, Strategy::HashTopic] {
-            let choose = |group: &mut Group<u32, u32>, key: u64| {
+            let choose = |group: &mut Group<u32>, key: u64| {
                 let (origin, topic) = match strategy {
                     Strategy::HashClient => (key, 5),
                     _ => (5, key),
@@ -579,76 +616,78 @@ mod tests {
     }
 
     #[test]
+    fn a_message_goes_only_to_a_member_that_it_fits() {
+        for (strategy, name) in Strategy::NAMES {
+            let mut group = group(strategy, 4, 100);
+            for key in 0..20 {
+                assert_eq!(group.offer_where(key, key, |id| id == 2), Some(2), "{name}");
+            }
+            assert_eq!(group.offer_where(1, 1, |_| false), None, "{name}");
+            assert_eq!(group.in_flight(2), Some(20), "{name}");
+        }
+    }
+
+    #[test]
     fn nothing_is_stranded_with_members_that_are_away() {
         for (strategy, name) in Strategy::NAMES {
-            let mut group = group(strategy, 3, 1);
+            let (mut group, mut waiting) = (group(strategy, 3, 1), Waiting::new(LIMITS));
             for member in 0..3 {
                 group.set_online(member, false);
             }
             assert_eq!(group.offer(1, 1), None, "{name}");
             for message in 0..3 {
-                assert_eq!(group.push_back(queued(message)), Ok(()));
+                assert_eq!(waiting.push_back(queued(message)), Ok(()));
             }
-            assert_eq!(group.take_next(), None);
+            assert_eq!(waiting.take_next(&mut group), None);
             group.set_online(1, true);
-            assert_eq!(group.take_next(), Some((1, queued(0))));
-            assert_eq!(group.take_next(), None, "its window is used up");
-            assert_eq!(group.offer(1, 1), None);
+            assert_eq!(waiting.take_next(&mut group), Some((1, queued(0))));
+            assert_eq!(waiting.take_next(&mut group), None, "its window is used up");
             group.settle(1);
-            assert_eq!(group.take_next(), Some((1, queued(1))));
+            assert_eq!(waiting.take_next(&mut group), Some((1, queued(1))));
 
             // It goes away for good and gives back what it has: that comes before what is newer.
             group.leave(1);
-            group.push_front([queued(1)]);
+            waiting.push_front([queued(1)]);
             group.set_online(0, true);
-            assert_eq!(group.take_next(), Some((0, queued(1))));
+            assert_eq!(waiting.take_next(&mut group), Some((0, queued(1))));
             group.set_window(0, 2);
-            assert_eq!(group.take_next(), Some((0, queued(2))));
-            assert_eq!(
-                (group.take_next(), group.queued(), group.queued_bytes()),
-                (None, 0, 0)
-            );
+            assert_eq!(waiting.take_next(&mut group), Some((0, queued(2))));
+            assert_eq!(waiting.take_next(&mut group), None);
+            assert_eq!((waiting.is_empty(), waiting.bytes()), (true, 0));
         }
-    }
-
-    #[test]
-    fn a_newer_message_does_not_overtake_those_that_wait() {
-        let mut group = group(Strategy::RoundRobin, 0, 0);
-        assert_eq!(group.push_back(queued(1)), Ok(()));
-        group.join(0, 10);
-        assert_eq!(group.offer(0, 0), None);
-        assert_eq!(group.take_next(), Some((0, queued(1))));
-        assert_eq!(group.offer(0, 0), Some(0));
     }
 
     #[test]
     fn the_queue_has_limits_but_takes_back_what_was_accepted() {
-        let mut group = group(Strategy::RoundRobin, 0, 0);
+        let mut waiting = Waiting::new(LIMITS);
         for message in 0..5 {
-            assert_eq!(group.push_back(queued(message)), Ok(()));
+            assert_eq!(waiting.push_back(queued(message)), Ok(()));
         }
         assert_eq!(
-            group.push_back(queued(5)),
+            waiting.push_back(queued(5)),
             Err(Full(queued(5))),
             "5 messages"
         );
-        group.push_front([queued(10), queued(11)]);
-        assert_eq!((group.queued(), group.queued_bytes()), (7, 700));
-        let order: Vec<_> = std::iter::from_fn(|| group.pop_front())
-            .map(|queued| queued.message)
-            .collect();
-        assert_eq!(order, [10, 11, 0, 1, 2, 3, 4]);
+        waiting.push_front([queued(10), queued(11)]);
+        assert_eq!((waiting.len(), waiting.bytes()), (7, 700));
+        assert_eq!(waiting.retain(|queued| queued.message != 2), 1);
+        assert_eq!((waiting.len(), waiting.bytes()), (6, 600));
+        let rest = std::iter::from_fn(|| waiting.pop_front());
+        assert_eq!(
+            rest.map(|queued| queued.message).collect::<Vec<_>>(),
+            [10, 11, 0, 1, 3, 4]
+        );
         let large = Queued {
             size: 1001,
             ..queued(6)
         };
         assert_eq!(
-            group.push_back(large.clone()),
+            waiting.push_back(large.clone()),
             Err(Full(large)),
             "1,000 bytes"
         );
         assert_eq!(
-            group.push_back(Queued {
+            waiting.push_back(Queued {
                 size: 1000,
                 ..queued(7)
             }),
@@ -658,7 +697,7 @@ mod tests {
             size: 1,
             ..queued(8)
         };
-        assert!(group.push_back(one_more).is_err());
+        assert!(waiting.push_back(one_more).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::arena::{Arena, NONE};
 use super::hash::{HashKey, mix};
 use super::index::Index;
+use super::inline::InlineBytes;
 
 const ROOT: u32 = 0;
 
@@ -32,7 +33,7 @@ pub struct TopicTree<V> {
 
 /// 48 bytes.
 struct Node {
-    level: Text,
+    level: InlineBytes<22>,
     parent: u32,
     /// Under which the parent finds this node in the index.
     hash: u32,
@@ -44,15 +45,6 @@ struct Node {
     multi: u32,
     /// How many literal children there are.
     literals: u32,
-}
-
-/// The text of a level. Up to 22 bytes fit in the node.
-enum Text {
-    Short {
-        len: u8,
-        bytes: [u8; Self::SHORT_MAX],
-    },
-    Long(Box<[u8]>),
 }
 
 struct Entry<V> {
@@ -77,7 +69,7 @@ impl<V> TopicTree<V> {
     /// An empty tree. The key decides where things lie in memory, and nothing that can be seen from outside.
     pub fn with_key(key: HashKey) -> Self {
         let mut nodes = Arena::new();
-        nodes.insert(Node::new(Text::of(b""), ROOT, 0));
+        nodes.insert(Node::new(InlineBytes::of(b""), ROOT, 0));
         Self {
             nodes,
             values: Arena::new(),
@@ -108,37 +100,39 @@ impl<V> TopicTree<V> {
     /// As [`for_each_match`](Self::for_each_match), with the name of each filter.
     pub fn for_each_match_named(&self, topic: &[u8], visit: &mut impl FnMut(NodeId, &V)) {
         let mut levels = TopicLevels::of(topic, &self.key);
-        let mut open: SmallVec<[(u32, u32); 16]> = SmallVec::new();
+        // Depth first, along literal levels for as long as there are any, and back to the last + that was passed by. So
+        // no more nodes wait than the tree is deep, however many match.
+        let mut passed_by: SmallVec<[(u32, u32); 16]> = SmallVec::new();
+        let (mut place, mut depth) = (ROOT, 0);
         // A filter that begins with a wildcard matches no topic that begins with $ [MQTT-4.7.2-1].
-        let root = &self.nodes[ROOT];
-        if topic.first() != Some(&b'$') {
-            self.visit_value(root.multi, visit);
-            if root.plus != NONE {
-                open.push((root.plus, 1));
-            }
-        }
-        if let Some(level) = levels.at(0)
-            && let Some(child) = self.literal_child(ROOT, level.text, level.hash)
-        {
-            open.push((child, 1));
-        }
-        // Depth first: each turn takes one node off and puts at most two on, so that no more nodes wait than the tree
-        // is deep, however many match.
-        while let Some((place, depth)) = open.pop() {
+        let mut wildcards_match = topic.first() != Some(&b'$');
+        loop {
             let node = &self.nodes[place];
-            self.visit_value(node.multi, visit);
-            let Some(level) = levels.at(depth as usize) else {
-                self.visit_value(node.exact, visit);
-                continue;
+            let level = levels.at(depth as usize);
+            if wildcards_match {
+                self.visit_value(node.multi, visit);
+                if node.plus != NONE && level.is_some() {
+                    passed_by.push((node.plus, depth + 1));
+                }
+            }
+            wildcards_match = true;
+            let child = match level {
+                None => {
+                    self.visit_value(node.exact, visit);
+                    None
+                }
+                Some(level) if node.literals > 0 => {
+                    self.literal_child(place, level.text, level.hash)
+                }
+                Some(_) => None,
             };
-            if node.plus != NONE {
-                open.push((node.plus, depth + 1));
-            }
-            if node.literals > 0
-                && let Some(child) = self.literal_child(place, level.text, level.hash)
-            {
-                open.push((child, depth + 1));
-            }
+            (place, depth) = match child {
+                Some(child) => (child, depth + 1),
+                None => match passed_by.pop() {
+                    Some(plus) => plus,
+                    None => return,
+                },
+            };
         }
     }
 
@@ -171,16 +165,19 @@ impl<V> TopicTree<V> {
         (value != NONE).then_some(NodeId(value))
     }
 
-    /// The text of the filter so named; none if it was removed.
-    pub fn filter_of(&self, id: NodeId) -> Option<Vec<u8>> {
-        let entry = self.values.get(id.0)?;
+    /// The text of the filter so named. Empty if it was removed, which no filter that anybody may subscribe to is
+    /// [MQTT-4.7.3-1].
+    pub fn filter_of(&self, id: NodeId) -> Vec<u8> {
+        let mut filter = Vec::new();
+        let Some(entry) = self.values.get(id.0) else {
+            return filter;
+        };
         let mut upwards: SmallVec<[u32; 16]> = SmallVec::new();
         let mut place = entry.node;
         while place != ROOT {
             upwards.push(place);
             place = self.nodes[place].parent;
         }
-        let mut filter = Vec::new();
         for (depth, place) in upwards.iter().rev().enumerate() {
             if depth > 0 {
                 filter.push(b'/');
@@ -190,13 +187,13 @@ impl<V> TopicTree<V> {
         if entry.ending == Ending::Multi {
             filter.extend_from_slice(if entry.node == ROOT { b"#" } else { b"/#" });
         }
-        Some(filter)
+        filter
     }
 
     /// Every filter and its value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Vec<u8>, &V)> {
         self.iter_from(NodeId(0))
-            .filter_map(|(id, value)| Some((self.filter_of(id)?, value)))
+            .map(|(id, value)| (self.filter_of(id), value))
     }
 
     /// Every name from `first` on and its value, in the order of names: to go through the tree a piece at a time. What
@@ -207,33 +204,10 @@ impl<V> TopicTree<V> {
             .map(|(place, entry)| (NodeId(place), &entry.value))
     }
 
-    /// The value of this filter; if there is none yet, the one that `make` makes.
-    pub fn insert_with(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> &mut V {
-        let id = self.insert(filter, make);
-        &mut self.values[id.0].value
-    }
-
-    /// As [`insert_with`](Self::insert_with), but gives the filter's name.
-    pub fn insert(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> NodeId {
-        let (mut node, mut ending) = (ROOT, Ending::Exact);
-        for level in FilterLevels::of(filter) {
-            match level {
-                FilterLevel::Multi => ending = Ending::Multi,
-                FilterLevel::Plus => node = self.plus_child_or_new(node),
-                FilterLevel::Literal(text) => node = self.literal_child_or_new(node, text),
-            }
-        }
-        let existing = self.nodes[node].value_at(ending);
-        if existing != NONE {
-            return NodeId(existing);
-        }
-        let value = self.values.insert(Entry {
-            node,
-            ending,
-            value: make(),
-        });
-        *self.nodes[node].value_at_mut(ending) = value;
-        NodeId(value)
+    /// The name and the value of this filter; if it is not there yet, with the value that `make` makes.
+    pub fn insert_with(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> (NodeId, &mut V) {
+        let place = self.place_or_new(filter, make);
+        (NodeId(place), &mut self.values[place].value)
     }
 
     /// Takes the filter out, and every node that nothing needs any more. The memory is used again, or given back where a
@@ -248,6 +222,28 @@ impl<V> TopicTree<V> {
             place = parent;
         }
         Some(entry.value)
+    }
+
+    fn place_or_new(&mut self, filter: &[u8], make: impl FnOnce() -> V) -> u32 {
+        let (mut node, mut ending) = (ROOT, Ending::Exact);
+        for level in FilterLevels::of(filter) {
+            match level {
+                FilterLevel::Multi => ending = Ending::Multi,
+                FilterLevel::Plus => node = self.plus_child_or_new(node),
+                FilterLevel::Literal(text) => node = self.literal_child_or_new(node, text),
+            }
+        }
+        let existing = self.nodes[node].value_at(ending);
+        if existing != NONE {
+            return existing;
+        }
+        let value = self.values.insert(Entry {
+            node,
+            ending,
+            value: make(),
+        });
+        *self.nodes[node].value_at_mut(ending) = value;
+        value
     }
 
     fn visit_value(&self, place: u32, visit: &mut impl FnMut(NodeId, &V)) {
@@ -288,7 +284,9 @@ impl<V> TopicTree<V> {
             return child;
         }
         let hash = hash_of_edge(parent, hash_of_text);
-        let child = self.nodes.insert(Node::new(Text::of(text), parent, hash));
+        let child = self
+            .nodes
+            .insert(Node::new(InlineBytes::of(text), parent, hash));
         self.literals.insert(hash, child);
         self.nodes[parent].literals += 1;
         child
@@ -296,7 +294,9 @@ impl<V> TopicTree<V> {
 
     fn plus_child_or_new(&mut self, parent: u32) -> u32 {
         if self.nodes[parent].plus == NONE {
-            self.nodes[parent].plus = self.nodes.insert(Node::new(Text::of(b"+"), parent, 0));
+            self.nodes[parent].plus =
+                self.nodes
+                    .insert(Node::new(InlineBytes::of(b"+"), parent, 0));
         }
         self.nodes[parent].plus
     }
@@ -328,7 +328,7 @@ fn hash_of_edge(parent: u32, hash_of_text: u64) -> u32 {
 }
 
 impl Node {
-    const fn new(level: Text, parent: u32, hash: u32) -> Self {
+    const fn new(level: InlineBytes<22>, parent: u32, hash: u32) -> Self {
         Self {
             level,
             parent,
@@ -356,32 +356,6 @@ impl Node {
 
     fn is_unused(&self) -> bool {
         self.exact == NONE && self.multi == NONE && self.plus == NONE && self.literals == 0
-    }
-}
-
-impl Text {
-    const SHORT_MAX: usize = 22;
-
-    fn of(text: &[u8]) -> Self {
-        let mut bytes = [0; Self::SHORT_MAX];
-        match bytes.get_mut(..text.len()) {
-            Some(front) => {
-                front.copy_from_slice(text);
-                Self::Short {
-                    len: text.len() as u8,
-                    bytes,
-                }
-            }
-            None => Self::Long(text.into()),
-        }
-    }
-
-    #[inline]
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Self::Long(text) => text,
-        }
     }
 }
 
@@ -465,7 +439,12 @@ fn split_level(topic: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::{Node, NodeId, TopicTree};
+    use crate::topic::HashKey;
+
+    const SEED_TO_BEGIN_WITH: u64 = 3;
 
     /// The filters of the list that match the topic, in the order of the list.
     fn matches<'a>(filters: &[&'a str], topic: &str) -> Vec<&'a str> {
@@ -570,24 +549,24 @@ mod tests {
             assert_eq!(matches(&filters, topic), Vec::<&str>::new());
         }
         let mut tree = TopicTree::new();
-        let id = tree.insert(b"#/b", || ());
-        assert_eq!(tree.filter_of(id).as_deref(), Some(&b"#/b"[..]));
+        let (id, _) = tree.insert_with(b"#/b", || ());
+        assert_eq!(tree.filter_of(id), b"#/b");
     }
 
     #[test]
     fn a_filter_has_one_value_and_one_name() {
         let mut tree = TopicTree::new();
-        let id = tree.insert(b"a/+/#", || 1);
-        assert_eq!(tree.insert(b"a/+/#", || 2), id);
-        *tree.insert_with(b"a/+/#", || 3) += 10;
+        let (id, _) = tree.insert_with(b"a/+/#", || 1);
+        assert_eq!(tree.insert_with(b"a/+/#", || 2), (id, &mut 1));
+        *tree.insert_with(b"a/+/#", || 3).1 += 10;
         assert_eq!(tree.get(b"a/+/#"), Some(&11));
         assert_eq!(tree.get(b"a/+"), None);
         assert_eq!(tree.get(b"a"), None);
         assert_eq!(tree.get_by_id(id), Some(&11));
-        assert_eq!(tree.filter_of(id).as_deref(), Some(&b"a/+/#"[..]));
+        assert_eq!(tree.filter_of(id), b"a/+/#");
         assert_eq!(tree.remove(b"a/+/#"), Some(11));
         assert_eq!(tree.remove(b"a/+/#"), None);
-        assert_eq!((tree.get_by_id(id), tree.filter_of(id)), (None, None));
+        assert_eq!((tree.get_by_id(id), tree.filter_of(id)), (None, Vec::new()));
         assert!(tree.is_empty());
     }
 
@@ -609,8 +588,8 @@ mod tests {
             long.as_str(),
             "a-level-of-23-bytes-xxx/b",
         ] {
-            let id = tree.insert(filter.as_bytes(), || filter);
-            assert_eq!(tree.filter_of(id).as_deref(), Some(filter.as_bytes()));
+            let (id, _) = tree.insert_with(filter.as_bytes(), || filter);
+            assert_eq!(tree.filter_of(id), filter.as_bytes());
         }
         for (filter, value) in tree.iter() {
             assert_eq!(filter, value.as_bytes());
@@ -644,8 +623,8 @@ mod tests {
         plusses.push(b'+');
         let mut tree = TopicTree::new();
         for filter in [&deep, &long, &plusses] {
-            let id = tree.insert(filter, || filter.len());
-            assert_eq!(tree.filter_of(id).as_ref(), Some(filter));
+            let (id, _) = tree.insert_with(filter, || filter.len());
+            assert_eq!(tree.filter_of(id), *filter);
         }
         let mut found = Vec::new();
         for topic in [&deep, &long, &vec![b'/'; 32_767]] {
@@ -672,5 +651,37 @@ mod tests {
         tree.for_each_match(b"a/a/a/a/a/a/a/a/a/a/a/a", &mut |bits| found.push(*bits));
         found.sort_unstable();
         assert_eq!(found, (0..4096).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn edges_with_equal_hashes_are_told_apart() {
+        let filters: Vec<String> = (0..30_000).map(|number| format!("{number}/x")).collect();
+        let grown_with = |seed| {
+            let mut tree = TopicTree::with_key(HashKey::fixed(seed));
+            for filter in &filters {
+                tree.insert_with(filter.as_bytes(), || filter);
+            }
+            tree
+        };
+        // About one seed in ten gives two of the nodes for x the same hash; this is the first that does.
+        let tree = (SEED_TO_BEGIN_WITH..).map(grown_with).find(|tree| {
+            let nodes = || {
+                tree.nodes
+                    .iter_from(1)
+                    .filter(|(_, node)| node.level.as_bytes() == b"x")
+            };
+            nodes()
+                .map(|(_, node)| node.hash)
+                .collect::<HashSet<u32>>()
+                .len()
+                < filters.len()
+        });
+        for filter in &filters {
+            let mut found = Vec::new();
+            tree.iter().for_each(|tree| {
+                tree.for_each_match(filter.as_bytes(), &mut |value| found.push(*value))
+            });
+            assert_eq!(found, [filter]);
+        }
     }
 }

@@ -6,14 +6,19 @@ use crate::support::{Link, TestBroker};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waypost::codec::{
-    Ack, Characters, Connect, Filters, Header, Limits, Options, Packet, PacketId, Publish, Qos, ReasonCode, RetainHandling, Sender, Subscribe,
-    TopicFilters, Unsubscribe, UserProperties, Version, filter_matches,
+    Ack, Characters, Connect, Filters, Header, Limits, Options, Packet, PacketId, Publish, Qos, ReasonCode,
+    RetainHandling, Sender, Subscribe, TopicFilters, Unsubscribe, UserProperties, Version, filter_matches,
 };
 
 /// Only steady Clients join it, always with QoS 2; see `Simulation::check_steady_share`.
 pub const STEADY_SHARE: &str = "$share/steady/s/+";
 
-const LIMITS: Limits = Limits { packet_size_max: 1 << 20, user_properties_max: 100, property_bytes_max: 1 << 16, characters: Characters::Lenient };
+const LIMITS: Limits = Limits {
+    packet_size_max: 1 << 20,
+    user_properties_max: 100,
+    property_bytes_max: 1 << 16,
+    characters: Characters::Lenient,
+};
 
 thread_local! {
     /// Counts what happens in the whole simulation: "before" and "after" for the checks.
@@ -188,7 +193,11 @@ impl Client {
         self.connected = true;
         self.connections += 1;
         if !session_present {
-            assert!(!self.steady || self.received.is_empty() && self.steady_filters.is_empty(), "client {}: the broker has lost its Session", self.number);
+            assert!(
+                !self.steady || self.received.is_empty() && self.steady_filters.is_empty(),
+                "client {}: the broker has lost its Session",
+                self.number
+            );
             self.forget_session();
             return;
         }
@@ -200,7 +209,9 @@ impl Client {
                 let packet_id = sent.packet_id?;
                 match sent.stage {
                     Stage::Over => None,
-                    Stage::WaitsForPubComp => Some(encoded(&Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)), self.version)),
+                    Stage::WaitsForPubComp => {
+                        Some(encoded(&Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)), self.version))
+                    }
                     Stage::WaitsForPubAck | Stage::WaitsForPubRec => Some(self.publish_packet(sent, true)),
                 }
             })
@@ -262,11 +273,20 @@ impl Client {
         if filter == STEADY_SHARE {
             qos = Qos::ExactlyOnce;
         }
-        let options = Options { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::Send };
+        let options =
+            Options { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::Send };
         let packet_id = self.free_id();
         let mut storage = Vec::new();
         let filters = Filters::write(&[(filter, options)], &mut storage);
-        let packet = encoded(&Packet::Subscribe(Subscribe { packet_id, subscription_id: None, user_properties: UserProperties::default(), filters }), self.version);
+        let packet = encoded(
+            &Packet::Subscribe(Subscribe {
+                packet_id,
+                subscription_id: None,
+                user_properties: UserProperties::default(),
+                filters,
+            }),
+            self.version,
+        );
         self.asked.insert(packet_id.get(), (filter, qos));
         self.filters.insert(filter);
         self.send(&packet);
@@ -279,7 +299,10 @@ impl Client {
         let packet_id = self.free_id();
         let mut storage = Vec::new();
         let filters = TopicFilters::write(&[filter], &mut storage);
-        let packet = encoded(&Packet::Unsubscribe(Unsubscribe { packet_id, user_properties: UserProperties::default(), filters }), self.version);
+        let packet = encoded(
+            &Packet::Unsubscribe(Unsubscribe { packet_id, user_properties: UserProperties::default(), filters }),
+            self.version,
+        );
         self.send(&packet);
     }
 
@@ -308,7 +331,10 @@ impl Client {
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.connected && self.inbox.is_empty() && self.owed.is_empty() && self.sent.iter().all(|sent| sent.stage == Stage::Over)
+        self.connected
+            && self.inbox.is_empty()
+            && self.owed.is_empty()
+            && self.sent.iter().all(|sent| sent.stage == Stage::Over)
     }
 
     fn take_bytes(&mut self) {
@@ -336,7 +362,10 @@ impl Client {
         loop {
             let candidate = self.next_id;
             self.next_id = if candidate == u16::MAX { 1 } else { candidate + 1 };
-            let busy = self.sent.iter().any(|sent| sent.stage != Stage::Over && sent.packet_id.map(PacketId::get) == Some(candidate));
+            let busy = self
+                .sent
+                .iter()
+                .any(|sent| sent.stage != Stage::Over && sent.packet_id.map(PacketId::get) == Some(candidate));
             if !busy && !self.asked.contains_key(&candidate) {
                 return PacketId::new(candidate).expect("never 0");
             }
@@ -368,7 +397,8 @@ impl Client {
             Packet::PubComp(ack) => self.receive_pubcomp(ack.packet_id),
             Packet::PubRel(ack) => {
                 self.unreleased.remove(&ack.packet_id.get());
-                self.owed.push_back(encoded(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::Success)), self.version));
+                self.owed
+                    .push_back(encoded(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::Success)), self.version));
             }
             Packet::SubAck(suback) => {
                 if let Some((filter, qos)) = self.asked.remove(&suback.packet_id.get())
@@ -392,26 +422,39 @@ impl Client {
         assert!(self.connected, "PUBLISH before CONNACK");
         let text = std::str::from_utf8(publish.payload).expect("our own payload");
         let mut parts = text.split(' ').map(|part| part.parse::<u64>().expect("our own payload"));
-        let (Some(publisher), Some(serial), Some(published_qos), Some(connection)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(publisher), Some(serial), Some(published_qos), Some(connection)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             panic!("payload {text}")
         };
         let publisher = publisher as usize;
-        let plain = self.filters.iter().any(|filter| !filter.starts_with('$') && !publish.topic.starts_with("s/") && filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
+        let plain = self.filters.iter().any(|filter| {
+            !filter.starts_with('$')
+                && !publish.topic.starts_with("s/")
+                && filter_matches(filter.as_bytes(), publish.topic.as_bytes())
+        });
         let by_steady_share = publish.topic.starts_with("s/");
         let shared = by_steady_share
-            || self.filters.iter().filter_map(|filter| filter.strip_prefix("$share/g/")).any(|filter| filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
+            || self
+                .filters
+                .iter()
+                .filter_map(|filter| filter.strip_prefix("$share/g/"))
+                .any(|filter| filter_matches(filter.as_bytes(), publish.topic.as_bytes()));
         assert!(plain || shared, "client {}: got {} without a subscription", self.number, publish.topic);
         assert!(u64::from(publish.qos as u8) <= published_qos, "delivered above the published QoS");
         if let Some(packet_id) = publish.packet_id {
             match publish.qos {
                 Qos::ExactlyOnce => {
-                    self.owed.push_back(encoded(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)), self.version));
+                    self.owed
+                        .push_back(encoded(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)), self.version));
                     if !self.unreleased.insert(packet_id.get()) {
                         assert!(publish.dup, "client {}: an identifier was used again before PUBREL", self.number);
                         return; // a repetition: known, not passed on
                     }
                 }
-                _ => self.owed.push_back(encoded(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)), self.version)),
+                _ => self
+                    .owed
+                    .push_back(encoded(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)), self.version)),
             }
         }
         if !shared {
@@ -437,7 +480,12 @@ impl Client {
     }
 
     fn receive_puback(&mut self, packet_id: PacketId) {
-        assert_eq!(self.unanswered_qos1.pop_front(), Some(packet_id.get()), "client {}: PUBACKs out of order", self.number);
+        assert_eq!(
+            self.unanswered_qos1.pop_front(),
+            Some(packet_id.get()),
+            "client {}: PUBACKs out of order",
+            self.number
+        );
         self.settle(packet_id, &Stage::WaitsForPubAck, Stage::Over);
     }
 

@@ -29,7 +29,8 @@ const SEEDS_DEFAULT: u64 = 300;
 const STEPS: usize = 1_500;
 
 const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "s/1", "s/2", "a//c"];
-const FILTERS: &[&str] = &["b/#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b", STEADY_SHARE];
+const FILTERS: &[&str] =
+    &["b/#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b", STEADY_SHARE];
 
 /// A journal in which records become safe only when the simulation says so.
 struct Late {
@@ -197,16 +198,28 @@ impl Simulation {
 
     /// A group with a member whose Session lasts gets every acknowledged Message, and each QoS 2 one goes to one member only.
     fn check_steady_share(&self) {
-        let joined = self.clients.iter().flat_map(|client| &client.steady_filters).filter(|steady| steady.filter == STEADY_SHARE).map(|steady| steady.since).min();
+        let joined = self
+            .clients
+            .iter()
+            .flat_map(|client| &client.steady_filters)
+            .filter(|steady| steady.filter == STEADY_SHARE)
+            .map(|steady| steady.since)
+            .min();
         for publisher in &self.clients {
             for sent in publisher.sent.iter().filter(|sent| sent.topic.starts_with("s/")) {
-                let of_this = |got: &&Got| got.by_steady_share && got.publisher == publisher.number && got.serial == sent.serial;
-                let copies: usize = self.clients.iter().map(|client| client.received.iter().filter(of_this).count()).sum();
+                let of_this =
+                    |got: &&Got| got.by_steady_share && got.publisher == publisher.number && got.serial == sent.serial;
+                let copies: usize =
+                    self.clients.iter().map(|client| client.received.iter().filter(of_this).count()).sum();
                 if sent.acknowledged && sent.qos != Qos::AtMostOnce && joined.is_some_and(|since| since <= sent.at) {
                     assert!(copies >= 1, "no member of the steady share got {sent:?} of client {}", publisher.number);
                 }
                 if sent.qos == Qos::ExactlyOnce {
-                    assert!(copies <= 1, "the steady share got {sent:?} of client {} {copies} times at QoS 2", publisher.number);
+                    assert!(
+                        copies <= 1,
+                        "the steady share got {sent:?} of client {} {copies} times at QoS 2",
+                        publisher.number
+                    );
                 }
             }
         }
@@ -220,19 +233,39 @@ impl Simulation {
         let Some(granted) = receiver
             .steady_filters
             .iter()
-            .filter(|steady| steady.filter != STEADY_SHARE && steady.since <= sent.at && filter_matches(steady.filter.as_bytes(), sent.topic.as_bytes()))
+            .filter(|steady| {
+                steady.filter != STEADY_SHARE
+                    && steady.since <= sent.at
+                    && filter_matches(steady.filter.as_bytes(), sent.topic.as_bytes())
+            })
             .map(|steady| steady.qos)
             .max()
         else {
             return;
         };
-        let copies = receiver.received.iter().filter(|got| got.publisher == publisher.number && got.serial == sent.serial).count();
+        let copies = receiver
+            .received
+            .iter()
+            .filter(|got| got.publisher == publisher.number && got.serial == sent.serial)
+            .count();
         let qos = granted.min(sent.qos);
         if sent.acknowledged && qos != Qos::AtMostOnce {
-            assert!(copies >= 1, "client {} never got acknowledged message {:?} of client {} (granted {granted:?})", receiver.number, sent, publisher.number);
+            assert!(
+                copies >= 1,
+                "client {} never got acknowledged message {:?} of client {} (granted {granted:?})",
+                receiver.number,
+                sent,
+                publisher.number
+            );
         }
         if qos == Qos::ExactlyOnce {
-            assert!(copies <= 1, "client {} got message {:?} of client {} {copies} times at QoS 2", receiver.number, sent, publisher.number);
+            assert!(
+                copies <= 1,
+                "client {} got message {:?} of client {} {copies} times at QoS 2",
+                receiver.number,
+                sent,
+                publisher.number
+            );
         }
     }
 }

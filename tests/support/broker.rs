@@ -10,7 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use waypost::access::{Identity, Pending, Step};
-use waypost::broker::{Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions, Wire};
+use waypost::broker::{
+    Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
+    Wire,
+};
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode};
 use waypost::session::Limits;
 use waypost::store::{Journal, Memory};
@@ -19,7 +22,12 @@ use waypost::store::{Journal, Memory};
 pub fn settings() -> Settings {
     Settings {
         session: Limits {
-            codec: CodecLimits { packet_size_max: 1 << 20, user_properties_max: 64, property_bytes_max: 64 << 10, characters: Characters::Lenient },
+            codec: CodecLimits {
+                packet_size_max: 1 << 20,
+                user_properties_max: 64,
+                property_bytes_max: 64 << 10,
+                characters: Characters::Lenient,
+            },
             receive_maximum: 100,
             topic_alias_maximum: 16,
             topic_alias_outbound_max: 16,
@@ -138,13 +146,20 @@ impl TestBroker {
         Self::with_journals(change, || Box::new(Memory::default()), true)
     }
 
-    pub fn with_journals(change: impl FnOnce(&mut Settings), journal: impl Fn() -> Box<dyn Journal>, by_hand: bool) -> Self {
+    pub fn with_journals(
+        change: impl FnOnce(&mut Settings),
+        journal: impl Fn() -> Box<dyn Journal>,
+        by_hand: bool,
+    ) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);
         let shared = Shared::new(settings);
         let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), journal(), now)).collect();
-        let broker = Self { world: Rc::new(RefCell::new(World { shared, shards, links: Vec::new(), now, next_shard: 0 })), by_hand };
+        let broker = Self {
+            world: Rc::new(RefCell::new(World { shared, shards, links: Vec::new(), now, next_shard: 0 })),
+            by_hand,
+        };
         broker.settle();
         broker
     }
@@ -154,7 +169,12 @@ impl TestBroker {
         let mut world = self.world.borrow_mut();
         let shard = world.next_shard;
         world.next_shard = (shard + 1) % world.shards.len();
-        world.links.push(LinkState { shard, stage: Stage::Handshake(Handshake::new(Versions::ALL)), inbox: Vec::new(), pipe: Rc::default() });
+        world.links.push(LinkState {
+            shard,
+            stage: Stage::Handshake(Handshake::new(Versions::ALL)),
+            inbox: Vec::new(),
+            pipe: Rc::default(),
+        });
         Link { broker: self.clone(), number: world.links.len() - 1 }
     }
 
@@ -293,15 +313,21 @@ impl World {
                 true
             }
             Stage::LogIn(_, pending) => {
-                let Poll::Ready(step) = pending.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { return false };
-                let Stage::LogIn(request, _) = std::mem::replace(&mut link.stage, Stage::Closed) else { unreachable!("it was just that") };
+                let Poll::Ready(step) = pending.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                    return false;
+                };
+                let Stage::LogIn(request, _) = std::mem::replace(&mut link.stage, Stage::Closed) else {
+                    unreachable!("it was just that")
+                };
                 match step {
                     Step::Accept { identity, data } => {
                         let mut request = request;
                         request.authentication_data = data;
                         self.open(number, request, identity);
                     }
-                    Step::Refuse(reason) => self.refuse(number, &Refused::with(request.version, reason, "not recognised")),
+                    Step::Refuse(reason) => {
+                        self.refuse(number, &request.refused(reason, "not recognised"))
+                    }
                     Step::Challenge { .. } => panic!("AUTH packets are tested over sockets"),
                 }
                 true
@@ -332,7 +358,9 @@ impl World {
                 let pending = authenticator.begin(request.login.clone());
                 self.links[number].stage = Stage::LogIn(request, pending);
             }
-            None if request.login.method.is_some() => self.refuse(number, &Refused::with(request.version, ReasonCode::BadAuthenticationMethod, "no method")),
+            None if request.login.method.is_some() => {
+                self.refuse(number, &request.refused(ReasonCode::BadAuthenticationMethod, "no method"))
+            }
             None => {
                 let identity = Identity { user_name: request.login.user_name.clone() };
                 self.open(number, request, identity);

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "every test crate includes all of this and uses some")]
 
 mod broker;
+pub mod wire;
 
 pub use broker::{Link, TestBroker, settings};
 pub use waypost::broker::Settings;
