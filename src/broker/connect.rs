@@ -321,8 +321,8 @@ impl Request {
             packet_size_max: self.packet_size_max,
             topic_alias_maximum: self.topic_alias_maximum,
             problem_information: self.problem_information,
-            session_expiry: self.session_expiry,
-            keep_alive,
+            session_expiry_s: self.session_expiry.as_secs().min(u64::from(u32::MAX)) as u32,
+            keep_alive_s: keep_alive.as_secs().min(u64::from(u16::MAX)) as u16,
             authentication_method: self.login.method.clone(),
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))

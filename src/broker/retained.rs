@@ -7,11 +7,12 @@ use super::budget::Level;
 use super::durable::Change;
 use super::shard::{Shard, Wire};
 use super::subscribe::Subscriber;
-use crate::codec::{Message, ReasonCode};
+use crate::codec::{Message, Moment, ReasonCode};
 use crate::session::{GroupId, How, Outgoing, Session};
 use crate::store::Position;
-use crate::topic::{Cursor, Progress};
+use crate::topic::{Cursor, Progress, SweepCursor};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// A replay under way.
 pub(super) struct Replay {
@@ -27,6 +28,27 @@ const ROOM_MESSAGES: usize = 1024;
 const ENTRIES_PER_STEP: usize = 256;
 /// Replays of one Session that may be under way; an equal one is restarted, not added.
 const REPLAYS_MAX: usize = 1000;
+
+/// Entries that one sweep looks at, and how often there is one.
+const ENTRIES_PER_SWEEP: usize = 1024;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Removing what has expired: goes round the store as long as something that this shard has retained can expire.
+#[derive(Default)]
+pub(super) struct Sweep {
+    cursor: SweepCursor,
+    due: Moment,
+    /// When the last of them expires. Then there is one more round, and rest.
+    until: Moment,
+    /// Sweeps that are left of that round.
+    last_round: usize,
+}
+
+impl Sweep {
+    pub(super) fn due(&self) -> Option<Moment> {
+        (self.until > Moment::default()).then_some(self.due)
+    }
+}
 
 /// Whether more retained Messages may be queued for this Client.
 pub(super) fn has_room(session: &Session) -> bool {
@@ -58,6 +80,9 @@ impl<W: Wire> Shard<W> {
             return Err(ReasonCode::QuotaExceeded);
         }
         retained.set(message.clone()); // [MQTT-3.3.1-5]
+        if let Some(expires) = message.expires_at() {
+            self.sweep.until = self.sweep.until.max(expires);
+        }
         Ok(Some(self.durable.note_message(Change::Retained, message)))
     }
 
@@ -88,6 +113,21 @@ impl<W: Wire> Shard<W> {
             client.replaying = true;
             self.replays.push_back(session);
             self.wants_tick = true;
+        }
+    }
+
+    pub(super) fn run_sweep(&mut self) {
+        if self.sweep.due().is_none_or(|due| due > self.now) {
+            return;
+        }
+        self.shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP);
+        self.sweep.due = self.now.plus(SWEEP_EVERY);
+        if self.now < self.sweep.until {
+            self.sweep.last_round = self.shared.retained.len() / ENTRIES_PER_SWEEP + 2;
+        } else if self.sweep.last_round > 0 {
+            self.sweep.last_round -= 1;
+        } else {
+            self.sweep.until = Moment::default();
         }
     }
 
