@@ -12,7 +12,7 @@ use super::shard::{Attachment, DENIED, Shard, Wire};
 use crate::access::{Act, Verdict};
 use crate::codec::{Message, Origin, Qos, ReasonCode};
 use crate::notice::Outside;
-use crate::session::{Answer, Arrived, Dropped, GroupId, How, Outgoing};
+use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Outgoing};
 use crate::store::Position;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -202,6 +202,7 @@ impl<W: Wire> Shard<W> {
             retain: message.retain() && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             subscription_id: subscriber.subscription_id,
             group: GroupId::NONE,
+            bound: Bound::Queue,
         };
         let own = message.origin() == client.origin;
         let mut echo = own && subscriber.no_local(); // [MQTT-3.8.3-3]
@@ -242,7 +243,7 @@ impl<W: Wire> Shard<W> {
             return;
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if how.qos == Qos::AtMostOnce && self.level == Level::Critical {
+        if self.level == Level::Full || (how.qos == Qos::AtMostOnce && self.level == Level::Critical) {
             routed.full = true;
             return self.count_drop(slot, Dropped::QueueFull);
         }

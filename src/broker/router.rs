@@ -163,6 +163,12 @@ impl Router {
         seat
     }
 
+    /// Whether a shared subscription has any member, joined or about to.
+    pub(super) fn has_seat(&self, seat: &Seat) -> bool {
+        let routes = self.routes.read();
+        routes.tree.get(&seat.filter).is_some_and(|route| route.groups.iter().any(|(known, _)| known.id == seat.id))
+    }
+
     /// A member has left; with the last one the seat goes.
     pub(super) fn leave(&self, seat: &Seat) {
         let mut routes = self.routes.write();

@@ -78,6 +78,8 @@ const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+/// Bytes that count as much as a complete packet for Keep Alive [MQTT-3.1.2-22].
+const SIGN_OF_LIFE_BYTES: usize = 1024;
 /// Timers are kept to a quarter of a second.
 const TIMER_GRAIN_MS: u64 = 250;
 
@@ -242,7 +244,10 @@ impl<W: Wire> Shard<W> {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
         let Some(client) = self.client_mut(me) else { return };
-        client.last_received = now;
+        // Large packets may take their time; a trickle of bytes is no sign of life.
+        if bytes.len() >= SIGN_OF_LIFE_BYTES {
+            client.last_received = now;
+        }
         if let Some(mut partial) = client.partial.take() {
             let Some(rest) = self.complete(me, &mut partial, bytes) else {
                 if let Some(client) = self.client_mut(me) {
@@ -316,6 +321,7 @@ impl<W: Wire> Shard<W> {
     fn receive_packet(&mut self, me: Attachment, header: &Header, body: &[u8]) {
         self.statistics.packets_received += 1;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
+        client.last_received = self.now;
         let limits = &self.shared.settings.session;
         let arrival = Arrival { now: self.now, origin: client.origin };
         let action = Packet::decode(header, body, client.session.terms().version, &limits.codec)
@@ -388,6 +394,7 @@ impl<W: Wire> Shard<W> {
         }
         client.partial = None;
         client.tail = None;
+        client.reauthentication = None;
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), ?end, "disconnected");
@@ -496,16 +503,22 @@ impl<W: Wire> Shard<W> {
         }
     }
 
+    /// Mail stays in its letter box, and slows its senders down, while what was taken before is not done.
     fn take_mail(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let relieved = shared.ports[usize::from(self.id.0)].take(&mut self.incoming);
-        for from in self.shared.shards().filter(|from| relieved & (1 << from.0) != 0) {
-            self.shared.ports[usize::from(from.0)].wake();
+        if self.incoming.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            let relieved = shared.ports[usize::from(self.id.0)].take(&mut self.incoming);
+            for from in shared.shards().filter(|from| relieved & (1 << from.0) != 0) {
+                shared.ports[usize::from(from.0)].relieve(self.id);
+            }
         }
         for mail in std::mem::take(&mut self.early) {
             self.take_group_mail(mail, true);
         }
         for _ in 0..MAIL_PER_TICK {
+            if self.fanouts.len() > FANOUTS_MAX {
+                break;
+            }
             let Some(mail) = self.incoming.pop_front() else { break };
             match mail {
                 Mail::Publish(message, matched) => {
@@ -597,7 +610,8 @@ impl<W: Wire> Shard<W> {
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
             match wire.write(&tail.bytes[tail.written..]) {
-                Ok(0) | Err(Broken) => return,
+                Ok(0) => return,
+                Err(Broken) => client.tail = None, // the reader notices and reports the loss
                 Ok(count) => {
                     self.statistics.bytes_sent += count as u64;
                     tail.written += count;
