@@ -1134,16 +1134,6 @@ fn mqtt_3_7_2_1_a_pubcomp_with_a_code_of_another_table_is_refused() {
     a_code_of_another_table_is_refused(pubcomp, &[0x01, 0x10, 0x80, 0x91, 0xff]);
 }
 
-/// A Client that takes no packet larger than its CONNACK, and none with a property above the mandatory.
-fn narrow_client(broker: &TestBroker) -> (Client, usize) {
-    let probe = Client::tries(broker, Version::V5, connect(Version::V5, "narrow"));
-    let size = probe.hears_bytes().len();
-    probe.disconnects();
-    let limit = u32::try_from(size).expect("a CONNACK is small");
-    let narrow = connect(Version::V5, "narrow").with(property::maximum_packet_size(limit));
-    (Client::connects(broker, narrow), size)
-}
-
 shows!(
     mqtt_3_4_2_2_no_reason_string_makes_puback_too_large,
     mqtt_3_4_2_3_no_user_property_makes_puback_too_large,
@@ -1155,7 +1145,7 @@ shows!(
     mqtt_3_7_2_3_no_user_property_makes_pubcomp_too_large,
     || {
         let broker = broker();
-        let (client, limit) = narrow_client(&broker);
+        let (client, limit) = Client::connects_narrowly(&broker);
         let refused = [
             (publish("$SYS/forged", "x").at_least_once(3).bytes(Version::V5), 0x40, NOT_AUTHORIZED),
             (publish("$SYS/forged", "x").exactly_once(3).bytes(Version::V5), 0x50, NOT_AUTHORIZED),
