@@ -1015,12 +1015,20 @@ fn mqtt_3_3_4_10_a_full_window_holds_back_no_pubrel_when_a_session_is_resumed() 
         client.receives(publish("t", payload).exactly_once(0))
     });
     client.says(pubrec(ids[2])).hears(pubrel(ids[2])).vanishes();
-    // It comes back with place for one PUBLISH; the PUBREL is none.
+    // It comes back with place for one PUBLISH; the PUBREL is none. Whether the exchange that it belongs to still takes
+    // a place is the server's to decide.
     let narrow = connect(Version::V5, "client").persistent().with(property::receive_maximum(1));
     let client = Client::resumes(&broker, narrow);
-    client.hears_in_any_order(vec![publish("t", "1").exactly_once(ids[0]).dup().into(), pubrel(ids[2]).into()]);
-    client.says(pubcomp(ids[2])).hears_nothing().acknowledges(2, ids[0]);
-    client.hears(publish("t", "2").exactly_once(ids[1]).dup());
+    let first = || Parsed::from(publish("t", "1").exactly_once(ids[0]).dup());
+    let heard = client.hears_all();
+    assert!(heard.contains(&pubrel(ids[2]).into()), "no PUBREL among {heard:?}");
+    assert!(heard.len() == 1 || (heard.len() == 2 && heard.contains(&first())), "{heard:?}");
+    client.says(pubcomp(ids[2]));
+    if heard.len() == 1 {
+        client.hears(first());
+    }
+    client.hears_nothing().says(pubrec(ids[0])).hears(pubrel(ids[0]));
+    client.says(pubcomp(ids[0])).hears(publish("t", "2").exactly_once(ids[1]).dup());
 }
 
 #[test]

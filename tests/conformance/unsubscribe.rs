@@ -2,8 +2,7 @@
 
 use crate::house::broker;
 use crate::support::wire::{
-    Packet, Version, connect, packet_sizes, property, puback, pubcomp, publish, pubrec, pubrel, reason::*, unsuback,
-    unsubscribe,
+    Packet, Version, connect, packet_sizes, puback, pubcomp, publish, pubrec, pubrel, reason::*, unsuback, unsubscribe,
 };
 use crate::talk::{Client, both, shows};
 
