@@ -137,11 +137,16 @@ impl<W: Wire> Shard<W> {
         for seat in &matched.groups {
             routed.taken |= self.offer(seat, &message);
         }
+        if message.qos() != Qos::AtMostOnce && (matched.shards.has_others_than(self.id) || !matched.groups.is_empty()) {
+            // Sessions of other shards may be durable, and nobody waits for their journals: this one answers for the
+            // Message until theirs have it.
+            routed.position = Some(self.durable.note_message(Change::Message, &message));
+        }
         if matched.shards.contains(self.id) {
             let own = self.deliver(message, &matched);
             routed.taken |= own.taken;
             routed.full |= own.full;
-            routed.position = own.position;
+            routed.position = routed.position.max(own.position);
         }
         routed
     }

@@ -41,6 +41,10 @@ impl ShardSet {
         self.0 == 0
     }
 
+    pub(super) fn has_others_than(self, shard: ShardId) -> bool {
+        self.0 & !(1 << shard.0) != 0
+    }
+
     pub(super) fn add_all(&mut self, other: Self) {
         self.0 |= other.0;
     }
