@@ -98,7 +98,8 @@ impl<T> Arena<T> {
             .expect("fewer than 2^32 values: with their bookkeeping they would not fit into memory")
     }
 
-    /// Takes the value out. An emptied chunk gives its memory back, unless it is the one to be filled next.
+    /// Takes the value out. An emptied chunk gives its memory back, unless it is the one to be filled next and others are
+    /// in use.
     pub(super) fn remove(&mut self, place: u32) -> Option<T> {
         let (number, offset) = (
             place as usize >> CHUNK_BITS,
@@ -118,7 +119,11 @@ impl<T> Arena<T> {
         chunk.first_free = offset as u32;
         chunk.live -= 1;
         self.len -= 1;
-        if number != self.current {
+        if self.len == 0 {
+            self.chunks = Vec::new();
+            self.roomy.clear();
+            self.current = 0;
+        } else if number != self.current {
             self.roomy.insert(number);
             if chunk.live == 0 {
                 chunk.slots = Vec::new();
@@ -234,6 +239,19 @@ mod tests {
         );
         assert_eq!(arena.iter_from(places[8]).count(), 2);
         assert_eq!(arena.get(u32::MAX), None);
+    }
+
+    #[test]
+    fn an_empty_arena_takes_no_memory() {
+        let mut arena = Arena::new();
+        let places: Vec<u32> = (0..CHUNK_LEN * 2)
+            .map(|value| arena.insert(value))
+            .collect();
+        for place in places {
+            assert!(arena.remove(place).is_some());
+        }
+        assert_eq!((arena.chunks.capacity(), arena.roomy.len()), (0, 0));
+        assert_eq!(arena.insert(7), 0);
     }
 
     #[test]

@@ -19,6 +19,8 @@ const SEGMENT_LEN_MAX: usize = 8192;
 const AVERAGE_MAX: usize = SEGMENT_LEN_MAX * 11 / 32;
 /// Two segments are joined when the segments hold fewer than this on average.
 const AVERAGE_MIN: usize = AVERAGE_MAX / 4;
+/// A segment is made smaller when less than one in so many of its places is taken.
+const SPARSE: usize = 16;
 
 pub(super) struct Index {
     /// There are `base + split` segments; `base` is a power of two. The first `split` of them, and their `split` other
@@ -142,6 +144,7 @@ impl Segment {
         }
     }
 
+    /// Three quarters of the places suffice for so many.
     fn with_room(count: usize) -> Self {
         let len = (count * 4 / 3 + 1).next_power_of_two().max(SEGMENT_LEN_MIN);
         Self {
@@ -181,11 +184,7 @@ impl Segment {
     fn insert(&mut self, entry: Entry) {
         // More than 64 KiB only if chance, or equal hashes, fill one segment far beyond the average.
         if (self.len as usize + 1) * 4 > self.entries.len() * 3 {
-            let len = (self.entries.len() * 2).max(SEGMENT_LEN_MIN);
-            let old = std::mem::replace(&mut self.entries, vec![EMPTY; len].into_boxed_slice());
-            for moved in old.iter().filter(|entry| !entry.is_empty()) {
-                self.put(*moved);
-            }
+            self.resize(self.entries.len());
         }
         self.put(entry);
         self.len += 1;
@@ -223,13 +222,25 @@ impl Segment {
         }
         self.entries[hole] = EMPTY;
         self.len -= 1;
+        if self.entries.len() > SEGMENT_LEN_MIN && self.len as usize * SPARSE < self.entries.len() {
+            self.resize(self.len as usize * 2);
+        }
         true
+    }
+
+    /// Makes room for so many, which is at least what is there.
+    fn resize(&mut self, count: usize) {
+        let old = std::mem::replace(self, Self::with_room(count));
+        for entry in old.entries.iter().filter(|entry| !entry.is_empty()) {
+            self.put(*entry);
+        }
+        self.len = old.len;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Index, SEGMENT_LEN_MAX};
+    use super::{Index, SEGMENT_LEN_MAX, SPARSE};
     use crate::topic::hash::mix;
 
     fn hash_of(number: u32) -> u32 {
@@ -266,6 +277,12 @@ mod tests {
             assert!(!index.remove(hash_of(number), number));
         }
         assert!(index.segments.len() <= 2, "{}", index.segments.len());
+        let places: usize = index
+            .segments
+            .iter()
+            .map(|segment| segment.entries.len())
+            .sum();
+        assert!(places <= 1000 * SPARSE, "{places}");
         for number in 0..count {
             let expected = (number % 100 == 0).then_some(number);
             assert_eq!(

@@ -22,8 +22,9 @@ pub struct NodeId(pub u32);
 
 /// Values under Topic Filters, found by Topic Names.
 ///
-/// With 5 levels and a million filters a search takes about a thousand instructions, and a filter with an 8-byte value
-/// about 110 bytes. The caller bounds the number of filters and of their levels: each new level costs 48 to 70 bytes.
+/// With 5 levels, a million filters and five that match, a search takes about 2,100 instructions. A filter takes about 20
+/// bytes and its value, and each node that it shares with no other about 62 (and the text, if that is longer than 22), so
+/// that the caller bounds the number of filters and of their levels.
 pub struct TopicTree<V> {
     nodes: Arena<Node>,
     values: Arena<Entry<V>>,
