@@ -588,3 +588,82 @@ impl<'a> ConnAckProperties<'a> {
         self.user_properties.encode(out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Connect, Protocol, UnknownProtocol, Version, protocol};
+
+    fn known(version: Version, bridge: bool) -> Result<Option<Protocol>, UnknownProtocol> {
+        Ok(Some(Protocol { version, bridge }))
+    }
+
+    #[test]
+    fn b02_names_and_levels() {
+        for level in 0..=255 {
+            let bytes = [b"\0\x04MQTT".as_slice(), &[level]].concat();
+            let expected = match level {
+                4 => known(Version::V3_1_1, false),
+                5 => known(Version::V5, false),
+                _ => Err(UnknownProtocol::Level),
+            };
+            assert_eq!(protocol(&bytes, false), expected, "{level}");
+            let with_bridges = if level == 0x84 {
+                known(Version::V3_1_1, true)
+            } else {
+                expected
+            };
+            assert_eq!(protocol(&bytes, true), with_bridges, "{level}");
+
+            let bytes = [b"\0\x06MQIsdp".as_slice(), &[level]].concat();
+            let expected = if level == 3 {
+                known(Version::V3_1, false)
+            } else {
+                Err(UnknownProtocol::Level)
+            };
+            assert_eq!(protocol(&bytes, false), expected, "{level}");
+            let with_bridges = if level == 0x83 {
+                known(Version::V3_1, true)
+            } else {
+                expected
+            };
+            assert_eq!(protocol(&bytes, true), with_bridges, "{level}");
+        }
+        for name in [
+            &b"\0\x04mqtt"[..],
+            b"\0\x05MQTT\0",
+            b"\xea\x60",
+            b"\0\0",
+            b"\0\x06MQTTxx",
+            b"GET / HTTP",
+        ] {
+            assert_eq!(
+                protocol(name, true),
+                Err(UnknownProtocol::Name),
+                "{name:02x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_protocol_waits_for_its_last_byte_only() {
+        for bytes in [&b"\0\x04MQTT\x05"[..], b"\0\x06MQIsdp\x03"] {
+            for end in 0..bytes.len() {
+                assert_eq!(protocol(&bytes[..end], false), Ok(None));
+            }
+            assert!(protocol(bytes, false).is_ok_and(|protocol| protocol.is_some()));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut connect = Connect::new(Version::V5, "c");
+        connect.password = Some(b"hunter2");
+        connect.authentication_data = Some(b"hunter2");
+        let shown = format!("{connect:?}");
+        let numbers = format!("{:?}", b"hunter2");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(&numbers),
+            "{shown}"
+        );
+    }
+}

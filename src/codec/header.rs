@@ -192,6 +192,9 @@ impl Header {
 /// Remaining Length and the bytes it takes; `Ok(None)` when it goes on behind `bytes`.
 #[inline]
 fn decode_remaining_length(bytes: &[u8]) -> Result<Option<(u32, u8)>, Violation> {
+    if let Some(&byte @ 0..0x80) = bytes.first() {
+        return Ok(Some((u32::from(byte), 1)));
+    }
     let mut value = 0;
     for (index, &byte) in (0u8..4).zip(bytes) {
         value |= u32::from(byte & 0x7f) << (7 * index);

@@ -1,10 +1,11 @@
 //! Bytes to packets and back, for MQTT 5.0, 3.1.1 and 3.1: decoding borrows from the received bytes and
 //! checks everything in one pass, encoding appends to a buffer of the caller.
 //! It never does I/O, looks at a clock, remembers a connection or decides a policy: bounds come in as [`Limits`].
-//! Read `header.rs` next (where a packet begins and ends), then `publish.rs` and `message.rs` (the hot path).
+//! Read `header.rs` next (where a packet begins and ends), then `publish.rs`, `message.rs` and `delivery.rs` (the hot path).
 
 mod auth;
 mod connect;
+mod delivery;
 mod disconnect;
 mod header;
 mod message;
@@ -14,6 +15,8 @@ mod properties;
 mod publish;
 mod reason_code;
 mod subscribe;
+#[cfg(test)]
+mod sweeps;
 mod text;
 mod topic;
 mod unsubscribe;
@@ -24,11 +27,10 @@ use std::fmt;
 
 pub use auth::Auth;
 pub use connect::{ConnAck, ConnAckProperties, Connect, Protocol, UnknownProtocol, Will, protocol};
+pub use delivery::{Delivery, OutAlias, encode_publish, publish_size};
 pub use disconnect::Disconnect;
 pub use header::{Header, PacketType, Sender};
-pub use message::{
-    Delivery, Message, MessageParts, Origin, OutAlias, encode_publish, live_bytes, publish_size,
-};
+pub use message::{Message, MessageParts, Origin, live_bytes};
 pub use ping::{encode_pingreq, encode_pingresp};
 pub use primitive::{BODY_SIZE_MAX, Moment, PACKET_SIZE_MAX, PacketId, Qos, Version};
 pub use properties::{Place, Properties, Property, PropertyId, UserProperties};

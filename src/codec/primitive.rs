@@ -12,6 +12,9 @@ pub const BODY_SIZE_MAX: u32 = (1 << 28) - 1;
 /// The largest packet that MQTT can express, in bytes: a body of that size behind a fixed header of five bytes.
 pub const PACKET_SIZE_MAX: u32 = BODY_SIZE_MAX + 5;
 
+/// Bytes of a Packet Identifier.
+pub(super) const PACKET_ID_SIZE: usize = 2;
+
 /// A version of MQTT, by its protocol level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -283,4 +286,79 @@ pub(super) fn write_with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u
 pub(super) fn write_packet(first_byte: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(first_byte);
     write_with_length(out, write);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        BODY_SIZE_MAX, Moment, Reader, variable_byte_integer_size, write_string,
+        write_variable_byte_integer, write_with_length,
+    };
+
+    #[test]
+    fn variable_byte_integers_both_ways() {
+        let bounds: [(u32, &[u8]); 8] = [
+            (0, &[0]),
+            (127, &[0x7f]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xff, 0x7f]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xff, 0xff, 0x7f]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (BODY_SIZE_MAX, &[0xff, 0xff, 0xff, 0x7f]),
+        ];
+        for (value, bytes) in bounds {
+            let mut written = Vec::new();
+            write_variable_byte_integer(value as usize, &mut written);
+            assert_eq!(written, bytes);
+            assert_eq!(variable_byte_integer_size(value as usize), bytes.len());
+            let mut reader = Reader::new(bytes);
+            assert_eq!(reader.variable_byte_integer(), Ok(value));
+            assert_eq!(reader.finish(), Ok(()));
+            for end in 0..bytes.len() {
+                assert!(Reader::new(&bytes[..end]).variable_byte_integer().is_err());
+            }
+        }
+        for bad in [
+            &[0x80, 0x00][..],
+            &[0xff, 0x80, 0x00],
+            &[0x80, 0x80, 0x80, 0x00],
+            &[0x80; 5],
+        ] {
+            assert!(
+                Reader::new(bad).variable_byte_integer().is_err(),
+                "{bad:02x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_goes_before_what_was_written() {
+        for size in [0, 1, 127, 128, 16_383, 16_384, 2_097_152] {
+            let mut out = b"before".to_vec();
+            write_with_length(&mut out, |out| out.resize(out.len() + size, b'x'));
+            let mut expected = b"before".to_vec();
+            write_variable_byte_integer(size, &mut expected);
+            expected.resize(expected.len() + size, b'x');
+            assert!(out == expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_string_too_long_is_cut_between_characters() {
+        let mut out = Vec::new();
+        write_string(&"é".repeat(40_000), &mut out);
+        assert_eq!(Reader::new(&out).string(), Ok("é".repeat(32_767).as_str()));
+    }
+
+    #[test]
+    fn moments() {
+        let moment = Moment::from_millis(5).plus(Duration::from_secs(1));
+        assert_eq!(moment.as_millis(), 1_005);
+        assert_eq!(moment.since(Moment::from_millis(5)), Duration::from_secs(1));
+        assert_eq!(Moment::default().since(moment), Duration::ZERO);
+        assert_eq!(moment.plus(Duration::MAX).as_millis(), u64::MAX);
+    }
 }

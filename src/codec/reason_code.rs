@@ -203,3 +203,35 @@ impl fmt::Display for ReasonCode {
         formatter.write_str(self.text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ReasonCode;
+
+    #[test]
+    fn values_and_names() {
+        assert_eq!(ReasonCode::ALL.len(), 43);
+        for value in 0..=255 {
+            match ReasonCode::from_value(value) {
+                Some(reason) => {
+                    assert_eq!(reason.value(), value);
+                    assert!(ReasonCode::ALL.contains(&reason));
+                    assert_eq!(reason.is_error(), value & 0x80 != 0);
+                }
+                None => assert!(ReasonCode::ALL.iter().all(|reason| reason.value() != value)),
+            }
+        }
+        assert_eq!(ReasonCode::GrantedQos0, ReasonCode::NormalDisconnection);
+        assert_eq!(ReasonCode::QosNotSupported.to_string(), "QoS not supported");
+    }
+
+    #[test]
+    fn return_codes_of_older_versions() {
+        for code in 0..=5 {
+            let reason = ReasonCode::from_return_code(code).expect("defined");
+            assert_eq!(reason.return_code(), Some(code));
+        }
+        assert_eq!(ReasonCode::from_return_code(6), None);
+        assert_eq!(ReasonCode::MalformedPacket.return_code(), None);
+    }
+}

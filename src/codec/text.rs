@@ -9,7 +9,7 @@ use super::{Characters, ReasonCode, Violation};
 /// [MQTT-3.1.1: 1.5.3-1] [MQTT-3.1.1: 1.5.3-2].
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, Violation> {
     let text = utf8(bytes)?;
-    if memchr::memchr(0, bytes).is_some() {
+    if has_nul(bytes) {
         return Err(malformed("U+0000 in a string"));
     }
     Ok(text)
@@ -66,6 +66,16 @@ fn utf8(bytes: &[u8]) -> Result<&str, Violation> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| malformed("a string that is not UTF-8"))
 }
 
+/// Most strings are so short that setting up a vector search costs more than it saves.
+#[inline]
+fn has_nul(bytes: &[u8]) -> bool {
+    if bytes.len() < BLOCK {
+        bytes.iter().fold(false, |found, &byte| found | (byte == 0))
+    } else {
+        memchr::memchr(0, bytes).is_some()
+    }
+}
+
 /// The characters of a topic, whatever its grammar: no U+0000, and under `Strict` none that is discouraged.
 #[cold]
 fn check_topic(text: &str, characters: Characters) -> Result<(), Violation> {
@@ -79,22 +89,34 @@ fn check_topic(text: &str, characters: Characters) -> Result<(), Violation> {
 }
 
 /// Whether every byte is printable ASCII other than `+` and `#`: nothing is left to check in such a topic.
+///
+/// Blocks of a fixed size, of which the last may overlap the one before, become a few vector instructions each.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    let mut blocks = bytes.chunks_exact(16);
-    let mut found = [false; 16];
-    for block in &mut blocks {
-        for (found, &byte) in found.iter_mut().zip(block) {
-            *found |= is_special(byte);
-        }
+    let Some(last) = bytes.last_chunk() else {
+        return !bytes.iter().any(|&byte| is_special(byte));
+    };
+    let mut found = [0; BLOCK];
+    for block in bytes.as_chunks().0 {
+        mark_special(block, &mut found);
     }
-    !found.contains(&true) && !blocks.remainder().iter().any(|&byte| is_special(byte))
+    mark_special(last, &mut found);
+    found == [0; BLOCK]
+}
+
+const BLOCK: usize = 16;
+
+#[inline(always)]
+fn mark_special(block: &[u8; BLOCK], found: &mut [u8; BLOCK]) {
+    for (found, &byte) in found.iter_mut().zip(block) {
+        *found |= u8::from(is_special(byte));
+    }
 }
 
 /// Below U+0020, U+007F, beyond ASCII, or one of `+` and `#`, which differ in one bit.
 #[inline]
 const fn is_special(byte: u8) -> bool {
-    byte.wrapping_sub(0x20) >= 0x5f || byte & 0xf7 == b'#'
+    (byte.wrapping_sub(0x20) >= 0x5f) | (byte & 0xf7 == b'#')
 }
 
 /// Control characters other than U+0000, and the non-characters of Unicode.
@@ -103,4 +125,34 @@ fn has_discouraged(text: &str) -> bool {
         let code = u32::from(character);
         matches!(code, 0x01..=0x1f | 0x7f..=0x9f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, has_nul, is_plain};
+
+    #[test]
+    fn one_special_byte_is_found_wherever_it_stands() {
+        for size in 0..4 * BLOCK {
+            let plain = vec![b'a'; size];
+            assert!(is_plain(&plain));
+            for place in 0..size {
+                for byte in 0..=255 {
+                    let mut bytes = plain.clone();
+                    bytes[place] = byte;
+                    let expected = matches!(byte, 0x20..=0x7e) && byte != b'+' && byte != b'#';
+                    assert_eq!(
+                        is_plain(&bytes),
+                        expected,
+                        "{byte:02x} at {place} of {size}"
+                    );
+                    assert_eq!(
+                        has_nul(&bytes),
+                        byte == 0,
+                        "{byte:02x} at {place} of {size}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -105,3 +105,170 @@ fn wildcards_fill_levels(filter: &[u8]) -> bool {
 fn has_levels_up_to(topic: &[u8], levels_max: usize) -> bool {
     memchr::memchr_iter(b'/', topic).take(levels_max).count() < levels_max
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ReasonCode::{TopicFilterInvalid, TopicNameInvalid};
+    use super::{SubscriptionFilter, check_filter, check_name, filter_matches};
+
+    #[test]
+    fn names() {
+        let longest = "a".repeat(65_535);
+        for name in [
+            "a",
+            "/",
+            "//",
+            "$SYS/x",
+            " ",
+            "a/b/c/",
+            "\u{feff}t",
+            &longest,
+        ] {
+            assert_eq!(check_name(name, 4), Ok(()), "{name}");
+        }
+        let too_long = "a".repeat(65_536);
+        for name in [
+            "",
+            "+",
+            "#",
+            "a/+",
+            "a#b",
+            "a\0",
+            "////",
+            "a/b/c/d/e",
+            &too_long,
+        ] {
+            assert_eq!(check_name(name, 4), Err(TopicNameInvalid), "{name}");
+        }
+        assert_eq!(check_name("a", 0), Err(TopicNameInvalid));
+        assert_eq!(check_name(&"/".repeat(65_535), 65_536), Ok(()));
+    }
+
+    #[test]
+    fn filters() {
+        for filter in [
+            "a",
+            "#",
+            "+",
+            "+/+",
+            "/",
+            "a/#",
+            "+/#",
+            "/+/",
+            "$share",
+            "$shared/a",
+            "$SYS/#",
+        ] {
+            let expected = SubscriptionFilter {
+                share: None,
+                filter,
+            };
+            let expected = if filter == "$share" {
+                Err(TopicFilterInvalid)
+            } else {
+                Ok(expected)
+            };
+            assert_eq!(check_filter(filter, 3), expected, "{filter}");
+        }
+        for filter in [
+            "", "a/#/b", "a#", "+a", "a+/b", "##", "#/", "a\0", "a/b/c/d", "++", "#+", "a/+#",
+        ] {
+            assert_eq!(check_filter(filter, 3), Err(TopicFilterInvalid), "{filter}");
+        }
+        assert_eq!(
+            check_filter(&"/".repeat(65_536), usize::MAX),
+            Err(TopicFilterInvalid)
+        );
+    }
+
+    #[test]
+    fn c12_shared_filters() {
+        for (shared, share, filter) in [
+            ("$share/g/f", "g", "f"),
+            ("$share/g//", "g", "/"),
+            ("$share/g/a/+/#", "g", "a/+/#"),
+            ("$share/g h/#", "g h", "#"),
+        ] {
+            let expected = SubscriptionFilter {
+                share: Some(share),
+                filter,
+            };
+            assert_eq!(check_filter(shared, 3), Ok(expected), "{shared}");
+        }
+        for bad in [
+            "$share",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//t",
+            "$share/+/t",
+            "$share/g#/t",
+            "$share/g/a#",
+            "$share/g/a/b/c/d",
+        ] {
+            assert_eq!(check_filter(bad, 3), Err(TopicFilterInvalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn matching() {
+        let matching = [
+            ("a", "a"),
+            ("a/b", "a/b"),
+            ("+", "a"),
+            ("+", ""),
+            ("#", "a"),
+            ("#", "a/b/c"),
+            ("#", "/"),
+            ("a/#", "a"),
+            ("a/#", "a/"),
+            ("a/#", "a/b/c"),
+            ("a/+", "a/"),
+            ("a/+/c", "a/b/c"),
+            ("/+", "/a"),
+            ("+/+", "/a"),
+            ("+/+", "/"),
+            ("/", "/"),
+            ("//", "//"),
+            ("+/b/#", "a/b"),
+            ("$SYS/#", "$SYS/a"),
+            ("$SYS/+", "$SYS/a"),
+            ("$SYS/#", "$SYS"),
+            ("a/$b", "a/$b"),
+            ("a/+", "a/$b"),
+            ("é/+", "é/a"),
+        ];
+        for (filter, topic) in matching {
+            assert!(
+                filter_matches(filter.as_bytes(), topic.as_bytes()),
+                "{filter} {topic}"
+            );
+        }
+        let not_matching = [
+            ("a", "A"),
+            ("a", "a/"),
+            ("a/", "a"),
+            ("+", "a/b"),
+            ("+", "/"),
+            ("a/+", "a"),
+            ("a/+", "a/b/c"),
+            ("a/b", "a"),
+            ("a", "b"),
+            ("a/#", "ab"),
+            ("#", "$SYS"),
+            ("#", "$SYS/a"),
+            ("+/a", "$SYS/a"),
+            ("+", "$"),
+            ("+/#", "$SYS/a"),
+            ("/", "//"),
+            ("t", "\u{feff}t"),
+            ("é", "e\u{301}"),
+        ];
+        for (filter, topic) in not_matching {
+            assert!(
+                !filter_matches(filter.as_bytes(), topic.as_bytes()),
+                "{filter} {topic}"
+            );
+        }
+    }
+}
