@@ -7,10 +7,7 @@
 //! is known as linear hashing). So one insertion moves at most one segment, however large the table is.
 
 /// An empty place.
-const EMPTY: Entry = Entry {
-    hash: 0,
-    number: u32::MAX,
-};
+const EMPTY: Entry = Entry { hash: 0, number: u32::MAX };
 const SEGMENT_LEN_MIN: usize = 8;
 /// 64 KiB.
 const SEGMENT_LEN_MAX: usize = 8192;
@@ -53,12 +50,7 @@ impl Entry {
 impl Index {
     /// Takes no memory to speak of until something is inserted.
     pub(super) fn new() -> Self {
-        Self {
-            segments: vec![Segment::new()],
-            base: 1,
-            split: 0,
-            len: 0,
-        }
+        Self { segments: vec![Segment::new()], base: 1, split: 0, len: 0 }
     }
 
     #[cfg(test)]
@@ -97,11 +89,7 @@ impl Index {
     fn segment_of(&self, hash: u32) -> usize {
         let hash = hash as usize;
         let coarse = hash & (self.base - 1);
-        if coarse < self.split {
-            hash & (self.base * 2 - 1)
-        } else {
-            coarse
-        }
+        if coarse < self.split { hash & (self.base * 2 - 1) } else { coarse }
     }
 
     fn split_one(&mut self) {
@@ -138,19 +126,13 @@ impl Index {
 
 impl Segment {
     fn new() -> Self {
-        Self {
-            entries: Box::default(),
-            len: 0,
-        }
+        Self { entries: Box::default(), len: 0 }
     }
 
     /// Three quarters of the places suffice for so many.
     fn with_room(count: usize) -> Self {
         let len = (count * 4 / 3 + 1).next_power_of_two().max(SEGMENT_LEN_MIN);
-        Self {
-            entries: vec![EMPTY; len].into_boxed_slice(),
-            len: 0,
-        }
+        Self { entries: vec![EMPTY; len].into_boxed_slice(), len: 0 }
     }
 
     /// Where the search for `hash` begins: its high bits, since all hashes of a segment agree in the low ones.
@@ -244,10 +226,7 @@ mod tests {
     use crate::topic::hash::mix;
 
     fn hash_of(number: u32) -> u32 {
-        (mix(
-            u64::from(number) ^ 0x5DEE_CE66_D1CE_4E5B,
-            0x9E37_79B9_7F4A_7C15,
-        ) >> 32) as u32
+        (mix(u64::from(number) ^ 0x5DEE_CE66_D1CE_4E5B, 0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
     #[test]
@@ -259,17 +238,9 @@ mod tests {
         }
         assert_eq!(index.len(), count as usize);
         assert!(index.segments.len() > 16, "{}", index.segments.len());
-        assert!(
-            index
-                .segments
-                .iter()
-                .all(|segment| segment.entries.len() <= SEGMENT_LEN_MAX)
-        );
+        assert!(index.segments.iter().all(|segment| segment.entries.len() <= SEGMENT_LEN_MAX));
         for number in 0..count {
-            assert_eq!(
-                index.find(hash_of(number), |found| found == number),
-                Some(number)
-            );
+            assert_eq!(index.find(hash_of(number), |found| found == number), Some(number));
             assert_eq!(index.find(hash_of(number), |_| false), None);
         }
         for number in (0..count).filter(|number| number % 100 != 0) {
@@ -277,18 +248,11 @@ mod tests {
             assert!(!index.remove(hash_of(number), number));
         }
         assert!(index.segments.len() <= 2, "{}", index.segments.len());
-        let places: usize = index
-            .segments
-            .iter()
-            .map(|segment| segment.entries.len())
-            .sum();
+        let places: usize = index.segments.iter().map(|segment| segment.entries.len()).sum();
         assert!(places <= 1000 * SPARSE, "{places}");
         for number in 0..count {
             let expected = (number % 100 == 0).then_some(number);
-            assert_eq!(
-                index.find(hash_of(number), |found| found == number),
-                expected
-            );
+            assert_eq!(index.find(hash_of(number), |found| found == number), expected);
         }
     }
 
@@ -300,10 +264,7 @@ mod tests {
         }
         assert!(index.remove(u32::MAX, 7));
         for number in 0..20 {
-            assert_eq!(
-                index.find(u32::MAX, |found| found == number),
-                (number != 7).then_some(number)
-            );
+            assert_eq!(index.find(u32::MAX, |found| found == number), (number != 7).then_some(number));
         }
     }
 }
