@@ -9,6 +9,8 @@ mod delivery;
 mod disconnect;
 mod header;
 mod message;
+#[cfg(test)]
+mod packets;
 mod ping;
 mod primitive;
 mod properties;

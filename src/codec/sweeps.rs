@@ -1,13 +1,14 @@
 //! Sweeps over everything that can be enumerated: every cut, every surplus byte, every flag, every property in every
 //! place once and twice, every bad string in every field. They test the room through its door.
-//! Read `vectors.rs` for the tables they start from.
+//! Read `packets.rs` for the packets they start from.
 
 use super::ReasonCode::{
     ClientIdentifierNotValid, MalformedPacket, PacketTooLarge, ProtocolError, QuotaExceeded,
 };
 use super::Sender::{Client, Server};
 use super::Version::{V3_1, V3_1_1, V5};
-use super::vectors::{LIMITS, VALID, bytes, decode, decode_within};
+use super::packets::{VALID, bytes};
+use super::vectors::{LIMITS, decode, decode_within};
 use super::{
     Characters, Header, Limits, Packet, PacketType, Place, PropertyId, ReasonCode, Sender, Version,
 };
