@@ -193,7 +193,7 @@ fn b15_traffic_during_enhanced_authentication_v5() {
     let mut observer = node.enter(version, "b15-observer");
     observer.subscribe("bad/#", 0);
     let refusals =
-        [code::PROTOCOL_ERROR, code::MALFORMED_PACKET, code::NOT_AUTHORIZED, code::BAD_AUTHENTICATION_METHOD];
+        [code::PROTOCOL_ERROR, code::MALFORMED_PACKET, code::PACKET_TOO_LARGE, code::BAD_AUTHENTICATION_METHOD];
     let intruders = [
         subscribe(version, 9, &[(b"bad/t", 0)]),
         unsubscribe(version, 9, &[b"bad/t"]),

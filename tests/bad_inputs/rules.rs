@@ -402,7 +402,12 @@ impl Innocents {
             })
             .collect();
         let machine = measured.pop().expect("the yardstick is the last thread");
-        let limit = Duration::from_millis(if kind == RowKind::Load { 250 } else { 100 }).mul_f64(busyness());
+        // Under load the speed of the broker decides how long others wait, so that one that is not optimized may take longer.
+        let (limit, slowness) = match kind {
+            RowKind::Functional => (Duration::from_millis(100), 1),
+            RowKind::Load => (Duration::from_millis(250), SLOWNESS.min(4)),
+        };
+        let limit = limit.mul_f64(busyness()) * slowness;
         let mut words = String::new();
         for (version, latencies) in Version::BOTH.iter().zip(measured) {
             let _ = write!(words, "{version:?} p99 {:.1?} max {:.1?}, ", latencies.p99, latencies.max);
@@ -411,7 +416,7 @@ impl Innocents {
                 latencies.p99 <= allowed,
                 "G2: {version:?} waited {latencies:?}, {allowed:?} allowed, machine {machine:?}"
             );
-            let allowed = crate::client::prompt() + 3 * machine.max;
+            let allowed = crate::client::prompt() * slowness + 3 * machine.max;
             assert!(latencies.max <= allowed, "G2: {version:?} waited {latencies:?}, machine {machine:?}");
         }
         let _ = write!(words, "machine p99 {:.1?}", machine.p99);
