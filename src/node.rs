@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why a node did not start. Nothing is left behind.
 #[derive(Debug, Error)]
@@ -111,8 +112,13 @@ impl Node {
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
 pub fn run(config: &Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
+        Err(error) => return fail(&NodeError::Thread(error)),
+    };
+    // Before anything else: from the first moment on a signal stops the node, and does not kill it.
+    let mut signals = match runtime.block_on(async { Signals::new() }) {
+        Ok(signals) => signals,
         Err(error) => return fail(&NodeError::Thread(error)),
     };
     let node = match Node::start(config) {
@@ -120,16 +126,21 @@ pub fn run(config: &Config) -> ExitCode {
         Err(error) => return fail(&error),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = node.shared.shards().count(), "waypost is ready");
-    let waited = runtime.block_on(wait_for_signal());
-    if let Err(error) = waited {
-        return fail(&NodeError::Thread(error));
-    }
-    std::thread::spawn(move || {
-        if runtime.block_on(wait_for_signal()).is_ok() {
-            std::process::exit(1);
-        }
+    runtime.block_on(signals.stop());
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| node.stop());
+        runtime.block_on(async {
+            while !stopping.is_finished() {
+                let patience = tokio::time::timeout(LOOK_EVERY, signals.stop());
+                if patience.await.is_ok() {
+                    tracing::warn!("second signal: stopping at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+        stopping.join().unwrap_or(Err(NodeError::Panicked))
     });
-    match node.stop() {
+    match stopped {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -138,23 +149,42 @@ pub fn run(config: &Config) -> ExitCode {
     }
 }
 
+/// How often a stop looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The signals that a node knows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Comes back when the node is to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: this version cannot reload its configuration; nothing has changed");
+                }
+            }
+        }
+    }
+}
+
 fn fail(error: &NodeError) -> ExitCode {
     tracing::error!("{error}");
     ExitCode::FAILURE
-}
-
-async fn wait_for_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version cannot reload its configuration; nothing has changed"),
-        }
-    }
 }
 
 /// A connection needs a descriptor: take as many as the system lets us have.

@@ -105,7 +105,7 @@ impl Handshake {
     ) -> Result<Option<Box<Request>>, Refused> {
         self.received.extend_from_slice(bytes);
         let Some(first) = self.received.first() else { return Ok(None) };
-        if first >> 4 != 1 {
+        if *first != 0x10 {
             return Err(Refused::silently(guess(&self.received))); // [MQTT-3.1.0-1]
         }
         let limits =
@@ -243,6 +243,9 @@ impl Request {
                 if will.retain && !settings.session.retain_available {
                     return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
                 }
+                if has_deep_response_topic(will, settings.session.topic_levels_max) {
+                    return refuse(ReasonCode::ProtocolError, "a Response Topic with too many levels");
+                }
                 if settings.session.validate_utf8_payload
                     && claims_utf8(will)
                     && std::str::from_utf8(will.payload).is_err()
@@ -324,6 +327,11 @@ impl Request {
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
     }
+}
+
+fn has_deep_response_topic(will: &crate::codec::Will<'_>, levels_max: usize) -> bool {
+    let too_deep = |topic: &str| check_name(topic, levels_max).is_err();
+    will.properties.iter().any(|property| matches!(property, Property::ResponseTopic(topic) if too_deep(topic)))
 }
 
 fn claims_utf8(will: &crate::codec::Will<'_>) -> bool {

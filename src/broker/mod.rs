@@ -25,9 +25,9 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
 use crate::access::{Access, Authenticator};
-use crate::codec::{Message, Moment, Origin};
+use crate::codec::{Message, Origin};
 use crate::session;
-use crate::topic::{HashKey, Kept, Retained};
+use crate::topic::{HashKey, Retained};
 use arc_swap::ArcSwap;
 use budget::Budget;
 use directory::Directory;
@@ -94,7 +94,7 @@ impl Shared {
         let key = settings.seed.map_or_else(HashKey::random, HashKey::fixed);
         Arc::new(Self {
             router: Router::new(key.clone()),
-            retained: Retained::new(key.clone()),
+            retained: Retained::with_key(key.clone()),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
             access: ArcSwap::from_pointee(Access),
@@ -160,21 +160,5 @@ impl Shared {
     /// Filters that somebody subscribes to, shared ones included.
     pub fn filters(&self) -> usize {
         self.router.filters()
-    }
-}
-
-impl Kept for Message {
-    type Moment = Moment;
-
-    fn topic(&self) -> &[u8] {
-        Self::topic(self)
-    }
-
-    fn is_expired(&self, now: Moment) -> bool {
-        Self::is_expired(self, now)
-    }
-
-    fn size(&self) -> usize {
-        Self::size(self)
     }
 }

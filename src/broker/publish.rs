@@ -148,14 +148,7 @@ impl<W: Wire> Shard<W> {
 
     fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
         let router = &self.shared.router;
-        let hash = router.epochs.hash(topic);
-        if let Some(matched) = self.cache.lookup(topic, hash, &router.epochs) {
-            return Arc::clone(matched);
-        }
-        let stamps = router.epochs.stamps(topic, hash); // before the search: what changes meanwhile makes them stale
-        let matched = Arc::new(router.search(topic));
-        self.cache.insert(topic, hash, stamps, Arc::clone(&matched));
-        matched
+        self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
     }
 
     /// To the subscribers that live in this shard.

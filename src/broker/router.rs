@@ -98,7 +98,7 @@ impl Router {
     pub(super) fn new(key: HashKey) -> Self {
         Self {
             routes: RwLock::new(Routes { tree: TopicTree::with_key(key.clone()), next: 1 }),
-            epochs: Epochs::new(key),
+            epochs: Epochs::with_key(key),
             next_group: AtomicU32::new(1),
         }
     }
@@ -121,8 +121,7 @@ impl Router {
     pub(super) fn subscribe(&self, filter: &[u8], shard: ShardId) -> (FilterId, NodeId) {
         let mut routes = self.routes.write();
         let routes = &mut *routes;
-        let node = routes.tree.insert(filter, || Route::new(&mut routes.next));
-        let route = routes.tree.get_by_id_mut(node).expect("it was just inserted");
+        let (node, route) = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
         if route.shards.insert(shard) {
             self.epochs.bump(filter);
         }
@@ -137,7 +136,7 @@ impl Router {
     /// This shard has no subscriber left for the filter.
     pub(super) fn unsubscribe(&self, node: NodeId, shard: ShardId) {
         let mut routes = self.routes.write();
-        let Some(filter) = routes.tree.filter_of(node) else { return };
+        let filter = routes.tree.filter_of(node);
         if let Some(route) = routes.tree.get_mut(&filter) {
             route.shards.remove(shard);
             let unused = route.is_unused();
@@ -152,7 +151,7 @@ impl Router {
     pub(super) fn join(&self, name: &str, filter: &[u8], shard: ShardId, strategy: Strategy) -> Arc<Seat> {
         let mut routes = self.routes.write();
         let routes = &mut *routes;
-        let route = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
+        let (_, route) = routes.tree.insert_with(filter, || Route::new(&mut routes.next));
         if let Some((seat, members)) = route.groups.iter_mut().find(|(seat, _)| *seat.name == *name) {
             *members += 1;
             return Arc::clone(seat);

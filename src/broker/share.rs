@@ -11,7 +11,7 @@ use super::router::Seat;
 use super::shard::{Shard, Wire};
 use crate::codec::{Message, Options, Qos};
 use crate::session::{Dropped, GroupId, HandedBack, How, Limits, Outgoing};
-use crate::topic::{Group, GroupLimits, Queued};
+use crate::topic::{Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +21,10 @@ pub(super) const WINDOW_MAX: u32 = 1000;
 
 /// A group, at its home.
 pub(super) struct SharedGroup {
-    /// Who is chosen, and what waits. QoS 0 waits only while somebody is there.
-    group: Group<SessionRef, (Message, Qos)>,
+    /// Who is chosen.
+    group: Group<SessionRef>,
+    /// What no member has place for. QoS 0 waits only while somebody is there.
+    waiting: Waiting<(Message, Qos)>,
     members: HashMap<SessionRef, Member, RandomState>,
 }
 
@@ -198,7 +200,7 @@ impl<W: Wire> Shard<W> {
             Mail::Leave(_, session) => {
                 known.leave(session);
                 if known.members.is_empty() {
-                    let lost = known.group.queued() as u64;
+                    let lost = known.waiting.len() as u64;
                     self.statistics.dropped += lost;
                     self.groups.remove(&group);
                 }
@@ -214,7 +216,7 @@ impl<W: Wire> Shard<W> {
             Mail::HandedBack(_, session, message, qos) => {
                 known.group.settle(session);
                 let topic_hash = self.shared.router.epochs.hash(message.topic());
-                known.group.push_front([queued(message, qos, topic_hash)]);
+                known.waiting.push_front([queued(message, qos, topic_hash)]);
             }
             Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
         }
@@ -226,7 +228,9 @@ impl<W: Wire> Shard<W> {
         let topic_hash = self.shared.router.epochs.hash(message.topic());
         let Some(known) = self.groups.get_mut(&group) else { return false };
         let qos = message.qos();
-        if let Some(member) = known.choose(&message, topic_hash) {
+        if known.waiting.is_empty()
+            && let Some(member) = known.choose(&message, topic_hash)
+        {
             self.give(group, member, message, qos);
             return true;
         }
@@ -234,7 +238,7 @@ impl<W: Wire> Shard<W> {
             self.statistics.dropped += 1;
             return true;
         }
-        let taken = known.group.push_back(queued(message, qos, topic_hash)).is_ok();
+        let taken = known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
         if !taken {
             self.statistics.dropped += 1;
         }
@@ -253,18 +257,19 @@ impl<W: Wire> Shard<W> {
         let now = self.now;
         loop {
             let Some(known) = self.groups.get_mut(&group) else { return };
-            let Some(front) = known.group.front() else { return };
+            let Some(front) = known.waiting.front() else { return };
             let (message, qos) = front.message.clone();
+            let topic_hash = front.topic_hash;
             // Larger than any member takes: as if it had been delivered.
             let hopeless = message.is_expired(now) || known.nobody_takes(&message);
-            let member = if hopeless { None } else { known.choose_next(&message) };
+            let member = if hopeless { None } else { known.choose(&message, topic_hash) };
+            if member.is_none() && !hopeless {
+                return;
+            }
+            known.waiting.pop_front();
             match member {
                 Some(member) => self.give(group, member, message, qos),
-                None if hopeless => {
-                    known.group.pop_front();
-                    self.statistics.dropped += 1;
-                }
-                None => return,
+                None => self.statistics.dropped += 1,
             }
         }
     }
@@ -293,8 +298,12 @@ fn queued(message: Message, qos: Qos, topic_hash: u64) -> Queued<(Message, Qos)>
 
 impl SharedGroup {
     fn new(seat: &Seat, limits: &Limits) -> Self {
-        let limits = GroupLimits { messages_max: limits.queue_messages_max, bytes_max: limits.queue_bytes_max };
-        Self { group: Group::new(seat.strategy, limits, u64::from(seat.id.0)), members: HashMap::default() }
+        let limits = WaitingLimits { messages_max: limits.queue_messages_max, bytes_max: limits.queue_bytes_max };
+        Self {
+            group: Group::new(seat.strategy, u64::from(seat.id.0)),
+            waiting: Waiting::new(limits),
+            members: HashMap::default(),
+        }
     }
 
     fn join(&mut self, member: Member) {
@@ -320,36 +329,13 @@ impl SharedGroup {
         self.members.values().any(|member| member.online)
     }
 
-    /// A member with place for a Message that has just come; the place is taken from now on.
+    /// A member with place for this Message, which is taken from now on. Members whose Maximum Packet Size is too small
+    /// for it are passed over.
     fn choose(&mut self, message: &Message, topic_hash: u64) -> Option<Member> {
-        self.choose_by(message, |group| group.offer(message.origin().value(), topic_hash))
-    }
-
-    /// The same for the Message at the front of the queue, which is taken out.
-    fn choose_next(&mut self, message: &Message) -> Option<Member> {
-        self.choose_by(message, |group| group.take_next().map(|(session, _)| session))
-    }
-
-    /// Members whose Maximum Packet Size is too small for it are passed over.
-    fn choose_by(
-        &mut self,
-        message: &Message,
-        next: impl FnOnce(&mut Group<SessionRef, (Message, Qos)>) -> Option<SessionRef>,
-    ) -> Option<Member> {
-        let too_small: Vec<SessionRef> = self
-            .members
-            .values()
-            .filter(|member| member.online && !Self::takes(member, message))
-            .map(|member| member.session)
-            .collect();
-        for session in &too_small {
-            self.group.set_online(*session, false);
-        }
-        let chosen = next(&mut self.group);
-        for session in &too_small {
-            self.group.set_online(*session, true);
-        }
-        self.members.get(&chosen?).copied()
+        let members = &self.members;
+        let fits = |session| members.get(&session).is_some_and(|member| Self::takes(member, message));
+        let chosen = self.group.offer_where(message.origin().value(), topic_hash, fits)?;
+        self.members.get(&chosen).copied()
     }
 
     fn takes(member: &Member, message: &Message) -> bool {
@@ -365,16 +351,6 @@ impl SharedGroup {
         if self.is_attended() {
             return 0;
         }
-        let mut waiting = Vec::new();
-        let mut dropped = 0;
-        while let Some(queued) = self.group.pop_front() {
-            if queued.message.1 == Qos::AtMostOnce {
-                dropped += 1;
-            } else {
-                waiting.push(queued);
-            }
-        }
-        self.group.push_front(waiting);
-        dropped
+        self.waiting.retain(|queued| queued.message.1 != Qos::AtMostOnce)
     }
 }

@@ -103,8 +103,7 @@ settings! {
         /// Network Connections that have not yet completed their CONNECT. Further ones are closed at once and counted.
         connections_pending_max: usize = count(1, 1_000_000), default 1_000;
         /// PUBLISH packets of QoS 1 and 2 that a Client may send before the first of them is acknowledged, announced as Receive
-        /// Maximum. A 5.0 Client that sends more is disconnected with Reason Code 0x93; an older one cannot be
-        /// told, so nothing further is read from it until acknowledgements have gone out.
+        /// Maximum. A 5.0 Client that sends more is disconnected with Reason Code 0x93, an older one without a word.
         receive_maximum: u16 = count(1, 65_535), default 1_000;
         /// Topic Aliases that a Client may use when it publishes, announced as Topic Alias Maximum. 0 means none.
         topic_alias_maximum: u16 = count(0, 65_535), default 16;
@@ -118,7 +117,7 @@ settings! {
         user_properties_max: u16 = count(0, 65_535), default 64;
         /// Bytes of all properties of one packet. More end the Network Connection with Reason Code 0x97.
         property_size_max: u64 = size(128, 16 * MIB), default "64KiB";
-        /// Topic Filters in one SUBSCRIBE or UNSUBSCRIBE packet. Those beyond are refused with Reason Code 0x97, or 0x80 before 5.0.
+        /// Topic Filters in one SUBSCRIBE packet. Those beyond are refused with Reason Code 0x97, or 0x80 before 5.0.
         filters_per_subscribe_max: usize = count(1, 1_000_000), default 1_000;
         /// Subscriptions of one Session. Further ones are refused with Reason Code 0x97, or 0x80 before 5.0.
         subscriptions_per_session_max: usize = count(1, 10_000_000), default 10_000;

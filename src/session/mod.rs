@@ -147,7 +147,7 @@ impl Session {
             Packet::PubRel(ack) => Ok(self.receive_pubrel(ack.packet_id)),
             Packet::PubComp(ack) => Ok(self.receive_pubcomp(ack.packet_id)),
             Packet::Subscribe(subscribe) => self.receive_subscribe(subscribe),
-            Packet::Unsubscribe(unsubscribe) => Ok(self.receive_unsubscribe(unsubscribe)),
+            Packet::Unsubscribe(unsubscribe) => self.receive_unsubscribe(unsubscribe),
             Packet::PingReq => {
                 Packet::PingResp.encode(self.terms.version, &mut self.control); // [MQTT-3.12.4-1]
                 Ok(Action::Nothing)

@@ -6,9 +6,13 @@
 use super::{Action, Session};
 use crate::codec::{PacketId, ReasonCode, Subscribe, Unsubscribe, Violation, encode_suback, encode_unsuback};
 
+/// A 3.x Client breaks its protocol with it [MQTT-3.1.1: 4.7.3-1]; a 5.0 one is told 0x8F for that filter.
+const EMPTY_FILTER: Violation = Violation { reason: ReasonCode::TopicFilterInvalid, why: "an empty Topic Filter" };
+
 impl Session {
     pub(super) fn receive_subscribe<'a>(&mut self, subscribe: Subscribe<'a>) -> Result<Action<'a>, Violation> {
-        if self.is_receiving(subscribe.packet_id) {
+        // Before 5.0 there is no word for it; the two kinds of exchange do not disturb each other.
+        if self.is_v5() && self.is_receiving(subscribe.packet_id) {
             let codes = vec![ReasonCode::PacketIdentifierInUse; subscribe.filters.len()];
             self.subscribed(subscribe.packet_id, &codes);
             return Ok(Action::Nothing);
@@ -18,16 +22,22 @@ impl Session {
         if wrong {
             return Err(Violation { reason: ReasonCode::ProtocolError, why: "No Local on a shared subscription" });
         }
+        if !self.is_v5() && subscribe.filters.iter().any(|(filter, _)| filter.is_empty()) {
+            return Err(EMPTY_FILTER);
+        }
         Ok(Action::Subscribe(subscribe))
     }
 
-    pub(super) fn receive_unsubscribe<'a>(&mut self, unsubscribe: Unsubscribe<'a>) -> Action<'a> {
-        if self.is_receiving(unsubscribe.packet_id) {
+    pub(super) fn receive_unsubscribe<'a>(&mut self, unsubscribe: Unsubscribe<'a>) -> Result<Action<'a>, Violation> {
+        if self.is_v5() && self.is_receiving(unsubscribe.packet_id) {
             let codes = vec![ReasonCode::PacketIdentifierInUse; unsubscribe.filters.len()];
             self.unsubscribed(unsubscribe.packet_id, &codes);
-            return Action::Nothing;
+            return Ok(Action::Nothing);
         }
-        Action::Unsubscribe(unsubscribe)
+        if !self.is_v5() && unsubscribe.filters.iter().any(str::is_empty) {
+            return Err(EMPTY_FILTER);
+        }
+        Ok(Action::Unsubscribe(unsubscribe))
     }
 
     /// SUBACK with one code for each filter, in their order [MQTT-3.9.3-1].
