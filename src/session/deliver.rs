@@ -297,7 +297,7 @@ impl Session {
                 }
                 Some(ReasonCode::Success) // [MQTT-4.3.3-4]
             }
-            Some(Slot::Released(_)) if !reason.is_error() => Some(ReasonCode::Success),
+            Some(Slot::Released(_) | Slot::ReleasedBefore(_)) if !reason.is_error() => Some(ReasonCode::Success),
             Some(_) => return Action::Nothing,
             None if reason.is_error() => return Action::Nothing,
             None => Some(ReasonCode::PacketIdentifierNotFound),
@@ -319,7 +319,7 @@ impl Session {
     pub(super) fn receive_pubcomp<'a>(&mut self, packet_id: PacketId) -> Action<'a> {
         let Some(in_flight) = &mut self.in_flight else { return Action::Nothing };
         match in_flight.sent(packet_id) {
-            Some(Slot::Released(group)) => {
+            Some(Slot::Released(group) | Slot::ReleasedBefore(group)) => {
                 let group = *group;
                 in_flight.finish(packet_id);
                 settled(group)
@@ -341,13 +341,6 @@ impl Session {
                 into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos });
             });
         }
-    }
-
-    /// Groups with a QoS 2 delivery still under way in this Session.
-    pub fn groups_in_flight(&self) -> Vec<GroupId> {
-        self.in_flight
-            .as_ref()
-            .map_or_else(Vec::new, |in_flight| in_flight.groups().filter(|group| group.is_some()).collect())
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum Slot {
     ExactlyOnce(Queued),
     /// PUBREL sent, waits for PUBCOMP; the Message is no longer needed.
     Released(GroupId),
+    /// The same, but of a former Network Connection: the repeated PUBREL takes no send quota (4.9).
+    ReleasedBefore(GroupId),
     Done,
 }
 
@@ -75,8 +77,10 @@ impl InFlight {
     /// The exchange with this identifier has ended.
     pub(super) fn finish(&mut self, packet_id: PacketId) {
         if let Some(place) = self.place(packet_id) {
+            if !matches!(self.ring[place], Slot::ReleasedBefore(_)) {
+                self.open = self.open.saturating_sub(1);
+            }
             self.ring[place] = Slot::Done;
-            self.open = self.open.saturating_sub(1);
             self.pop_done();
         }
     }
@@ -103,7 +107,7 @@ impl InFlight {
     pub(super) fn can_resend(&self, receive_maximum: u16) -> bool {
         match self.ring.get(self.resend) {
             None => false,
-            Some(Slot::Released(_) | Slot::Done) => true,
+            Some(Slot::Released(_) | Slot::ReleasedBefore(_) | Slot::Done) => true,
             Some(_) => self.open < u32::from(receive_maximum),
         }
     }
@@ -111,8 +115,8 @@ impl InFlight {
     /// All PUBREL packets to send again, at once and in order: they never wait for send quota [MQTT-3.3.4-10].
     pub(super) fn resend_released(&mut self, mut send: impl FnMut(PacketId)) {
         for place in 0..self.ring.len() {
-            if matches!(self.ring[place], Slot::Released(_)) {
-                self.open += 1;
+            if let Slot::Released(group) | Slot::ReleasedBefore(group) = self.ring[place] {
+                self.ring[place] = Slot::ReleasedBefore(group);
                 send(self.id_at(place));
             }
         }
@@ -152,14 +156,6 @@ impl InFlight {
         self.ring.iter().filter(|slot| !matches!(slot, Slot::Done)).count()
     }
 
-    pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.ring.iter().filter_map(|slot| match slot {
-            Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) => Some(queued.group),
-            Slot::Released(group) => Some(*group),
-            Slot::Done => None,
-        })
-    }
-
     /// Keeps the numbering, gives back the memory.
     pub(super) fn shrink(&mut self) {
         if self.ring.is_empty() {
@@ -176,7 +172,7 @@ impl InFlight {
     fn place(&self, packet_id: PacketId) -> Option<usize> {
         let place = ((u32::from(packet_id.get()) + IDENTIFIERS - u32::from(self.first.get())) % IDENTIFIERS) as usize;
         let slot = self.ring.get(place)?;
-        (place < self.resend || matches!(slot, Slot::Released(_))).then_some(place)
+        (place < self.resend || matches!(slot, Slot::ReleasedBefore(_))).then_some(place)
     }
 }
 

@@ -139,11 +139,13 @@ both!(
         let client = Client::connects(&broker, connect(version, "client"));
         client.says(publish("", "x")).is_thrown_out(&[PROTOCOL_ERROR, TOPIC_NAME_INVALID, MALFORMED_PACKET]);
         observer.hears_nothing();
-        is_no_filter("", version);
-        let client = Client::connects(&broker, connect(version, "client"));
-        client.says(unsubscribe(1).from(""));
-        let heard = client.hears_all();
-        assert!(heard.len() <= 1, "{heard:?}");
+        if version.is_v5() {
+            is_no_filter("", version);
+        } else {
+            let client = || Client::connects(&broker, connect(version, "client"));
+            client().says(subscribe(1).to("", 0)).is_thrown_out(&[]);
+            client().says(unsubscribe(1).from("")).is_thrown_out(&[]);
+        }
         Client::tries(&broker, version, connect(version, "mortal").will(will("", "x"))).is_turned_away(&[
             TOPIC_NAME_INVALID,
             PROTOCOL_ERROR,

@@ -326,7 +326,7 @@ impl World {
                         self.open(number, request, identity);
                     }
                     Step::Refuse(reason) => {
-                        self.refuse(number, &Refused::with(request.version, reason, "not recognised"))
+                        self.refuse(number, &request.refused(reason, "not recognised"))
                     }
                     Step::Challenge { .. } => panic!("AUTH packets are tested over sockets"),
                 }
@@ -359,7 +359,7 @@ impl World {
                 self.links[number].stage = Stage::LogIn(request, pending);
             }
             None if request.login.method.is_some() => {
-                self.refuse(number, &Refused::with(request.version, ReasonCode::BadAuthenticationMethod, "no method"))
+                self.refuse(number, &request.refused(ReasonCode::BadAuthenticationMethod, "no method"))
             }
             None => {
                 let identity = Identity { user_name: request.login.user_name.clone() };
