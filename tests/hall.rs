@@ -4,7 +4,10 @@ mod support;
 
 use std::time::Duration;
 use support::{Link, TestBroker};
-use waypost::codec::{Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties, Version};
+use waypost::codec::{
+    Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties,
+    Version,
+};
 
 fn connected(broker: &TestBroker, client_id: &str) -> Link {
     let link = broker.link();
@@ -33,7 +36,12 @@ fn subscribed(filter: &str, qos: Qos) -> Vec<u8> {
     let mut storage = Vec::new();
     let filters = Filters::write(&[(filter, options)], &mut storage);
     let packet_id = PacketId::new(1).expect("1 is not 0");
-    encoded(&Packet::Subscribe(Subscribe { packet_id, subscription_id: None, user_properties: UserProperties::default(), filters }))
+    encoded(&Packet::Subscribe(Subscribe {
+        packet_id,
+        subscription_id: None,
+        user_properties: UserProperties::default(),
+        filters,
+    }))
 }
 
 #[test]

@@ -70,9 +70,9 @@ impl<W: Wire> Shard<W> {
             || retained.len() >= settings.retained_messages_max
             || retained.bytes() + message.size() > settings.retained_bytes_max;
         if full
-            && retained
-                .get(message.topic())
-                .is_none_or(|known| retained.bytes().saturating_sub(known.size()) + message.size() > settings.retained_bytes_max)
+            && retained.get(message.topic()).is_none_or(|known| {
+                retained.bytes().saturating_sub(known.size()) + message.size() > settings.retained_bytes_max
+            })
         {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
@@ -161,7 +161,7 @@ impl<W: Wire> Shard<W> {
                     retain: true, // [MQTT-3.1.1: 3.3.1-8]
                     subscription_id: subscriber.subscription_id,
                     group: GroupId::NONE,
-                        bound: Bound::Caller,
+                    bound: Bound::Caller,
                 };
                 if !has_room(session)
                     || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err()

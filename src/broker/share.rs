@@ -6,11 +6,11 @@
 //! then all this goes by mail.
 
 use super::ShardId;
+use super::budget::Level;
 use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
 use super::shard::{Shard, Wire};
 use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
-use super::budget::Level;
 use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing};
 use crate::topic::{Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;

@@ -156,7 +156,9 @@ impl InFlight {
     pub(super) fn own_group(&mut self, own: GroupId) {
         for slot in &mut self.ring {
             match slot {
-                Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) if queued.group == own => queued.group = GroupId::NONE,
+                Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) if queued.group == own => {
+                    queued.group = GroupId::NONE
+                }
                 Slot::Released(group) | Slot::ReleasedBefore(group) if *group == own => *group = GroupId::NONE,
                 _ => {}
             }
