@@ -14,8 +14,8 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use waypost::codec::Moment;
 use waypost::topic::{
-    Cursor, Epochs, Group, Kept, MatchCache, NodeId, Progress, Queued, Retained, Stamps, Stored,
-    SweepCursor, TopicTree, Waiting, WaitingLimits,
+    Cursor, Epochs, Group, Kept, MatchCache, NodeId, Progress, Queued, Retained, Stamps, Stored, SweepCursor,
+    TopicTree, Waiting, WaitingLimits,
 };
 
 /// Tries the property on many inputs.
@@ -26,14 +26,8 @@ fn check<S: Strategy>(inputs: S, property: impl Fn(S::Value)) {
     };
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(
-        config,
-        TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes),
-    );
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes));
     let outcome = runner.run(&inputs, |input| {
         property(input);
         Ok(())
@@ -58,17 +52,9 @@ fn naive_match(filter: &str, topic: &str) -> bool {
         Some((&"#", before)) => (before, true),
         _ => (&filter_levels[..], false),
     };
-    let is_long_enough = if multi {
-        topic_levels.len() >= levels.len()
-    } else {
-        topic_levels.len() == levels.len()
-    };
+    let is_long_enough = if multi { topic_levels.len() >= levels.len() } else { topic_levels.len() == levels.len() };
     // A wildcard in the wrong place is text.
-    is_long_enough
-        && levels
-            .iter()
-            .zip(topic_levels)
-            .all(|(level, text)| *level == "+" || *level == text)
+    is_long_enough && levels.iter().zip(topic_levels).all(|(level, text)| *level == "+" || *level == text)
 }
 
 fn topics() -> impl Strategy<Value = String> {
@@ -118,18 +104,13 @@ fn the_tree_matches_like_a_list_of_filters() {
                     assert_eq!((id, tree.get_by_id(id)), (expected.0, Some(&expected.1)));
                 }
                 TreeAction::Remove(filter) => {
-                    assert_eq!(
-                        tree.remove(filter.as_bytes()),
-                        model.remove(&filter).map(|(_, value)| value)
-                    );
+                    assert_eq!(tree.remove(filter.as_bytes()), model.remove(&filter).map(|(_, value)| value));
                     assert_eq!(tree.get(filter.as_bytes()), None);
                 }
                 TreeAction::Match(topic) => {
                     let mut found = Vec::new();
                     tree.for_each_match(topic.as_bytes(), &mut |value| found.push(*value));
-                    let matching = model
-                        .iter()
-                        .filter(|(filter, _)| naive_match(filter, &topic));
+                    let matching = model.iter().filter(|(filter, _)| naive_match(filter, &topic));
                     let mut expected: Vec<usize> = matching.map(|(_, (_, value))| *value).collect();
                     found.sort_unstable();
                     expected.sort_unstable();
@@ -143,26 +124,15 @@ fn the_tree_matches_like_a_list_of_filters() {
             assert_eq!(tree.id_of(filter.as_bytes()), Some(*id));
             assert_eq!(tree.filter_of(*id), filter.as_bytes());
         }
-        let all: BTreeMap<Vec<u8>, usize> = tree
-            .iter()
-            .map(|(filter, value)| (filter, *value))
-            .collect();
-        let expected = model
-            .iter()
-            .map(|(filter, (_, value))| (filter.clone().into_bytes(), *value));
+        let all: BTreeMap<Vec<u8>, usize> = tree.iter().map(|(filter, value)| (filter, *value)).collect();
+        let expected = model.iter().map(|(filter, (_, value))| (filter.clone().into_bytes(), *value));
         assert_eq!(all, expected.collect());
     });
 }
 
 #[test]
 fn any_bytes_at_all_do_no_harm() {
-    let inputs = vec(
-        (
-            vec(select(&b"/+#$ab\0\xFF"[..]), 0..12),
-            vec(any::<u8>(), 0..40),
-        ),
-        0..50,
-    );
+    let inputs = vec((vec(select(&b"/+#$ab\0\xFF"[..]), 0..12), vec(any::<u8>(), 0..40)), 0..50);
     check(inputs, |pairs| {
         let mut tree = TopicTree::new();
         let mut inserted = BTreeSet::new();
@@ -227,41 +197,24 @@ fn a_cached_match_is_what_the_tree_would_say() {
                     }
                 }
                 CacheAction::Publish(second, topic) => {
-                    let (cache, hash) = (
-                        &mut caches[usize::from(second)],
-                        epochs.hash(topic.as_bytes()),
-                    );
+                    let (cache, hash) = (&mut caches[usize::from(second)], epochs.hash(topic.as_bytes()));
                     let expected = search(&tree, &topic);
                     match cache.lookup(topic.as_bytes(), hash, &epochs) {
                         Some(found) => assert_eq!(*found, expected, "{topic}"),
                         None => {
                             let stamps = epochs.stamps(topic.as_bytes(), hash);
                             cache.insert(topic.as_bytes(), hash, stamps, expected);
-                            assert!(
-                                cache.lookup(topic.as_bytes(), hash, &epochs).is_some(),
-                                "kept"
-                            );
+                            assert!(cache.lookup(topic.as_bytes(), hash, &epochs).is_some(), "kept");
                         }
                     }
                 }
                 CacheAction::BeginSearch(second, topic) => {
                     let stamps = epochs.stamps(topic.as_bytes(), epochs.hash(topic.as_bytes()));
                     let found = search(&tree, &topic);
-                    searches.push_back(Search {
-                        second,
-                        topic,
-                        stamps,
-                        found,
-                    });
+                    searches.push_back(Search { second, topic, stamps, found });
                 }
                 CacheAction::EndSearch => {
-                    if let Some(Search {
-                        second,
-                        topic,
-                        stamps,
-                        found,
-                    }) = searches.pop_front()
-                    {
+                    if let Some(Search { second, topic, stamps, found }) = searches.pop_front() {
                         let hash = epochs.hash(topic.as_bytes());
                         caches[usize::from(second)].insert(topic.as_bytes(), hash, stamps, found);
                     }
@@ -325,11 +278,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
         let retained = Retained::new();
         let mut model: BTreeMap<String, Note> = BTreeMap::new();
         for (number, topic) in topics.into_iter().enumerate() {
-            let note = Note {
-                topic: topic.clone(),
-                number,
-                expires_at: usize::MAX,
-            };
+            let note = Note { topic: topic.clone(), number, expires_at: usize::MAX };
             retained.set(note.clone());
             model.insert(topic, note);
         }
@@ -344,42 +293,20 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
             match action {
                 RetainedAction::Set(topic, expiry) => {
                     let expires_at = expiry.map_or(usize::MAX, |after| now + after);
-                    let note = Note {
-                        topic: topic.clone(),
-                        number: now,
-                        expires_at,
-                    };
+                    let note = Note { topic: topic.clone(), number: now, expires_at };
                     let stored = retained.set(note.clone());
                     let replaced = model.insert(topic, note).is_some();
-                    assert_eq!(
-                        stored,
-                        if replaced {
-                            Stored::Replaced
-                        } else {
-                            Stored::New
-                        }
-                    );
+                    assert_eq!(stored, if replaced { Stored::Replaced } else { Stored::New });
                 }
                 RetainedAction::Clear(topic) => {
-                    assert_eq!(
-                        retained.clear(topic.as_bytes()),
-                        model.remove(&topic).is_some()
-                    );
+                    assert_eq!(retained.clear(topic.as_bytes()), model.remove(&topic).is_some());
                     there_all_the_while.remove(&topic);
                 }
                 RetainedAction::Step(entries_max, breaks) => {
                     let mut room = if breaks { 1 } else { usize::MAX };
                     let progress = retained.step(&mut cursor, entries_max, moment, &mut |note| {
-                        assert!(
-                            naive_match(&filter, &note.topic),
-                            "{} for {filter}",
-                            note.topic
-                        );
-                        assert_eq!(
-                            model.get(&note.topic).map(|current| current.number),
-                            Some(note.number),
-                            "current"
-                        );
+                        assert!(naive_match(&filter, &note.topic), "{} for {filter}", note.topic);
+                        assert_eq!(model.get(&note.topic).map(|current| current.number), Some(note.number), "current");
                         assert!(now < note.expires_at);
                         if room == 0 {
                             return ControlFlow::Break(());
@@ -394,36 +321,18 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
                 RetainedAction::Sweep(entries_max) => {
                     let removed = retained.sweep(moment, &mut sweep, entries_max);
                     let before = model.len();
-                    model.retain(|topic, note| {
-                        now < note.expires_at || retained.get(topic.as_bytes()).is_some()
-                    });
+                    model.retain(|topic, note| now < note.expires_at || retained.get(topic.as_bytes()).is_some());
                     assert_eq!(before - model.len(), removed);
                 }
             }
-            there_all_the_while.retain(|topic| {
-                model
-                    .get(topic)
-                    .is_some_and(|note| now + 1 < note.expires_at)
-            });
+            there_all_the_while.retain(|topic| model.get(topic).is_some_and(|note| now + 1 < note.expires_at));
             assert_eq!(retained.len(), model.len());
-            assert_eq!(
-                retained.bytes(),
-                model.values().map(|note| note.number).sum::<usize>()
-            );
+            assert_eq!(retained.bytes(), model.values().map(|note| note.number).sum::<usize>());
         }
-        assert!(
-            done,
-            "3,000 entries are enough for 64 stripes and 300 topics"
-        );
-        assert!(
-            there_all_the_while.is_subset(&visited),
-            "{there_all_the_while:?} but only {visited:?}"
-        );
+        assert!(done, "3,000 entries are enough for 64 stripes and 300 topics");
+        assert!(there_all_the_while.is_subset(&visited), "{there_all_the_while:?} but only {visited:?}");
         for (topic, note) in &model {
-            assert_eq!(
-                retained.get(topic.as_bytes()).map(|found| found.number),
-                Some(note.number)
-            );
+            assert_eq!(retained.get(topic.as_bytes()).map(|found| found.number), Some(note.number));
         }
     });
 }
@@ -457,110 +366,69 @@ fn a_group_gives_each_message_to_one_who_can_take_it_and_keeps_none_back() {
         4 => (0..4_u8).prop_map(GroupAction::Settle),
         6 => (0..5_u64).prop_map(GroupAction::Publish),
     ];
-    let strategies = select(
-        &[
-            "round_robin",
-            "random",
-            "sticky",
-            "hash_client",
-            "hash_topic",
-            "least_in_flight",
-        ][..],
-    );
-    check(
-        (strategies, any::<u64>(), vec(action, 0..200)),
-        |(strategy, seed, actions)| {
-            let strategy = strategy.parse().expect("these are the names");
-            let limits = WaitingLimits {
-                messages_max: 20,
-                bytes_max: 100,
-            };
-            let (mut group, mut queue) = (Group::new(strategy, seed), Waiting::new(limits));
-            let mut members: BTreeMap<u8, Member> = BTreeMap::new();
-            let (mut accepted, mut settled, mut waiting) = (0, 0, 0);
-            for (number, action) in actions.into_iter().enumerate() {
-                match action {
-                    GroupAction::Join(id, window) => {
-                        assert_eq!(group.join(id, window), !members.contains_key(&id));
-                        let member = members.entry(id).or_default();
-                        (member.online, member.window) = (true, window);
-                    }
-                    GroupAction::Leave(id) => {
-                        let member = members.remove(&id);
-                        assert_eq!(group.leave(id), member.is_some());
-                        let returned = member.map(|member| member.holds).unwrap_or_default();
-                        let first = returned.front().map(|queued| queued.message);
-                        waiting += returned.len();
-                        queue.push_front(returned);
-                        assert!(first.is_none_or(|first| {
-                            queue.front().is_some_and(|front| front.message == first)
-                        }));
-                    }
-                    GroupAction::SetOnline(id, online) => {
-                        let is_member = members
-                            .get_mut(&id)
-                            .map(|member| member.online = online)
-                            .is_some();
-                        assert_eq!(group.set_online(id, online), is_member);
-                    }
-                    GroupAction::SetWindow(id, window) => {
-                        let is_member = members
-                            .get_mut(&id)
-                            .map(|member| member.window = window)
-                            .is_some();
-                        assert_eq!(group.set_window(id, window), is_member);
-                    }
-                    GroupAction::Settle(id) => {
-                        let held = members
-                            .get_mut(&id)
-                            .and_then(|member| member.holds.pop_front());
-                        settled += usize::from(held.is_some());
-                        assert_eq!(group.settle(id), members.contains_key(&id));
-                    }
-                    GroupAction::Publish(hash) => {
-                        let queued = Queued {
-                            message: number,
-                            size: 10,
-                            origin_hash: hash,
-                            topic_hash: hash,
-                        };
-                        if let Some(id) =
-                            queue.is_empty().then(|| group.offer(hash, hash)).flatten()
-                        {
-                            accepted += 1;
-                            give(&mut members, id, queued);
-                        } else if queue.push_back(queued).is_ok() {
-                            accepted += 1;
-                            waiting += 1;
-                        } else {
-                            assert!(waiting >= 10, "100 bytes are 10 messages");
-                        }
+    let strategies = select(&["round_robin", "random", "sticky", "hash_client", "hash_topic", "least_in_flight"][..]);
+    check((strategies, any::<u64>(), vec(action, 0..200)), |(strategy, seed, actions)| {
+        let strategy = strategy.parse().expect("these are the names");
+        let limits = WaitingLimits { messages_max: 20, bytes_max: 100 };
+        let (mut group, mut queue) = (Group::new(strategy, seed), Waiting::new(limits));
+        let mut members: BTreeMap<u8, Member> = BTreeMap::new();
+        let (mut accepted, mut settled, mut waiting) = (0, 0, 0);
+        for (number, action) in actions.into_iter().enumerate() {
+            match action {
+                GroupAction::Join(id, window) => {
+                    assert_eq!(group.join(id, window), !members.contains_key(&id));
+                    let member = members.entry(id).or_default();
+                    (member.online, member.window) = (true, window);
+                }
+                GroupAction::Leave(id) => {
+                    let member = members.remove(&id);
+                    assert_eq!(group.leave(id), member.is_some());
+                    let returned = member.map(|member| member.holds).unwrap_or_default();
+                    let first = returned.front().map(|queued| queued.message);
+                    waiting += returned.len();
+                    queue.push_front(returned);
+                    assert!(first.is_none_or(|first| { queue.front().is_some_and(|front| front.message == first) }));
+                }
+                GroupAction::SetOnline(id, online) => {
+                    let is_member = members.get_mut(&id).map(|member| member.online = online).is_some();
+                    assert_eq!(group.set_online(id, online), is_member);
+                }
+                GroupAction::SetWindow(id, window) => {
+                    let is_member = members.get_mut(&id).map(|member| member.window = window).is_some();
+                    assert_eq!(group.set_window(id, window), is_member);
+                }
+                GroupAction::Settle(id) => {
+                    let held = members.get_mut(&id).and_then(|member| member.holds.pop_front());
+                    settled += usize::from(held.is_some());
+                    assert_eq!(group.settle(id), members.contains_key(&id));
+                }
+                GroupAction::Publish(hash) => {
+                    let queued = Queued { message: number, size: 10, origin_hash: hash, topic_hash: hash };
+                    if let Some(id) = queue.is_empty().then(|| group.offer(hash, hash)).flatten() {
+                        accepted += 1;
+                        give(&mut members, id, queued);
+                    } else if queue.push_back(queued).is_ok() {
+                        accepted += 1;
+                        waiting += 1;
+                    } else {
+                        assert!(waiting >= 10, "100 bytes are 10 messages");
                     }
                 }
-                while let Some((id, queued)) = queue.take_next(&mut group) {
-                    waiting -= 1;
-                    give(&mut members, id, queued);
-                }
-                let somebody_can = members.values().any(can_take);
-                assert!(
-                    !somebody_can || waiting == 0,
-                    "nothing waits while somebody can take it"
-                );
-                assert_eq!(
-                    (queue.len(), queue.bytes(), group.len()),
-                    (waiting, waiting * 10, members.len())
-                );
-                for (id, member) in &members {
-                    assert_eq!(
-                        group.in_flight(*id).map(|count| count as usize),
-                        Some(member.holds.len())
-                    );
-                }
-                let held: usize = members.values().map(|member| member.holds.len()).sum();
-                assert_eq!(accepted, settled + waiting + held, "none lost, none twice");
             }
-        },
-    );
+            while let Some((id, queued)) = queue.take_next(&mut group) {
+                waiting -= 1;
+                give(&mut members, id, queued);
+            }
+            let somebody_can = members.values().any(can_take);
+            assert!(!somebody_can || waiting == 0, "nothing waits while somebody can take it");
+            assert_eq!((queue.len(), queue.bytes(), group.len()), (waiting, waiting * 10, members.len()));
+            for (id, member) in &members {
+                assert_eq!(group.in_flight(*id).map(|count| count as usize), Some(member.holds.len()));
+            }
+            let held: usize = members.values().map(|member| member.holds.len()).sum();
+            assert_eq!(accepted, settled + waiting + held, "none lost, none twice");
+        }
+    });
 }
 
 fn can_take(member: &Member) -> bool {

@@ -12,8 +12,10 @@ pub(super) enum Level {
     Normal,
     /// Above 70 %: QoS 0 may use a quarter of its queues, replays of retained Messages pause.
     High,
-    /// Above 90 %: QoS 0 is dropped, new Clients are refused with 0x97.
+    /// Above 90 %: QoS 0 is dropped, Clients without a Session are refused with 0x97.
     Critical,
+    /// Nothing more is queued; publishers are told 0x97 where nobody could take their Message.
+    Full,
 }
 
 pub(super) struct Budget {
@@ -36,7 +38,9 @@ impl Budget {
 
     pub(super) fn level(&self) -> Level {
         let used = self.used();
-        if used > self.bytes / 10 * 9 {
+        if used > self.bytes {
+            Level::Full
+        } else if used > self.bytes / 10 * 9 {
             Level::Critical
         } else if used > self.bytes / 10 * 7 {
             Level::High

@@ -313,16 +313,12 @@ impl Request {
         let terms = Terms {
             version: self.version,
             bridge: self.bridge,
-            receive_maximum: self.receive_maximum.min(if self.version.is_v5() {
-                u16::MAX
-            } else {
-                settings.session.in_flight_max
-            }),
+            receive_maximum: self.receive_maximum.min(settings.session.in_flight_max),
             packet_size_max: self.packet_size_max,
             topic_alias_maximum: self.topic_alias_maximum,
             problem_information: self.problem_information,
-            session_expiry: self.session_expiry,
-            keep_alive,
+            session_expiry_s: self.session_expiry.as_secs().min(u64::from(u32::MAX)) as u32,
+            keep_alive_s: keep_alive.as_secs().min(u64::from(u16::MAX)) as u16,
             authentication_method: self.login.method.clone(),
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
@@ -419,7 +415,8 @@ impl<W: Wire> Shard<W> {
     }
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
-        if self.level == Level::Critical {
+        // Whoever has a Session may come back: it is they who empty the queues.
+        if self.level >= Level::Critical && !self.shared.directory.knows(&request.client_id) {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
         }
         let (will, _) = request.will.as_ref()?;

@@ -57,6 +57,10 @@ impl Directory {
         self.homes.remove_if(client_id, |_, known| *known == home);
     }
 
+    pub(super) fn knows(&self, client_id: &str) -> bool {
+        self.homes.contains_key(client_id)
+    }
+
     /// Recognises a publisher in its Messages [MQTT-3.8.3-3], whatever happens to its Session in between.
     pub(super) fn origin_of(&self, client_id: &str) -> Origin {
         Origin::new(self.key.hash(client_id.as_bytes()))

@@ -150,6 +150,12 @@ impl Port {
         relieved
     }
 
+    /// A letter box that was too full for this shard has room again: a tick will notice.
+    pub(super) fn relieve(&self, by: ShardId) {
+        self.pending.fetch_or(1 << by.0, Ordering::Release);
+        self.wake();
+    }
+
     pub(super) fn has_mail(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0
     }

@@ -12,7 +12,7 @@ use super::shard::{Attachment, DENIED, Shard, Wire};
 use crate::access::{Act, Verdict};
 use crate::codec::{Message, Origin, Qos, ReasonCode};
 use crate::notice::Outside;
-use crate::session::{Answer, Arrived, Dropped, GroupId, How, Outgoing};
+use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Outgoing};
 use crate::store::Position;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -137,11 +137,16 @@ impl<W: Wire> Shard<W> {
         for seat in &matched.groups {
             routed.taken |= self.offer(seat, &message);
         }
+        if message.qos() != Qos::AtMostOnce && (matched.shards.has_others_than(self.id) || !matched.groups.is_empty()) {
+            // Sessions of other shards may be durable, and nobody waits for their journals: this one answers for the
+            // Message until theirs have it.
+            routed.position = Some(self.durable.note_message(Change::Message, &message));
+        }
         if matched.shards.contains(self.id) {
             let own = self.deliver(message, &matched);
             routed.taken |= own.taken;
             routed.full |= own.full;
-            routed.position = own.position;
+            routed.position = routed.position.max(own.position);
         }
         routed
     }
@@ -202,6 +207,7 @@ impl<W: Wire> Shard<W> {
             retain: message.retain() && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             subscription_id: subscriber.subscription_id,
             group: GroupId::NONE,
+            bound: Bound::Queue,
         };
         let own = message.origin() == client.origin;
         let mut echo = own && subscriber.no_local(); // [MQTT-3.8.3-3]
@@ -242,7 +248,7 @@ impl<W: Wire> Shard<W> {
             return;
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if how.qos == Qos::AtMostOnce && self.level == Level::Critical {
+        if self.level == Level::Full || (how.qos == Qos::AtMostOnce && self.level == Level::Critical) {
             routed.full = true;
             return self.count_drop(slot, Dropped::QueueFull);
         }

@@ -7,11 +7,12 @@ use super::budget::Level;
 use super::durable::Change;
 use super::shard::{Shard, Wire};
 use super::subscribe::Subscriber;
-use crate::codec::{Message, ReasonCode};
-use crate::session::{GroupId, How, Outgoing, Session};
+use crate::codec::{Message, Moment, ReasonCode};
+use crate::session::{Bound, GroupId, How, Outgoing, Session};
 use crate::store::Position;
-use crate::topic::{Cursor, Progress};
+use crate::topic::{Cursor, Progress, SweepCursor};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// A replay under way.
 pub(super) struct Replay {
@@ -25,8 +26,26 @@ const ROOM_BYTES: usize = super::shard::FLUSH_BYTES;
 const ROOM_MESSAGES: usize = 1024;
 /// Entries visited under one lock.
 const ENTRIES_PER_STEP: usize = 256;
-/// Replays of one Session that may be under way; an equal one is restarted, not added.
-const REPLAYS_MAX: usize = 1000;
+/// Entries that one sweep looks at, and how often there is one.
+const ENTRIES_PER_SWEEP: usize = 1024;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Removing what has expired: goes round the store as long as something that this shard has retained can expire.
+#[derive(Default)]
+pub(super) struct Sweep {
+    cursor: SweepCursor,
+    due: Moment,
+    /// When the last of them expires. Then there is one more round, and rest.
+    until: Moment,
+    /// Sweeps that are left of that round.
+    last_round: usize,
+}
+
+impl Sweep {
+    pub(super) fn due(&self) -> Option<Moment> {
+        (self.until > Moment::default()).then_some(self.due)
+    }
+}
 
 /// Whether more retained Messages may be queued for this Client.
 pub(super) fn has_room(session: &Session) -> bool {
@@ -47,30 +66,34 @@ impl<W: Wire> Shard<W> {
             return Ok(existed.then(|| self.durable.note(Change::RetainedCleared, message.topic(), &[])));
         }
         let settings = &self.shared.settings;
-        let full = retained.len() >= settings.retained_messages_max
+        let full = self.level == Level::Full
+            || retained.len() >= settings.retained_messages_max
             || retained.bytes() + message.size() > settings.retained_bytes_max;
         if full
-            && retained
-                .get(message.topic())
-                .is_none_or(|known| retained.bytes() - known.size() + message.size() > settings.retained_bytes_max)
+            && retained.get(message.topic()).is_none_or(|known| {
+                retained.bytes().saturating_sub(known.size()) + message.size() > settings.retained_bytes_max
+            })
         {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
         retained.set(message.clone()); // [MQTT-3.3.1-5]
+        if let Some(expires) = message.expires_at() {
+            self.sweep.until = self.sweep.until.max(expires);
+        }
         Ok(Some(self.durable.note_message(Change::Retained, message)))
     }
 
-    /// A new subscription wants what is retained for it.
-    pub(super) fn begin_replay(&mut self, slot: u32, filter: &[u8], subscriber: &Subscriber) {
+    /// A subscription wants what is retained for it; one that was `known` may have asked before, and begins anew.
+    pub(super) fn begin_replay(&mut self, slot: u32, filter: &[u8], subscriber: &Subscriber, known: bool) {
         if self.shared.retained.len() == 0 {
             return;
         }
         let Some(client) = self.clients.get_mut(slot) else { return };
-        client.replays.retain(|replay| *replay.filter != *filter);
-        if client.replays.len() < REPLAYS_MAX {
-            client.replays.push(Replay { cursor: Cursor::new(filter), filter: filter.into(), subscriber: *subscriber });
+        if known {
+            client.replays.retain(|replay| *replay.filter != *filter);
         }
+        client.replays.push(Replay { cursor: Cursor::new(filter), filter: filter.into(), subscriber: *subscriber });
         self.resume_replay(slot);
     }
 
@@ -88,6 +111,21 @@ impl<W: Wire> Shard<W> {
             client.replaying = true;
             self.replays.push_back(session);
             self.wants_tick = true;
+        }
+    }
+
+    pub(super) fn run_sweep(&mut self) {
+        if self.sweep.due().is_none_or(|due| due > self.now) {
+            return;
+        }
+        self.shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP);
+        self.sweep.due = self.now.plus(SWEEP_EVERY);
+        if self.now < self.sweep.until {
+            self.sweep.last_round = self.shared.retained.len() / ENTRIES_PER_SWEEP + 2;
+        } else if self.sweep.last_round > 0 {
+            self.sweep.last_round -= 1;
+        } else {
+            self.sweep.until = Moment::default();
         }
     }
 
@@ -123,6 +161,7 @@ impl<W: Wire> Shard<W> {
                     retain: true, // [MQTT-3.1.1: 3.3.1-8]
                     subscription_id: subscriber.subscription_id,
                     group: GroupId::NONE,
+                    bound: Bound::Caller,
                 };
                 if !has_room(session)
                     || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err()

@@ -41,6 +41,10 @@ impl ShardSet {
         self.0 == 0
     }
 
+    pub(super) fn has_others_than(self, shard: ShardId) -> bool {
+        self.0 & !(1 << shard.0) != 0
+    }
+
     pub(super) fn add_all(&mut self, other: Self) {
         self.0 |= other.0;
     }
@@ -161,6 +165,12 @@ impl Router {
         route.groups.push((Arc::clone(&seat), 1));
         self.epochs.bump(filter);
         seat
+    }
+
+    /// Whether a shared subscription has any member, joined or about to.
+    pub(super) fn has_seat(&self, seat: &Seat) -> bool {
+        let routes = self.routes.read();
+        routes.tree.get(&seat.filter).is_some_and(|route| route.groups.iter().any(|(known, _)| known.id == seat.id))
     }
 
     /// A member has left; with the last one the seat goes.

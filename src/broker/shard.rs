@@ -9,7 +9,7 @@ use super::directory::Home;
 use super::durable::Durable;
 use super::mail::{Mail, SessionRef};
 use super::publish::Fanout;
-use super::retained::Replay;
+use super::retained::{Replay, Sweep};
 use super::router::{FilterId, Matched, Seat};
 use super::share::SharedGroup;
 use super::slab::Slab;
@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
+use thin_vec::ThinVec;
 
 /// What the shard writes to: one per Network Connection.
 pub trait Wire {
@@ -77,6 +78,8 @@ const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+/// Bytes that count as much as a complete packet for Keep Alive [MQTT-3.1.2-22].
+const SIGN_OF_LIFE_BYTES: usize = 1024;
 /// Timers are kept to a quarter of a second.
 const TIMER_GRAIN_MS: u64 = 250;
 
@@ -93,12 +96,11 @@ pub(super) struct Client<W> {
     /// What the socket did not take.
     tail: Option<Box<Tail>>,
     /// By filter, ascending.
-    pub(super) subscriptions: Vec<Subscription>,
-    pub(super) shares: Vec<(Arc<Seat>, super::mail::Member)>,
-    pub(super) replays: Vec<Replay>,
+    pub(super) subscriptions: ThinVec<Subscription>,
+    pub(super) shares: ThinVec<(Arc<Seat>, super::mail::Member)>,
+    pub(super) replays: ThinVec<Replay>,
     pub(super) will: Option<Box<Will>>,
-    /// When a Client that is away is forgotten.
-    expires: Option<Moment>,
+    /// When the last packet came or, for a Client that is away, when it left.
     last_received: Moment,
     /// The earliest timer that is set for this Client.
     timer: Option<Moment>,
@@ -151,6 +153,7 @@ pub struct Shard<W: Wire> {
     pub(super) fanouts_of: HashMap<Origin, u32, RandomState>,
     pub(super) fanout_number: u64,
     pub(super) replays: VecDeque<SessionRef>,
+    pub(super) sweep: Sweep,
     dirty: VecDeque<u32>,
     dirty_bulk: VecDeque<u32>,
     timers: BTreeMap<Moment, Vec<SessionRef>>,
@@ -187,6 +190,7 @@ impl<W: Wire> Shard<W> {
             fanouts_of: HashMap::default(),
             fanout_number: 0,
             replays: VecDeque::new(),
+            sweep: Sweep::default(),
             dirty: VecDeque::new(),
             dirty_bulk: VecDeque::new(),
             timers: BTreeMap::new(),
@@ -240,7 +244,10 @@ impl<W: Wire> Shard<W> {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
         let Some(client) = self.client_mut(me) else { return };
-        client.last_received = now;
+        // Large packets may take their time; a trickle of bytes is no sign of life.
+        if bytes.len() >= SIGN_OF_LIFE_BYTES {
+            client.last_received = now;
+        }
         if let Some(mut partial) = client.partial.take() {
             let Some(rest) = self.complete(me, &mut partial, bytes) else {
                 if let Some(client) = self.client_mut(me) {
@@ -314,6 +321,7 @@ impl<W: Wire> Shard<W> {
     fn receive_packet(&mut self, me: Attachment, header: &Header, body: &[u8]) {
         self.statistics.packets_received += 1;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
+        client.last_received = self.now;
         let limits = &self.shared.settings.session;
         let arrival = Arrival { now: self.now, origin: client.origin };
         let action = Packet::decode(header, body, client.session.terms().version, &limits.codec)
@@ -386,6 +394,7 @@ impl<W: Wire> Shard<W> {
         }
         client.partial = None;
         client.tail = None;
+        client.reauthentication = None;
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), ?end, "disconnected");
@@ -399,7 +408,7 @@ impl<W: Wire> Shard<W> {
                 }
             }
         }
-        client.expires = Some(now.plus(expiry));
+        client.last_received = now;
         self.leave_groups(me.slot);
         if expiry.is_zero() {
             self.end_session(me.slot);
@@ -433,6 +442,7 @@ impl<W: Wire> Shard<W> {
         self.run_fanouts(PUSHES_PER_TICK);
         self.run_replays(REPLAY_ENTRIES_PER_TICK);
         self.run_timers();
+        self.run_sweep();
         self.run_sys();
         self.release_answers();
         self.post_mail();
@@ -456,7 +466,7 @@ impl<W: Wire> Shard<W> {
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
         let timer = self.timers.first_key_value().map(|(moment, _)| *moment);
-        [timer, self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
+        [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 
     fn has_mail(&self) -> bool {
@@ -493,16 +503,22 @@ impl<W: Wire> Shard<W> {
         }
     }
 
+    /// Mail stays in its letter box, and slows its senders down, while what was taken before is not done.
     fn take_mail(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let relieved = shared.ports[usize::from(self.id.0)].take(&mut self.incoming);
-        for from in self.shared.shards().filter(|from| relieved & (1 << from.0) != 0) {
-            self.shared.ports[usize::from(from.0)].wake();
+        if self.incoming.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            let relieved = shared.ports[usize::from(self.id.0)].take(&mut self.incoming);
+            for from in shared.shards().filter(|from| relieved & (1 << from.0) != 0) {
+                shared.ports[usize::from(from.0)].relieve(self.id);
+            }
         }
         for mail in std::mem::take(&mut self.early) {
             self.take_group_mail(mail, true);
         }
         for _ in 0..MAIL_PER_TICK {
+            if self.fanouts.len() > FANOUTS_MAX {
+                break;
+            }
             let Some(mail) = self.incoming.pop_front() else { break };
             match mail {
                 Mail::Publish(message, matched) => {
@@ -594,7 +610,8 @@ impl<W: Wire> Shard<W> {
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
             match wire.write(&tail.bytes[tail.written..]) {
-                Ok(0) | Err(Broken) => return,
+                Ok(0) => return,
+                Err(Broken) => client.tail = None, // the reader notices and reports the loss
                 Ok(count) => {
                     self.statistics.bytes_sent += count as u64;
                     tail.written += count;
@@ -752,7 +769,7 @@ impl<W: Wire> Shard<W> {
             client.session.shrink();
         } else {
             self.publish_will_if_due(slot);
-            if self.clients.get(slot).is_some_and(|client| client.expires.is_some_and(|expires| expires <= now)) {
+            if self.clients.get(slot).is_some_and(|client| client.expires() <= now) {
                 self.statistics.expired += 1;
                 self.end_session(slot);
                 return;
@@ -808,11 +825,10 @@ impl<W> Client<W> {
             attachment: 0,
             partial: None,
             tail: None,
-            subscriptions: Vec::new(),
-            shares: Vec::new(),
-            replays: Vec::new(),
+            subscriptions: ThinVec::new(),
+            shares: ThinVec::new(),
+            replays: ThinVec::new(),
             will: None,
-            expires: None,
             last_received: now,
             timer: None,
             fanout_seen: 0,
@@ -826,7 +842,6 @@ impl<W> Client<W> {
     pub(super) fn attach(&mut self, wire: W, attachment: u64, now: Moment) {
         self.wire = Some(wire);
         self.attachment = attachment;
-        self.expires = None;
         self.last_received = now;
         self.dirty = Dirty::No;
     }
@@ -835,10 +850,15 @@ impl<W> Client<W> {
         !self.session.expiry().is_zero()
     }
 
+    /// When the Session of a Client that is away is over.
+    fn expires(&self) -> Moment {
+        self.last_received.plus(self.session.expiry())
+    }
+
     /// One and a half times the Keep Alive after the last packet [MQTT-3.1.2-22].
     fn keep_alive_ends(&self) -> Option<Moment> {
-        let keep_alive = self.session.terms().keep_alive;
-        (!keep_alive.is_zero()).then(|| self.last_received.plus(keep_alive + keep_alive / 2))
+        let keep_alive_ms = u64::from(self.session.terms().keep_alive_s) * 1000;
+        (keep_alive_ms != 0).then(|| self.last_received.plus(Duration::from_millis(keep_alive_ms / 2 * 3)))
     }
 
     fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
@@ -847,7 +867,7 @@ impl<W> Client<W> {
             [self.keep_alive_ends(), stalled].into_iter().flatten().min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
-            [self.expires, will].into_iter().flatten().min()
+            [Some(self.expires()), will].into_iter().flatten().min()
         }
     }
 }

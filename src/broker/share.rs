@@ -6,11 +6,12 @@
 //! then all this goes by mail.
 
 use super::ShardId;
+use super::budget::Level;
 use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
 use super::shard::{Shard, Wire};
-use crate::codec::{Message, Options, Qos};
-use crate::session::{Dropped, GroupId, HandedBack, How, Limits, Outgoing};
+use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
+use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing};
 use crate::topic::{Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub(super) const WINDOW_MAX: u32 = 1000;
 
 /// A group, at its home.
 pub(super) struct SharedGroup {
+    seat: Arc<Seat>,
     /// Who is chosen.
     group: Group<SessionRef>,
     /// What no member has place for. QoS 0 waits only while somebody is there.
@@ -69,6 +71,9 @@ impl<W: Wire> Shard<W> {
     }
 
     fn leave_seat(&mut self, slot: u32, seat: &Arc<Seat>) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.session.own_group(seat.id);
+        }
         self.statistics.shared_subscriptions -= 1;
         let session = self.reference(slot);
         self.shared.router.leave(seat);
@@ -178,7 +183,7 @@ impl<W: Wire> Shard<W> {
                 let (seat, member) = (Arc::clone(seat), *member);
                 let id = seat.id;
                 let limits = &self.shared.settings.session;
-                self.groups.entry(id).or_insert_with(|| SharedGroup::new(&seat, limits)).join(member);
+                self.groups.entry(id).or_insert_with(|| SharedGroup::new(seat, limits)).join(member);
                 return self.pump(id);
             }
             Mail::Offer(seat, _) => seat.id,
@@ -199,7 +204,8 @@ impl<W: Wire> Shard<W> {
             }
             Mail::Leave(_, session) => {
                 known.leave(session);
-                if known.members.is_empty() {
+                // Another member's Join may still be on its way: then the queue waits for it.
+                if known.members.is_empty() && !self.shared.router.has_seat(&known.seat) {
                     let lost = known.waiting.len() as u64;
                     self.statistics.dropped += lost;
                     self.groups.remove(&group);
@@ -238,7 +244,7 @@ impl<W: Wire> Shard<W> {
             self.statistics.dropped += 1;
             return true;
         }
-        let taken = known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
+        let taken = self.level != Level::Full && known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
         if !taken {
             self.statistics.dropped += 1;
         }
@@ -280,6 +286,7 @@ impl<W: Wire> Shard<W> {
             retain: message.retain() && member.retain_as_published,
             subscription_id: member.subscription_id,
             group,
+            bound: Bound::Caller,
         };
         if member.session.shard == self.id {
             self.deliver_shared(self.id, member.session, message, how);
@@ -289,20 +296,18 @@ impl<W: Wire> Shard<W> {
     }
 }
 
-/// Fixed header, Topic Alias, Packet Identifier and Subscription Identifier: what a delivery can be larger than its Message.
-const HEADER_MAX: usize = 20;
-
 fn queued(message: Message, qos: Qos, topic_hash: u64) -> Queued<(Message, Qos)> {
     Queued { size: message.size(), origin_hash: message.origin().value(), topic_hash, message: (message, qos) }
 }
 
 impl SharedGroup {
-    fn new(seat: &Seat, limits: &Limits) -> Self {
+    fn new(seat: Arc<Seat>, limits: &Limits) -> Self {
         let limits = WaitingLimits { messages_max: limits.queue_messages_max, bytes_max: limits.queue_bytes_max };
         Self {
             group: Group::new(seat.strategy, u64::from(seat.id.0)),
             waiting: Waiting::new(limits),
             members: HashMap::default(),
+            seat,
         }
     }
 
@@ -339,7 +344,15 @@ impl SharedGroup {
     }
 
     fn takes(member: &Member, message: &Message) -> bool {
-        message.size() + HEADER_MAX <= member.packet_size_max as usize
+        // Only 5.0 Clients have a Maximum Packet Size.
+        let single = [member.subscription_id];
+        let delivery = Delivery {
+            qos: message.qos().min(member.qos),
+            packet_id: PacketId::new(1).filter(|_| message.qos().min(member.qos) != Qos::AtMostOnce),
+            subscription_ids: if member.subscription_id == 0 { &[] } else { &single },
+            ..Delivery::default()
+        };
+        publish_size(message, &delivery, Version::V5) <= member.packet_size_max as usize
     }
 
     fn nobody_takes(&self, message: &Message) -> bool {

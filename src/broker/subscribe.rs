@@ -167,7 +167,7 @@ impl<W: Wire> Shard<W> {
             RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
         if replay {
-            self.begin_replay(slot, filter, &subscriber);
+            self.begin_replay(slot, filter, &subscriber, known);
         }
     }
 

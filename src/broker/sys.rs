@@ -66,7 +66,7 @@ impl SysTopics {
     }
 
     pub(super) fn due(&self, shard: ShardId, settings: &Settings) -> Option<Moment> {
-        (!settings.sys_interval.is_zero()).then(|| if shard == ShardId(0) { self.next } else { self.next })
+        (shard == ShardId(0) && !settings.sys_interval.is_zero()).then_some(self.next)
     }
 }
 

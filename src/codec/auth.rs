@@ -13,7 +13,8 @@ use super::{Limits, ReasonCode, Violation};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Auth<'a> {
     pub reason: ReasonCode,
-    /// Absent only in the short form, which is a Server's success [MQTT-4.12.0-5].
+    /// Absent only where a Server says success and nothing else, which has a short form without any properties; that
+    /// the method belongs into every AUTH [MQTT-4.12.0-5] is for the Session to hold against it.
     pub method: Option<&'a str>,
     pub data: Option<&'a [u8]>,
     pub reason_string: Option<&'a str>,
@@ -24,27 +25,14 @@ impl<'a> Auth<'a> {
     /// An AUTH with a method and nothing else.
     pub fn new(reason: ReasonCode, method: Option<&'a str>) -> Self {
         let user_properties = UserProperties::default();
-        Self {
-            reason,
-            method,
-            data: None,
-            reason_string: None,
-            user_properties,
-        }
+        Self { reason, method, data: None, reason_string: None, user_properties }
     }
 
     /// An empty body means success.
-    pub(super) fn decode(
-        header: &Header,
-        body: &'a [u8],
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(header: &Header, body: &'a [u8], limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let code = if reader.is_empty() { 0 } else { reader.u8()? };
-        let mut auth = Self::new(
-            ReasonCode::decode(code, PacketType::Auth, header.from())?,
-            None,
-        );
+        let mut auth = Self::new(ReasonCode::decode(code, PacketType::Auth, header.from())?, None);
         if body.is_empty() {
             return Ok(auth);
         }
@@ -59,7 +47,7 @@ impl<'a> Auth<'a> {
         })?;
         auth.user_properties = section.user_properties();
         reader.finish()?;
-        if auth.method.is_none() {
+        if auth.method.is_none() && (auth.reason != ReasonCode::Success || auth.data.is_some()) {
             return Err(protocol_error("an AUTH without an Authentication Method"));
         }
         Ok(auth)
@@ -71,9 +59,6 @@ impl<'a> Auth<'a> {
             return;
         }
         write_packet(PacketType::Auth.first_byte(), out, |out| {
-            if self.method.is_none() && self.reason == ReasonCode::Success {
-                return;
-            }
             out.push(self.reason.value());
             write_with_length(out, |out| {
                 let listed = [

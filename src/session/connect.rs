@@ -19,10 +19,10 @@ pub struct Terms {
     pub topic_alias_maximum: u16,
     /// Whether Reason Strings and User Properties may go with any answer [MQTT-3.1.2-29].
     pub problem_information: bool,
-    /// How long the Session outlives its Network Connection; `None` = for ever is never granted.
-    pub session_expiry: Duration,
-    /// Keep Alive in force; zero = none.
-    pub keep_alive: Duration,
+    /// How long the Session outlives its Network Connection; 0 = not at all. For ever is never granted.
+    pub session_expiry_s: u32,
+    /// Keep Alive in force; 0 = none.
+    pub keep_alive_s: u16,
     /// Named in CONNECT, and confirmed by us.
     pub authentication_method: Option<Box<str>>,
 }
@@ -82,12 +82,7 @@ impl Session {
 
     /// How long the Session lives on without a Network Connection.
     pub fn expiry(&self) -> Duration {
-        self.terms.session_expiry
-    }
-
-    /// Ends the Session's claim to outlive its Network Connection (Clean Start by another, administrator, limits).
-    pub fn expire_at_once(&mut self) {
-        self.terms.session_expiry = Duration::ZERO;
+        Duration::from_secs(self.terms.session_expiry_s.into())
     }
 
     pub(super) fn receive_disconnect<'a>(
@@ -97,13 +92,13 @@ impl Session {
     ) -> Result<Action<'a>, Violation> {
         if let Some(seconds) = disconnect.session_expiry_interval_s {
             // A Session that was to end with its connection cannot be prolonged at the last moment (3.14.2.2.2).
-            if self.terms.session_expiry.is_zero() && seconds != 0 {
+            if self.terms.session_expiry_s == 0 && seconds != 0 {
                 return Err(Violation {
                     reason: ReasonCode::ProtocolError,
                     why: "DISCONNECT prolongs a Session that had no expiry",
                 });
             }
-            self.terms.session_expiry = Duration::from_secs(seconds.into()).min(limits.session_expiry_max);
+            self.terms.session_expiry_s = u64::from(seconds).min(limits.session_expiry_max.as_secs()) as u32;
         }
         Ok(Action::Disconnect(match disconnect.reason {
             ReasonCode::Success => WillFate::Dropped,

@@ -328,6 +328,17 @@ impl Session {
         }
     }
 
+    /// The Client has left this shared subscription: what it was given already is its own, to be finished as usual
+    /// [MQTT-3.10.4-3].
+    pub fn own_group(&mut self, group: GroupId) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.own_group(group);
+        }
+        if let Some(queue) = &mut self.queue {
+            queue.own_group(group);
+        }
+    }
+
     /// Takes out everything of shared subscriptions that another member may have instead: what was never sent, and QoS 1
     /// deliveries without their PUBACK. In the order in which they came.
     pub fn take_shared(&mut self, into: &mut Vec<HandedBack>) {

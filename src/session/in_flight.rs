@@ -152,6 +152,19 @@ impl InFlight {
         self.pop_done();
     }
 
+    /// Deliveries of this shared subscription belong to the Session from now on.
+    pub(super) fn own_group(&mut self, own: GroupId) {
+        for slot in &mut self.ring {
+            match slot {
+                Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) if queued.group == own => {
+                    queued.group = GroupId::NONE
+                }
+                Slot::Released(group) | Slot::ReleasedBefore(group) if *group == own => *group = GroupId::NONE,
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ring.iter().filter(|slot| !matches!(slot, Slot::Done)).count()
     }

@@ -24,7 +24,7 @@ mod subscribe;
 pub use connect::{Terms, WillFate};
 pub use deliver::{Filled, HandedBack};
 pub use publish::{Answer, Arrived};
-pub use queue::{Dropped, GroupId, How, Outgoing, Queued};
+pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
 
 use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe, Version, Violation};
 use crate::codec::{Limits as CodecLimits, Moment, Qos};

@@ -34,6 +34,15 @@ impl GroupId {
     }
 }
 
+/// Who sees to it that a queue does not grow without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The queue itself: beyond its limits a Message is refused.
+    Queue,
+    /// Whoever pushes: a shared subscription by its member's window, a replay by the room that it looks for.
+    Caller,
+}
+
 /// How a Message is to be delivered to one Client.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
@@ -43,6 +52,7 @@ pub struct How {
     /// A single Subscription Identifier, 0 = none; several are in the [`Outgoing`].
     pub subscription_id: u32,
     pub group: GroupId,
+    pub bound: Bound,
 }
 
 /// One delivery that waits or is in flight: 16 bytes.
@@ -115,7 +125,7 @@ impl Queue {
     ) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        if self.is_full(kept, size, limits) {
+        if how.bound == Bound::Queue && self.is_full(kept, size, limits) {
             self.drop_expired(now);
             if self.is_full(kept, size, limits) {
                 return Err(Dropped::QueueFull);
@@ -180,6 +190,13 @@ impl Queue {
         self.lanes[0] = VecDeque::new();
         self.bytes[0] = 0;
         dropped
+    }
+
+    /// What came from this shared subscription belongs to the Session from now on.
+    pub(super) fn own_group(&mut self, group: GroupId) {
+        for queued in self.lanes.iter_mut().flatten().filter(|queued| queued.group == group) {
+            queued.group = GroupId::NONE;
+        }
     }
 
     /// Takes out what came from shared subscriptions, in order; for another member to get it.

@@ -36,12 +36,7 @@ enum Slot<T> {
 
 impl<T> Arena<T> {
     pub(super) const fn new() -> Self {
-        Self {
-            chunks: Vec::new(),
-            current: 0,
-            roomy: BTreeSet::new(),
-            len: 0,
-        }
+        Self { chunks: Vec::new(), current: 0, roomy: BTreeSet::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,12 +46,7 @@ impl<T> Arena<T> {
     #[inline]
     pub(super) fn get(&self, place: u32) -> Option<&T> {
         let place = place as usize;
-        match self
-            .chunks
-            .get(place >> CHUNK_BITS)?
-            .slots
-            .get(place & (CHUNK_LEN - 1))?
-        {
+        match self.chunks.get(place >> CHUNK_BITS)?.slots.get(place & (CHUNK_LEN - 1))? {
             Slot::Used(value) => Some(value),
             Slot::Free { .. } => None,
         }
@@ -65,12 +55,7 @@ impl<T> Arena<T> {
     #[inline]
     pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
         let place = place as usize;
-        match self
-            .chunks
-            .get_mut(place >> CHUNK_BITS)?
-            .slots
-            .get_mut(place & (CHUNK_LEN - 1))?
-        {
+        match self.chunks.get_mut(place >> CHUNK_BITS)?.slots.get_mut(place & (CHUNK_LEN - 1))? {
             Slot::Used(value) => Some(value),
             Slot::Free { .. } => None,
         }
@@ -85,9 +70,7 @@ impl<T> Arena<T> {
             chunk.append(value, number)
         } else {
             let offset = chunk.first_free as usize;
-            if let Slot::Free { next } =
-                std::mem::replace(&mut chunk.slots[offset], Slot::Used(value))
-            {
+            if let Slot::Free { next } = std::mem::replace(&mut chunk.slots[offset], Slot::Used(value)) {
                 chunk.first_free = next;
             }
             offset
@@ -98,27 +81,24 @@ impl<T> Arena<T> {
             .expect("fewer than 2^32 values: with their bookkeeping they would not fit into memory")
     }
 
-    /// Takes the value out. An emptied chunk gives its memory back, unless it is the one to be filled next.
+    /// Takes the value out. An emptied chunk gives its memory back, unless it is the one to be filled next and others are
+    /// in use.
     pub(super) fn remove(&mut self, place: u32) -> Option<T> {
-        let (number, offset) = (
-            place as usize >> CHUNK_BITS,
-            place as usize & (CHUNK_LEN - 1),
-        );
+        let (number, offset) = (place as usize >> CHUNK_BITS, place as usize & (CHUNK_LEN - 1));
         let chunk = self.chunks.get_mut(number)?;
         let slot = chunk.slots.get_mut(offset)?;
         if matches!(slot, Slot::Free { .. }) {
             return None;
         }
-        let taken = std::mem::replace(
-            slot,
-            Slot::Free {
-                next: chunk.first_free,
-            },
-        );
+        let taken = std::mem::replace(slot, Slot::Free { next: chunk.first_free });
         chunk.first_free = offset as u32;
         chunk.live -= 1;
         self.len -= 1;
-        if number != self.current {
+        if self.len == 0 {
+            self.chunks = Vec::new();
+            self.roomy.clear();
+            self.current = 0;
+        } else if number != self.current {
             self.roomy.insert(number);
             if chunk.live == 0 {
                 chunk.slots = Vec::new();
@@ -133,28 +113,14 @@ impl<T> Arena<T> {
 
     /// The values from `place` on, in the order of their places.
     pub(super) fn iter_from(&self, place: u32) -> impl Iterator<Item = (u32, &T)> {
-        let (first, offset) = (
-            place as usize >> CHUNK_BITS,
-            place as usize & (CHUNK_LEN - 1),
-        );
-        self.chunks
-            .iter()
-            .enumerate()
-            .skip(first)
-            .flat_map(move |(number, chunk)| {
-                let skipped = if number == first { offset } else { 0 };
-                chunk
-                    .slots
-                    .iter()
-                    .enumerate()
-                    .skip(skipped)
-                    .filter_map(move |(offset, slot)| match slot {
-                        Slot::Used(value) => {
-                            Some((((number << CHUNK_BITS) | offset) as u32, value))
-                        }
-                        Slot::Free { .. } => None,
-                    })
+        let (first, offset) = (place as usize >> CHUNK_BITS, place as usize & (CHUNK_LEN - 1));
+        self.chunks.iter().enumerate().skip(first).flat_map(move |(number, chunk)| {
+            let skipped = if number == first { offset } else { 0 };
+            chunk.slots.iter().enumerate().skip(skipped).filter_map(move |(offset, slot)| match slot {
+                Slot::Used(value) => Some((((number << CHUNK_BITS) | offset) as u32, value)),
+                Slot::Free { .. } => None,
             })
+        })
     }
 
     fn chunk_with_room(&mut self) -> usize {
@@ -163,11 +129,7 @@ impl<T> Arena<T> {
         }
         self.current = self.roomy.pop_first().unwrap_or(self.chunks.len());
         if self.current == self.chunks.len() {
-            self.chunks.push(Chunk {
-                slots: Vec::new(),
-                first_free: NONE,
-                live: 0,
-            });
+            self.chunks.push(Chunk { slots: Vec::new(), first_free: NONE, live: 0 });
         }
         self.current
     }
@@ -182,11 +144,7 @@ impl<T> Chunk<T> {
         let offset = self.slots.len();
         if offset == self.slots.capacity() {
             let copied = offset * 2 * size_of::<Slot<T>>();
-            let grown = if number == 0 && copied <= COPY_BYTES_MAX {
-                (offset * 2).max(4)
-            } else {
-                CHUNK_LEN
-            };
+            let grown = if number == 0 && copied <= COPY_BYTES_MAX { (offset * 2).max(4) } else { CHUNK_LEN };
             self.slots.reserve_exact(grown.min(CHUNK_LEN) - offset);
         }
         self.slots.push(Slot::Used(value));
@@ -200,16 +158,14 @@ impl<T> Index<u32> for Arena<T> {
 
     #[inline]
     fn index(&self, place: u32) -> &T {
-        self.get(place)
-            .expect("a place that was not given back holds a value")
+        self.get(place).expect("a place that was not given back holds a value")
     }
 }
 
 impl<T> IndexMut<u32> for Arena<T> {
     #[inline]
     fn index_mut(&mut self, place: u32) -> &mut T {
-        self.get_mut(place)
-            .expect("a place that was not given back holds a value")
+        self.get_mut(place).expect("a place that was not given back holds a value")
     }
 }
 
@@ -225,47 +181,35 @@ mod tests {
         assert_eq!(arena.remove(places[3]), None);
         assert_eq!(arena.get(places[3]), None);
         assert_eq!(arena.insert(33), places[3]);
-        assert_eq!(
-            arena
-                .iter_from(0)
-                .map(|(_, value)| *value)
-                .collect::<Vec<_>>(),
-            [0, 1, 2, 33, 4, 5, 6, 7, 8, 9]
-        );
+        assert_eq!(arena.iter_from(0).map(|(_, value)| *value).collect::<Vec<_>>(), [0, 1, 2, 33, 4, 5, 6, 7, 8, 9]);
         assert_eq!(arena.iter_from(places[8]).count(), 2);
         assert_eq!(arena.get(u32::MAX), None);
     }
 
     #[test]
+    fn an_empty_arena_takes_no_memory() {
+        let mut arena = Arena::new();
+        let places: Vec<u32> = (0..CHUNK_LEN * 2).map(|value| arena.insert(value)).collect();
+        for place in places {
+            assert!(arena.remove(place).is_some());
+        }
+        assert_eq!((arena.chunks.capacity(), arena.roomy.len()), (0, 0));
+        assert_eq!(arena.insert(7), 0);
+    }
+
+    #[test]
     fn an_emptied_chunk_gives_its_memory_back_and_is_filled_again() {
         let mut arena = Arena::new();
-        let places: Vec<u32> = (0..CHUNK_LEN * 3)
-            .map(|value| arena.insert(value))
-            .collect();
+        let places: Vec<u32> = (0..CHUNK_LEN * 3).map(|value| arena.insert(value)).collect();
         for place in &places[CHUNK_LEN..] {
             arena.remove(*place);
         }
         assert_eq!(arena.len(), CHUNK_LEN);
         assert_eq!(arena.chunks[1].slots.capacity(), 0, "emptied");
-        assert!(
-            arena.chunks[2].slots.capacity() > 0,
-            "the one that is filled next stays"
-        );
-        let again: Vec<u32> = (0..CHUNK_LEN * 2)
-            .map(|value| arena.insert(value))
-            .collect();
+        assert!(arena.chunks[2].slots.capacity() > 0, "the one that is filled next stays");
+        let again: Vec<u32> = (0..CHUNK_LEN * 2).map(|value| arena.insert(value)).collect();
         assert_eq!(arena.chunks.len(), 3);
-        assert!(
-            again
-                .iter()
-                .enumerate()
-                .all(|(value, place)| arena[*place] == value)
-        );
-        assert!(
-            places[..CHUNK_LEN]
-                .iter()
-                .enumerate()
-                .all(|(value, place)| arena[*place] == value)
-        );
+        assert!(again.iter().enumerate().all(|(value, place)| arena[*place] == value));
+        assert!(places[..CHUNK_LEN].iter().enumerate().all(|(value, place)| arena[*place] == value));
     }
 }

@@ -120,18 +120,11 @@ impl Epochs {
 
     #[inline]
     fn are_as_in(&self, stamps: &Stamps) -> bool {
-        let exact =
-            self.exact[usize::from(stamps.exact.place) % EXACT_COUNT].load(Ordering::Acquire);
+        let exact = self.exact[usize::from(stamps.exact.place) % EXACT_COUNT].load(Ordering::Acquire);
         let two = self.two[usize::from(stamps.two.place) % TWO_COUNT].load(Ordering::Acquire);
         let one = self.one[usize::from(stamps.one.place) % ONE_COUNT].load(Ordering::Acquire);
         let any = self.any.load(Ordering::Acquire);
-        (exact, two, one, any)
-            == (
-                stamps.exact.epoch,
-                stamps.two.epoch,
-                stamps.one.epoch,
-                stamps.any,
-            )
+        (exact, two, one, any) == (stamps.exact.epoch, stamps.two.epoch, stamps.one.epoch, stamps.any)
     }
 }
 
@@ -144,30 +137,19 @@ impl Default for Epochs {
 impl Stamp {
     fn read(epochs: &[AtomicU32], hash: u64) -> Self {
         let place = place(hash, epochs.len());
-        Self {
-            place: place as u16,
-            epoch: epochs[place].load(Ordering::Acquire),
-        }
+        Self { place: place as u16, epoch: epochs[place].load(Ordering::Acquire) }
     }
 }
 
 impl<V: Clone> MatchCache<V> {
     /// Takes no memory until something is inserted.
     pub const fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            used: 0,
-        }
+        Self { slots: Vec::new(), used: 0 }
     }
 
     /// What was found for this topic; if that is not known, or not good any more, what `search` finds now.
     #[inline]
-    pub fn get_or_search(
-        &mut self,
-        topic: &[u8],
-        epochs: &Epochs,
-        search: impl FnOnce() -> V,
-    ) -> V {
+    pub fn get_or_search(&mut self, topic: &[u8], epochs: &Epochs, search: impl FnOnce() -> V) -> V {
         let hash = epochs.hash(topic);
         if let Some(found) = self.lookup(topic, hash, epochs) {
             return found.clone();
@@ -203,10 +185,7 @@ impl<V: Clone> MatchCache<V> {
         if self.slots.is_empty() || self.is_full_for(topic, hash) {
             self.double();
         }
-        let found = Some(ThinArc::from_header_and_slice(
-            Found { stamps, value },
-            topic,
-        ));
+        let found = Some(ThinArc::from_header_and_slice(Found { stamps, value }, topic));
         let first = pair_of(hash, self.slots.len());
         let [recent, older] = &mut self.slots[first..first + 2] else {
             return;
@@ -229,24 +208,12 @@ impl<V: Clone> MatchCache<V> {
         let first = pair_of(hash, self.slots.len());
         // While most places are empty it is chance, or somebody's skill, that two topics compete.
         let may_grow = self.slots.len() < SLOTS_MAX && self.used * 16 > self.slots.len();
-        may_grow
-            && self.slots[first..first + 2]
-                .iter()
-                .all(|slot| slot.found.is_some() && !slot.is_for(topic, hash))
+        may_grow && self.slots[first..first + 2].iter().all(|slot| slot.found.is_some() && !slot.is_for(topic, hash))
     }
 
     fn double(&mut self) {
         let len = (self.slots.len() * 2).max(SLOTS_MIN);
-        let old = std::mem::replace(
-            &mut self.slots,
-            vec![
-                Slot {
-                    hash: 0,
-                    found: None
-                };
-                len
-            ],
-        );
+        let old = std::mem::replace(&mut self.slots, vec![Slot { hash: 0, found: None }; len]);
         // A pair is spread over two pairs, so that all of them find room. The older come first and end up behind.
         for slot in old.into_iter().rev().filter(|slot| slot.found.is_some()) {
             let first = pair_of(slot.hash, len);
@@ -265,11 +232,7 @@ impl<V: Clone> Default for MatchCache<V> {
 impl<V: Clone> Slot<V> {
     #[inline]
     fn is_for(&self, topic: &[u8], hash: u64) -> bool {
-        self.hash == hash
-            && self
-                .found
-                .as_ref()
-                .is_some_and(|found| found.slice == *topic)
+        self.hash == hash && self.found.as_ref().is_some_and(|found| found.slice == *topic)
     }
 }
 
@@ -333,9 +296,7 @@ mod tests {
     }
 
     fn look(cache: &mut MatchCache<u32>, epochs: &Epochs, topic: &str) -> Option<u32> {
-        cache
-            .lookup(topic.as_bytes(), epochs.hash(topic.as_bytes()), epochs)
-            .copied()
+        cache.lookup(topic.as_bytes(), epochs.hash(topic.as_bytes()), epochs).copied()
     }
 
     #[test]
@@ -360,11 +321,7 @@ mod tests {
             keep(&mut cache, &epochs, topic, 7);
             assert_eq!(look(&mut cache, &epochs, topic), Some(7));
             epochs.bump(filter.as_bytes());
-            assert_eq!(
-                look(&mut cache, &epochs, topic),
-                None,
-                "{topic} after {filter}"
-            );
+            assert_eq!(look(&mut cache, &epochs, topic), None, "{topic} after {filter}");
             keep(&mut cache, &epochs, topic, 8);
             assert_eq!(look(&mut cache, &epochs, topic), Some(8));
         }
@@ -394,20 +351,13 @@ mod tests {
     fn a_thousand_changes_for_other_clients_leave_most_matches() {
         let (epochs, mut cache) = (epochs(), MatchCache::new());
         for client in 0..1000 {
-            keep(
-                &mut cache,
-                &epochs,
-                &format!("state/{client}/temperature"),
-                client,
-            );
+            keep(&mut cache, &epochs, &format!("state/{client}/temperature"), client);
         }
         for client in 0..1000 {
             epochs.bump(format!("commands/{client}/#").as_bytes());
         }
         let kept = (0..1000)
-            .filter(|client| {
-                look(&mut cache, &epochs, &format!("state/{client}/temperature")).is_some()
-            })
+            .filter(|client| look(&mut cache, &epochs, &format!("state/{client}/temperature")).is_some())
             .count();
         assert!(kept > 700, "{kept}");
     }
@@ -422,10 +372,7 @@ mod tests {
         assert!(cache.slots.len() <= 32);
         for number in 0..50_000 {
             keep(&mut cache, &epochs, &format!("a/{number}"), number);
-            assert_eq!(
-                look(&mut cache, &epochs, &format!("a/{number}")),
-                Some(number)
-            );
+            assert_eq!(look(&mut cache, &epochs, &format!("a/{number}")), Some(number));
         }
         assert_eq!(cache.slots.len(), SLOTS_MAX);
         assert!(cache.used <= SLOTS_MAX);
@@ -437,10 +384,7 @@ mod tests {
     fn a_search_is_made_once() {
         let (epochs, mut cache) = (epochs(), MatchCache::new());
         assert_eq!(cache.get_or_search(b"a", &epochs, || 1), 1);
-        assert_eq!(
-            cache.get_or_search(b"a", &epochs, || panic!("it is known")),
-            1
-        );
+        assert_eq!(cache.get_or_search(b"a", &epochs, || panic!("it is known")), 1);
         epochs.bump(b"a");
         assert_eq!(cache.get_or_search(b"a", &epochs, || 2), 2);
     }

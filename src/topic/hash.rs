@@ -24,10 +24,7 @@ impl HashKey {
 
     /// A key that is the same for the same seed, for simulations that are to be repeated.
     pub fn fixed(seed: u64) -> Self {
-        Self {
-            first: seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15,
-            rest: SharedSeed::from_u64(seed),
-        }
+        Self { first: seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15, rest: SharedSeed::from_u64(seed) }
     }
 
     /// The hash of a topic, a filter or a level. Takes time in proportion to its length.
@@ -59,13 +56,9 @@ mod tests {
 
     #[test]
     fn levels_are_counted_from_the_front() {
-        for (topic, one, two) in [
-            ("", "", ""),
-            ("a", "a", "a"),
-            ("a/b", "a", "a/b"),
-            ("a/b/c", "a", "a/b"),
-            ("//x", "", "/"),
-        ] {
+        for (topic, one, two) in
+            [("", "", ""), ("a", "a", "a"), ("a/b", "a", "a/b"), ("a/b/c", "a", "a/b"), ("//x", "", "/")]
+        {
             assert_eq!(first_levels(topic.as_bytes(), 1), one.as_bytes());
             assert_eq!(first_levels(topic.as_bytes(), 2), two.as_bytes());
         }
@@ -82,9 +75,6 @@ mod tests {
 
     #[test]
     fn random_keys_differ() {
-        assert_ne!(
-            HashKey::random().hash(b"a/b"),
-            HashKey::random().hash(b"a/b")
-        );
+        assert_ne!(HashKey::random().hash(b"a/b"), HashKey::random().hash(b"a/b"));
     }
 }

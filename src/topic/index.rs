@@ -7,10 +7,7 @@
 //! is known as linear hashing). So one insertion moves at most one segment, however large the table is.
 
 /// An empty place.
-const EMPTY: Entry = Entry {
-    hash: 0,
-    number: u32::MAX,
-};
+const EMPTY: Entry = Entry { hash: 0, number: u32::MAX };
 const SEGMENT_LEN_MIN: usize = 8;
 /// 64 KiB.
 const SEGMENT_LEN_MAX: usize = 8192;
@@ -19,6 +16,8 @@ const SEGMENT_LEN_MAX: usize = 8192;
 const AVERAGE_MAX: usize = SEGMENT_LEN_MAX * 11 / 32;
 /// Two segments are joined when the segments hold fewer than this on average.
 const AVERAGE_MIN: usize = AVERAGE_MAX / 4;
+/// A segment is made smaller when less than one in so many of its places is taken.
+const SPARSE: usize = 16;
 
 pub(super) struct Index {
     /// There are `base + split` segments; `base` is a power of two. The first `split` of them, and their `split` other
@@ -51,12 +50,7 @@ impl Entry {
 impl Index {
     /// Takes no memory to speak of until something is inserted.
     pub(super) fn new() -> Self {
-        Self {
-            segments: vec![Segment::new()],
-            base: 1,
-            split: 0,
-            len: 0,
-        }
+        Self { segments: vec![Segment::new()], base: 1, split: 0, len: 0 }
     }
 
     #[cfg(test)]
@@ -95,11 +89,7 @@ impl Index {
     fn segment_of(&self, hash: u32) -> usize {
         let hash = hash as usize;
         let coarse = hash & (self.base - 1);
-        if coarse < self.split {
-            hash & (self.base * 2 - 1)
-        } else {
-            coarse
-        }
+        if coarse < self.split { hash & (self.base * 2 - 1) } else { coarse }
     }
 
     fn split_one(&mut self) {
@@ -136,18 +126,13 @@ impl Index {
 
 impl Segment {
     fn new() -> Self {
-        Self {
-            entries: Box::default(),
-            len: 0,
-        }
+        Self { entries: Box::default(), len: 0 }
     }
 
+    /// Three quarters of the places suffice for so many.
     fn with_room(count: usize) -> Self {
         let len = (count * 4 / 3 + 1).next_power_of_two().max(SEGMENT_LEN_MIN);
-        Self {
-            entries: vec![EMPTY; len].into_boxed_slice(),
-            len: 0,
-        }
+        Self { entries: vec![EMPTY; len].into_boxed_slice(), len: 0 }
     }
 
     /// Where the search for `hash` begins: its high bits, since all hashes of a segment agree in the low ones.
@@ -181,11 +166,7 @@ impl Segment {
     fn insert(&mut self, entry: Entry) {
         // More than 64 KiB only if chance, or equal hashes, fill one segment far beyond the average.
         if (self.len as usize + 1) * 4 > self.entries.len() * 3 {
-            let len = (self.entries.len() * 2).max(SEGMENT_LEN_MIN);
-            let old = std::mem::replace(&mut self.entries, vec![EMPTY; len].into_boxed_slice());
-            for moved in old.iter().filter(|entry| !entry.is_empty()) {
-                self.put(*moved);
-            }
+            self.resize(self.entries.len());
         }
         self.put(entry);
         self.len += 1;
@@ -223,20 +204,29 @@ impl Segment {
         }
         self.entries[hole] = EMPTY;
         self.len -= 1;
+        if self.entries.len() > SEGMENT_LEN_MIN && self.len as usize * SPARSE < self.entries.len() {
+            self.resize(self.len as usize * 2);
+        }
         true
+    }
+
+    /// Makes room for so many, which is at least what is there.
+    fn resize(&mut self, count: usize) {
+        let old = std::mem::replace(self, Self::with_room(count));
+        for entry in old.entries.iter().filter(|entry| !entry.is_empty()) {
+            self.put(*entry);
+        }
+        self.len = old.len;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Index, SEGMENT_LEN_MAX};
+    use super::{Index, SEGMENT_LEN_MAX, SPARSE};
     use crate::topic::hash::mix;
 
     fn hash_of(number: u32) -> u32 {
-        (mix(
-            u64::from(number) ^ 0x5DEE_CE66_D1CE_4E5B,
-            0x9E37_79B9_7F4A_7C15,
-        ) >> 32) as u32
+        (mix(u64::from(number) ^ 0x5DEE_CE66_D1CE_4E5B, 0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
     #[test]
@@ -248,17 +238,9 @@ mod tests {
         }
         assert_eq!(index.len(), count as usize);
         assert!(index.segments.len() > 16, "{}", index.segments.len());
-        assert!(
-            index
-                .segments
-                .iter()
-                .all(|segment| segment.entries.len() <= SEGMENT_LEN_MAX)
-        );
+        assert!(index.segments.iter().all(|segment| segment.entries.len() <= SEGMENT_LEN_MAX));
         for number in 0..count {
-            assert_eq!(
-                index.find(hash_of(number), |found| found == number),
-                Some(number)
-            );
+            assert_eq!(index.find(hash_of(number), |found| found == number), Some(number));
             assert_eq!(index.find(hash_of(number), |_| false), None);
         }
         for number in (0..count).filter(|number| number % 100 != 0) {
@@ -266,12 +248,11 @@ mod tests {
             assert!(!index.remove(hash_of(number), number));
         }
         assert!(index.segments.len() <= 2, "{}", index.segments.len());
+        let places: usize = index.segments.iter().map(|segment| segment.entries.len()).sum();
+        assert!(places <= 1000 * SPARSE, "{places}");
         for number in 0..count {
             let expected = (number % 100 == 0).then_some(number);
-            assert_eq!(
-                index.find(hash_of(number), |found| found == number),
-                expected
-            );
+            assert_eq!(index.find(hash_of(number), |found| found == number), expected);
         }
     }
 
@@ -283,10 +264,7 @@ mod tests {
         }
         assert!(index.remove(u32::MAX, 7));
         for number in 0..20 {
-            assert_eq!(
-                index.find(u32::MAX, |found| found == number),
-                (number != 7).then_some(number)
-            );
+            assert_eq!(index.find(u32::MAX, |found| found == number), (number != 7).then_some(number));
         }
     }
 }

@@ -64,22 +64,14 @@ mod tests {
 
     #[test]
     fn short_and_long_ones_read_and_sort_alike() {
-        assert_eq!(
-            (size_of::<InlineBytes<22>>(), size_of::<InlineBytes<46>>()),
-            (24, 48)
-        );
-        let texts: Vec<Vec<u8>> = [0, 1, 21, 22, 23, 255, 256, 300]
-            .map(|len| vec![b'x'; len])
-            .into();
+        assert_eq!((size_of::<InlineBytes<22>>(), size_of::<InlineBytes<46>>()), (24, 48));
+        let texts: Vec<Vec<u8>> = [0, 1, 21, 22, 23, 255, 256, 300].map(|len| vec![b'x'; len]).into();
         let kept: Vec<InlineBytes<22>> = texts.iter().map(|text| InlineBytes::of(text)).collect();
         for (kept, text) in kept.iter().zip(&texts) {
             assert_eq!(kept.as_bytes(), text);
         }
         assert!(kept.is_sorted());
         assert!(kept[5] > InlineBytes::of(b"w") && kept[2] < InlineBytes::of(b"y"));
-        assert!(matches!(
-            InlineBytes::<300>::of(&texts[7]),
-            InlineBytes::Long(_)
-        ));
+        assert!(matches!(InlineBytes::<300>::of(&texts[7]), InlineBytes::Long(_)));
     }
 }

@@ -138,7 +138,8 @@ impl<M: Kept> Retained<M> {
         self.len() == 0
     }
 
-    /// The sum of the messages' sizes; what the store itself needs for each, some 150 bytes and the topic, comes on top.
+    /// The sum of the messages' sizes. What the store itself needs for each comes on top: about 115 bytes, and the topic
+    /// once more if it is longer than 46.
     /// Exact whenever no other thread is changing the store.
     pub fn bytes(&self) -> usize {
         self.bytes.load(atomic::Ordering::Relaxed)
@@ -159,8 +160,7 @@ impl<M: Kept> Retained<M> {
         let old = std::mem::replace(&mut stripe.messages[place], message);
         // Wraps to a subtraction where the new one is smaller. The counters change under the lock, or a thread that
         // removes what another has just added could take them below zero.
-        self.bytes
-            .fetch_add(size.wrapping_sub(old.size()), atomic::Ordering::Relaxed);
+        self.bytes.fetch_add(size.wrapping_sub(old.size()), atomic::Ordering::Relaxed);
         drop(stripe);
         drop(old);
         Stored::Replaced
@@ -203,14 +203,8 @@ impl<M: Kept> Retained<M> {
     ) -> Progress {
         let pattern = match &cursor.sought {
             Sought::Topic(topic) => {
-                let message = if cursor.is_done() {
-                    None
-                } else {
-                    self.get(topic)
-                };
-                if message
-                    .is_some_and(|message| !message.is_expired(now) && visit(&message).is_break())
-                {
+                let message = if cursor.is_done() { None } else { self.get(topic) };
+                if message.is_some_and(|message| !message.is_expired(now) && visit(&message).is_break()) {
                     return Progress::More;
                 }
                 cursor.stripes = Some(0..0);
@@ -218,15 +212,10 @@ impl<M: Kept> Retained<M> {
             }
             Sought::Pattern(pattern) => pattern,
         };
-        let stripes = cursor
-            .stripes
-            .get_or_insert_with(|| self.stripes_for(pattern));
+        let stripes = cursor.stripes.get_or_insert_with(|| self.stripes_for(pattern));
         let mut entries_left = entries_max;
         while let Some(stripe) = self.stripes[stripes.clone()].first() {
-            match stripe
-                .read()
-                .walk(pattern, &mut cursor.from, &mut entries_left, now, visit)
-            {
+            match stripe.read().walk(pattern, &mut cursor.from, &mut entries_left, now, visit) {
                 Walk::Paused => return Progress::More,
                 Walk::Ended => {
                     stripes.start += 1;
@@ -237,11 +226,7 @@ impl<M: Kept> Retained<M> {
                 break;
             }
         }
-        if cursor.is_done() {
-            Progress::Done
-        } else {
-            Progress::More
-        }
+        if cursor.is_done() { Progress::Done } else { Progress::More }
     }
 
     /// Looks at up to `entries_max` messages and removes those that have expired. Goes round and round the store, a
@@ -269,10 +254,7 @@ impl<M: Kept> Retained<M> {
                 cursor.place = place;
                 break;
             }
-            *cursor = SweepCursor {
-                stripe: (cursor.stripe + 1) % STRIPES,
-                place: 0,
-            };
+            *cursor = SweepCursor { stripe: (cursor.stripe + 1) % STRIPES, place: 0 };
         }
         removed
     }
@@ -281,11 +263,7 @@ impl<M: Kept> Retained<M> {
     fn remove_expired(&self, stripe: &mut Stripe<M>, now: Moment, places: &[u32]) -> usize {
         let mut removed = 0;
         for place in places {
-            if let Some(message) = stripe
-                .messages
-                .get(*place)
-                .filter(|message| message.is_expired(now))
-            {
+            if let Some(message) = stripe.messages.get(*place).filter(|message| message.is_expired(now)) {
                 let hash = self.key.hash(message.topic());
                 removed += usize::from(self.take(stripe, hash, *place).is_some());
             }
@@ -296,21 +274,16 @@ impl<M: Kept> Retained<M> {
     fn take(&self, stripe: &mut Stripe<M>, hash: u64, place: u32) -> Option<M> {
         let message = stripe.remove(hash, place)?;
         self.len.fetch_sub(1, atomic::Ordering::Relaxed);
-        self.bytes
-            .fetch_sub(message.size(), atomic::Ordering::Relaxed);
+        self.bytes.fetch_sub(message.size(), atomic::Ordering::Relaxed);
         Some(message)
     }
 
     fn stripe(&self, topic: &[u8], hash: u64) -> &RwLock<Stripe<M>> {
-        &self.stripes
-            [self.group(first_levels(topic, 2)).start + high_bits(hash, STRIPE_IN_GROUP_BITS)]
+        &self.stripes[self.group(first_levels(topic, 2)).start + high_bits(hash, STRIPE_IN_GROUP_BITS)]
     }
 
     fn stripes_for(&self, pattern: &Pattern) -> Range<usize> {
-        pattern
-            .first_two
-            .as_ref()
-            .map_or(0..STRIPES, |levels| self.group(levels))
+        pattern.first_two.as_ref().map_or(0..STRIPES, |levels| self.group(levels))
     }
 
     fn group(&self, first_two_levels: &[u8]) -> Range<usize> {
@@ -334,21 +307,12 @@ impl Cursor {
     /// At the beginning of a replay of what matches the filter. The filter's levels are bounded by the caller.
     pub fn new(filter: &[u8]) -> Self {
         let pattern = Pattern::of(filter);
-        if pattern.has_wildcard() {
-            Self::along(pattern)
-        } else {
-            Self::at(filter)
-        }
+        if pattern.has_wildcard() { Self::along(pattern) } else { Self::at(filter) }
     }
 
     /// At the beginning of a replay of everything, also of topics that begin with `$`.
     pub fn everything() -> Self {
-        Self::along(Pattern {
-            levels: Box::default(),
-            multi: true,
-            dollar: true,
-            first_two: None,
-        })
+        Self::along(Pattern { levels: Box::default(), multi: true, dollar: true, first_two: None })
     }
 
     fn is_done(&self) -> bool {
@@ -356,37 +320,22 @@ impl Cursor {
     }
 
     fn at(topic: &[u8]) -> Self {
-        Self {
-            sought: Sought::Topic(topic.into()),
-            stripes: None,
-            from: Bound::Unbounded,
-        }
+        Self { sought: Sought::Topic(topic.into()), stripes: None, from: Bound::Unbounded }
     }
 
     fn along(pattern: Pattern) -> Self {
-        Self {
-            from: pattern.start(),
-            sought: Sought::Pattern(pattern),
-            stripes: None,
-        }
+        Self { from: pattern.start(), sought: Sought::Pattern(pattern), stripes: None }
     }
 }
 
 impl<M: Kept> Stripe<M> {
     fn new() -> Self {
-        Self {
-            by_topic: Index::new(),
-            order: BTreeMap::new(),
-            messages: Arena::new(),
-        }
+        Self { by_topic: Index::new(), order: BTreeMap::new(), messages: Arena::new() }
     }
 
     fn find(&self, hash: u64, topic: &[u8]) -> Option<u32> {
-        self.by_topic.find(hash as u32, |place| {
-            self.messages
-                .get(place)
-                .is_some_and(|message| message.topic() == topic)
-        })
+        self.by_topic
+            .find(hash as u32, |place| self.messages.get(place).is_some_and(|message| message.topic() == topic))
     }
 
     fn insert(&mut self, hash: u64, message: M) {
@@ -500,13 +449,7 @@ impl Pattern {
         }
         let levels: Box<[Level]> = texts
             .into_iter()
-            .map(|text| {
-                if text == b"+" {
-                    Level::Plus
-                } else {
-                    Level::Literal(ordered(text).as_slice().into())
-                }
-            })
+            .map(|text| if text == b"+" { Level::Plus } else { Level::Literal(ordered(text).as_slice().into()) })
             .collect();
         // A filter that begins with a wildcard matches no topic that begins with $ [MQTT-4.7.2-1].
         let dollar = matches!(levels.first(), Some(Level::Literal(_)));
@@ -514,12 +457,7 @@ impl Pattern {
             [Level::Literal(_), Level::Literal(_), ..] => Some(first_levels(filter, 2).into()),
             _ => None,
         };
-        Self {
-            levels,
-            multi,
-            dollar,
-            first_two,
-        }
+        Self { levels, multi, dollar, first_two }
     }
 
     fn has_wildcard(&self) -> bool {
@@ -560,10 +498,7 @@ impl Pattern {
                 floor.extend_from_slice(text);
                 return Verdict::Seek;
             };
-            let len = rest
-                .iter()
-                .position(|byte| *byte == SLASH)
-                .unwrap_or(rest.len());
+            let len = rest.iter().position(|byte| *byte == SLASH).unwrap_or(rest.len());
             match level {
                 Level::Plus => last_plus_end = Some(level_start + len),
                 Level::Literal(text) => match rest[..len].cmp(text) {
@@ -578,11 +513,7 @@ impl Pattern {
             level_start += len + 1;
         }
         let is_used_up = level_start > topic.len();
-        if self.multi || is_used_up {
-            Verdict::Match
-        } else {
-            beyond(topic, last_plus_end, floor)
-        }
+        if self.multi || is_used_up { Verdict::Match } else { beyond(topic, last_plus_end, floor) }
     }
 }
 
@@ -683,10 +614,7 @@ mod tests {
         let retained = store(&[]);
         assert!(retained.is_empty());
         assert_eq!(retained.set(note("a/b")), Stored::New);
-        assert_eq!(
-            retained.set(Note(Arc::new(("a/b".to_owned(), 30, 9)))),
-            Stored::Replaced
-        );
+        assert_eq!(retained.set(Note(Arc::new(("a/b".to_owned(), 30, 9)))), Stored::Replaced);
         assert_eq!((retained.len(), retained.bytes()), (1, 30));
         assert_eq!(retained.set(note("a")), Stored::New);
         assert_eq!((retained.len(), retained.bytes()), (2, 130));
@@ -700,41 +628,21 @@ mod tests {
     #[test]
     fn replays_find_what_matches() {
         let topics = [
-            "a", "a/", "a/b", "a/b/c", "a!", "a!/b", "a/b!", "a/c", "a/c/c", "b", "b/b/c", "/",
-            "/a", "//", "$SYS/a", "$SYS", "ab/b/c", "a/b/d", "a/-/c", "a/z/c", "%", "#x",
+            "a", "a/", "a/b", "a/b/c", "a!", "a!/b", "a/b!", "a/c", "a/c/c", "b", "b/b/c", "/", "/a", "//", "$SYS/a",
+            "$SYS", "ab/b/c", "a/b/d", "a/-/c", "a/z/c", "%", "#x",
         ];
         let retained = store(&topics);
         for (filter, expected) in [
             ("a", vec!["a"]),
             ("nothing", vec![]),
-            (
-                "a/#",
-                vec![
-                    "a", "a/", "a/-/c", "a/b", "a/b!", "a/b/c", "a/b/d", "a/c", "a/c/c", "a/z/c",
-                ],
-            ),
+            ("a/#", vec!["a", "a/", "a/-/c", "a/b", "a/b!", "a/b/c", "a/b/d", "a/c", "a/c/c", "a/z/c"]),
             ("a/+", vec!["a/", "a/b", "a/b!", "a/c"]),
             ("a/+/c", vec!["a/-/c", "a/b/c", "a/c/c", "a/z/c"]),
             ("+/b/c", vec!["a/b/c", "ab/b/c", "b/b/c"]),
-            (
-                "+/+/c",
-                vec!["a/-/c", "a/b/c", "a/c/c", "a/z/c", "ab/b/c", "b/b/c"],
-            ),
+            ("+/+/c", vec!["a/-/c", "a/b/c", "a/c/c", "a/z/c", "ab/b/c", "b/b/c"]),
             ("+", vec!["#x", "%", "a", "a!", "b"]),
-            (
-                "+/#",
-                topics
-                    .into_iter()
-                    .filter(|topic| !topic.starts_with('$'))
-                    .collect(),
-            ),
-            (
-                "#",
-                topics
-                    .into_iter()
-                    .filter(|topic| !topic.starts_with('$'))
-                    .collect(),
-            ),
+            ("+/#", topics.into_iter().filter(|topic| !topic.starts_with('$')).collect()),
+            ("#", topics.into_iter().filter(|topic| !topic.starts_with('$')).collect()),
             ("$SYS/#", vec!["$SYS", "$SYS/a"]),
             ("$SYS/+", vec!["$SYS/a"]),
             ("/+", vec!["/", "/a"]),
@@ -742,21 +650,12 @@ mod tests {
             ("+/", vec!["/", "a/"]),
             ("//", vec!["//"]),
             ("a/b/c/#", vec!["a/b/c"]),
-            (
-                "a/+/#",
-                vec![
-                    "a/", "a/-/c", "a/b", "a/b!", "a/b/c", "a/b/d", "a/c", "a/c/c", "a/z/c",
-                ],
-            ),
+            ("a/+/#", vec!["a/", "a/-/c", "a/b", "a/b!", "a/b/c", "a/b/d", "a/c", "a/c/c", "a/z/c"]),
         ] {
             let mut expected = expected;
             expected.sort_unstable();
             for entries_max in [1, 2, 7, 100, 10_000] {
-                assert_eq!(
-                    replay(&retained, filter, entries_max).0,
-                    expected,
-                    "{filter} by {entries_max}"
-                );
+                assert_eq!(replay(&retained, filter, entries_max).0, expected, "{filter} by {entries_max}");
             }
         }
         let mut cursor = Cursor::everything();
@@ -788,15 +687,9 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!(
-                accepted, refused,
-                "each was refused once and then visited again"
-            );
+            assert_eq!(accepted, refused, "each was refused once and then visited again");
             assert_eq!(accepted.len(), if filter == "a/2" { 1 } else { 3 });
-            assert_eq!(
-                retained.step(&mut cursor, 100, at(0), &mut |_| panic!("done is done")),
-                Progress::Done
-            );
+            assert_eq!(retained.step(&mut cursor, 100, at(0), &mut |_| panic!("done is done")), Progress::Done);
         }
     }
 
@@ -804,10 +697,7 @@ mod tests {
     fn expired_messages_are_skipped_and_swept() {
         let retained = store(&[]);
         for number in 0..1000 {
-            retained.set(expiring(
-                &format!("a/{number}"),
-                if number % 2 == 0 { 10 } else { 20 },
-            ));
+            retained.set(expiring(&format!("a/{number}"), if number % 2 == 0 { 10 } else { 20 }));
         }
         let count = |now| {
             let (mut cursor, mut count) = (Cursor::new(b"a/#"), 0);
@@ -820,10 +710,7 @@ mod tests {
         };
         assert_eq!((count(9), count(10), count(20)), (1000, 500, 0));
         let mut literal = Cursor::new(b"a/0");
-        assert_eq!(
-            retained.step(&mut literal, 1, at(10), &mut |_| panic!("expired")),
-            Progress::Done
-        );
+        assert_eq!(retained.step(&mut literal, 1, at(10), &mut |_| panic!("expired")), Progress::Done);
         assert!(retained.get(b"a/0").is_some(), "not swept yet");
 
         let mut cursor = SweepCursor::default();
@@ -834,22 +721,10 @@ mod tests {
             assert!(now <= 100);
             removed += now;
         }
-        assert_eq!(
-            (removed, retained.len(), retained.bytes()),
-            (500, 500, 50_000)
-        );
-        assert_eq!(
-            (0..10)
-                .map(|_| retained.sweep(at(20), &mut cursor, 100))
-                .sum::<usize>(),
-            500
-        );
+        assert_eq!((removed, retained.len(), retained.bytes()), (500, 500, 50_000));
+        assert_eq!((0..10).map(|_| retained.sweep(at(20), &mut cursor, 100)).sum::<usize>(), 500);
         assert!(retained.is_empty());
-        assert_eq!(
-            retained.sweep(at(20), &mut cursor, 100),
-            0,
-            "an empty store ends the sweep"
-        );
+        assert_eq!(retained.sweep(at(20), &mut cursor, 100), 0, "an empty store ends the sweep");
     }
 
     #[test]
@@ -863,10 +738,7 @@ mod tests {
         }
         let (found, steps) = replay(&retained, "device/+/state", 256);
         assert_eq!(found.len(), 10);
-        assert!(
-            steps < 64,
-            "{steps} steps of 256, where visiting all 20,010 entries would take 79"
-        );
+        assert!(steps < 64, "{steps} steps of 256, where visiting all 20,010 entries would take 79");
         let (found, _) = replay(&retained, "device/3/+", 256);
         assert_eq!(found, ["device/3/state"]);
     }
@@ -893,11 +765,7 @@ mod tests {
             }
         });
         let (left, _) = replay(&retained, "#", 256);
-        let bytes: usize = left
-            .iter()
-            .filter_map(|topic| retained.get(topic.as_bytes()))
-            .map(|note| note.0.1)
-            .sum();
+        let bytes: usize = left.iter().filter_map(|topic| retained.get(topic.as_bytes())).map(|note| note.0.1).sum();
         assert_eq!((retained.len(), retained.bytes()), (left.len(), bytes));
     }
 
@@ -907,11 +775,7 @@ mod tests {
         let message = Message::new("a/b", b"payload", Qos::AtLeastOnce, true, at(0));
         assert_eq!(retained.set(message.clone()), Stored::New);
         assert_eq!(retained.bytes(), message.size());
-        assert!(
-            retained
-                .get(b"a/b")
-                .is_some_and(|kept| kept.is_same(&message))
-        );
+        assert!(retained.get(b"a/b").is_some_and(|kept| kept.is_same(&message)));
     }
 
     #[test]
@@ -920,18 +784,14 @@ mod tests {
             let mut topics: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
             let mut longer = topics.clone();
             for _ in 0..2 {
-                longer = longer
-                    .iter()
-                    .flat_map(|topic| texts.iter().map(move |text| format!("{topic}/{text}")))
-                    .collect();
+                longer =
+                    longer.iter().flat_map(|topic| texts.iter().map(move |text| format!("{topic}/{text}"))).collect();
                 topics.extend(longer.clone());
             }
             topics
         };
-        let mut topics: Vec<_> = all(&["", "a", "$x", "%"])
-            .iter()
-            .map(|topic| (ordered(topic.as_bytes()), topic.clone()))
-            .collect();
+        let mut topics: Vec<_> =
+            all(&["", "a", "$x", "%"]).iter().map(|topic| (ordered(topic.as_bytes()), topic.clone())).collect();
         topics.sort_unstable();
         for mut filter in all(&["", "a", "$x", "+"]) {
             for _ in 0..2 {

@@ -41,9 +41,7 @@ pub enum Strategy {
 
 /// Not the name of a strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown strategy: use one of round_robin, random, sticky, hash_client, hash_topic, least_in_flight"
-)]
+#[error("unknown strategy: use one of round_robin, random, sticky, hash_client, hash_topic, least_in_flight")]
 pub struct UnknownStrategy;
 
 /// How much may wait for one group. Both hold.
@@ -142,22 +140,13 @@ impl<M: Copy + Eq + Hash> Group<M> {
     /// online; what it has in flight stays. Says whether the member is new.
     pub fn join(&mut self, id: M, window: u32) -> bool {
         if let Some(place) = self.places.get(&id).copied() {
-            self.change(place, |member| {
-                (member.online, member.window) = (true, window)
-            });
+            self.change(place, |member| (member.online, member.window) = (true, window));
             return false;
         }
         let turn = self.next_turn();
         let hash = self.hashing.hash_one(id);
         // It enters the order of those that are ready by the change from offline to online.
-        let place = self.members.insert(Member {
-            id,
-            hash,
-            online: false,
-            in_flight: 0,
-            window,
-            turn,
-        });
+        let place = self.members.insert(Member { id, hash, online: false, in_flight: 0, window, turn });
         self.places.insert(id, place);
         self.change(place, |member| member.online = true);
         true
@@ -190,9 +179,7 @@ impl<M: Copy + Eq + Hash> Group<M> {
 
     /// The member is done with one of the messages it was given. Says whether it is a member.
     pub fn settle(&mut self, id: M) -> bool {
-        self.change_by_id(id, |member| {
-            member.in_flight = member.in_flight.saturating_sub(1)
-        })
+        self.change_by_id(id, |member| member.in_flight = member.in_flight.saturating_sub(1))
     }
 
     /// How many messages the member has not settled yet.
@@ -211,21 +198,14 @@ impl<M: Copy + Eq + Hash> Group<M> {
 
     /// As [`offer`](Self::offer), but only among members of which `fits` says yes: the message may be too large for
     /// some. It is asked about members in the order in which they would be chosen.
-    pub fn offer_where(
-        &mut self,
-        origin_hash: u64,
-        topic_hash: u64,
-        mut fits: impl FnMut(M) -> bool,
-    ) -> Option<M> {
+    pub fn offer_where(&mut self, origin_hash: u64, topic_hash: u64, mut fits: impl FnMut(M) -> bool) -> Option<M> {
         let members = &self.members;
         let mut fits = |place: &u32| fits(members[*place].id);
         let mut ready = self.ready.iter().map(|ready| ready.place);
         let place = match self.strategy {
             Strategy::RoundRobin | Strategy::LeastInFlight => ready.find(fits)?,
             Strategy::Sticky => {
-                let same = self
-                    .sticky
-                    .filter(|place| members[*place].is_ready() && fits(place));
+                let same = self.sticky.filter(|place| members[*place].is_ready() && fits(place));
                 same.or_else(|| ready.find(fits))?
             }
             Strategy::Random => {
@@ -273,22 +253,14 @@ impl<M: Copy + Eq + Hash> Group<M> {
 }
 
 /// Rendezvous hashing: every member bids for the key, each with a number that depends on nobody else.
-fn highest_bidder<M>(
-    members: &Arena<Member<M>>,
-    places: impl Iterator<Item = u32>,
-    key: u64,
-) -> Option<u32> {
+fn highest_bidder<M>(members: &Arena<Member<M>>, places: impl Iterator<Item = u32>, key: u64) -> Option<u32> {
     places.max_by_key(|place| scramble(members[*place].hash ^ key))
 }
 
 impl<T> Waiting<T> {
     /// Nothing waits yet.
     pub const fn new(limits: WaitingLimits) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            bytes: 0,
-            limits,
-        }
+        Self { queue: VecDeque::new(), bytes: 0, limits }
     }
 
     /// How many messages wait.
@@ -361,10 +333,7 @@ impl<T> Waiting<T> {
 
     /// Takes the message out that has waited longest, chooses a member for it and counts it as in flight there. None if
     /// nothing waits or nobody can take it.
-    pub fn take_next<M: Copy + Eq + Hash>(
-        &mut self,
-        group: &mut Group<M>,
-    ) -> Option<(M, Queued<T>)> {
+    pub fn take_next<M: Copy + Eq + Hash>(&mut self, group: &mut Group<M>) -> Option<(M, Queued<T>)> {
         let front = self.queue.front()?;
         let id = group.offer(front.origin_hash, front.topic_hash)?;
         Some((id, self.pop_front()?))
@@ -377,16 +346,8 @@ impl<M> Member<M> {
     }
 
     fn ready(&self, strategy: Strategy, place: u32) -> Ready {
-        let in_flight = if strategy == Strategy::LeastInFlight {
-            self.in_flight
-        } else {
-            0
-        };
-        Ready {
-            in_flight,
-            turn: self.turn,
-            place,
-        }
+        let in_flight = if strategy == Strategy::LeastInFlight { self.in_flight } else { 0 };
+        Ready { in_flight, turn: self.turn, place }
     }
 }
 
@@ -394,10 +355,7 @@ const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Spreads neighbouring numbers evenly; after a counter it makes a good enough random generator.
 fn scramble(number: u64) -> u64 {
-    mix(
-        mix(number ^ 0xD1B5_4A32_D192_ED03, GOLDEN_RATIO) ^ number,
-        0x8CB9_2BA7_2F3D_8DD7,
-    )
+    mix(mix(number ^ 0xD1B5_4A32_D192_ED03, GOLDEN_RATIO) ^ number, 0x8CB9_2BA7_2F3D_8DD7)
 }
 
 impl Strategy {
@@ -431,10 +389,7 @@ impl fmt::Display for Strategy {
 mod tests {
     use super::{Full, Group, Queued, Strategy, UnknownStrategy, Waiting, WaitingLimits};
 
-    const LIMITS: WaitingLimits = WaitingLimits {
-        messages_max: 5,
-        bytes_max: 1000,
-    };
+    const LIMITS: WaitingLimits = WaitingLimits { messages_max: 5, bytes_max: 1000 };
 
     fn group(strategy: Strategy, members: u32, window: u32) -> Group<u32> {
         let mut group = Group::new(strategy, 7);
@@ -445,12 +400,7 @@ mod tests {
     }
 
     fn queued(message: u32) -> Queued<u32> {
-        Queued {
-            message,
-            size: 100,
-            origin_hash: 1,
-            topic_hash: u64::from(message),
-        }
+        Queued { message, size: 100, origin_hash: 1, topic_hash: u64::from(message) }
     }
 
     /// How many of the messages each member gets.
@@ -469,26 +419,11 @@ mod tests {
     fn round_robin_goes_around() {
         let mut group = group(Strategy::RoundRobin, 3, 100);
         let chosen: Vec<_> = (0..7).map(|_| group.offer(0, 0)).collect();
-        assert_eq!(
-            chosen,
-            [
-                Some(0),
-                Some(1),
-                Some(2),
-                Some(0),
-                Some(1),
-                Some(2),
-                Some(0)
-            ]
-        );
+        assert_eq!(chosen, [Some(0), Some(1), Some(2), Some(0), Some(1), Some(2), Some(0)]);
         group.set_online(1, false);
         assert_eq!((group.offer(0, 0), group.offer(0, 0)), (Some(2), Some(0)));
         group.set_online(1, true);
-        assert_eq!(
-            group.offer(0, 0),
-            Some(1),
-            "who was away is the one that waited longest"
-        );
+        assert_eq!(group.offer(0, 0), Some(1), "who was away is the one that waited longest");
         group.join(9, 100);
         assert_eq!(group.offer(0, 0), Some(2), "who is new comes last");
     }
@@ -497,12 +432,7 @@ mod tests {
     fn random_is_fair_and_repeats_with_its_seed() {
         let messages = 40_000;
         let shares_of_4 = shares(&mut group(Strategy::Random, 4, 100), 4, messages);
-        assert!(
-            shares_of_4
-                .iter()
-                .all(|share| (9_600..10_400).contains(share)),
-            "{shares_of_4:?}"
-        );
+        assert!(shares_of_4.iter().all(|share| (9_600..10_400).contains(share)), "{shares_of_4:?}");
         let again = shares(&mut group(Strategy::Random, 4, 100), 4, messages);
         assert_eq!(shares_of_4, again);
         let mut other = Group::<u32>::new(Strategy::Random, 8);
@@ -532,9 +462,7 @@ mod tests {
                     _ => (5, key),
                 };
                 let chosen = group.offer(origin, topic);
-                chosen
-                    .into_iter()
-                    .for_each(|member| assert!(group.settle(member)));
+                chosen.into_iter().for_each(|member| assert!(group.settle(member)));
                 chosen
             };
             let mut group = group(strategy, 10, 1);
@@ -547,20 +475,11 @@ mod tests {
             group.leave(3);
             for (key, chosen) in (0..).zip(&before) {
                 let now = choose(&mut group, key);
-                assert!(
-                    now == *chosen || *chosen == Some(3),
-                    "only what was 3's moves"
-                );
+                assert!(now == *chosen || *chosen == Some(3), "only what was 3's moves");
                 assert!(now.is_some_and(|member| member != 3));
             }
             group.join(3, 1);
-            assert_eq!(
-                (0..10_000)
-                    .map(|key| choose(&mut group, key))
-                    .collect::<Vec<_>>(),
-                before,
-                "and moves back"
-            );
+            assert_eq!((0..10_000).map(|key| choose(&mut group, key)).collect::<Vec<_>>(), before, "and moves back");
         }
     }
 
@@ -572,9 +491,7 @@ mod tests {
         let first = chosen[0];
         chosen.sort_unstable();
         assert_eq!(chosen, [Some(0), Some(1), Some(2)]);
-        first
-            .into_iter()
-            .for_each(|member| assert!(group.settle(member)));
+        first.into_iter().for_each(|member| assert!(group.settle(member)));
         assert_eq!(group.offer(0, 42), first);
     }
 
@@ -588,17 +505,8 @@ mod tests {
             group.settle(1);
         }
         assert_eq!((group.offer(0, 0), group.offer(0, 0)), (Some(1), Some(1)));
-        assert_eq!(
-            (0..3)
-                .map(|member| group.in_flight(member))
-                .collect::<Vec<_>>(),
-            [Some(3); 3]
-        );
-        assert_eq!(
-            group.offer(0, 0),
-            Some(0),
-            "of equals the one that has waited longest"
-        );
+        assert_eq!((0..3).map(|member| group.in_flight(member)).collect::<Vec<_>>(), [Some(3); 3]);
+        assert_eq!(group.offer(0, 0), Some(0), "of equals the one that has waited longest");
     }
 
     #[test]
@@ -607,10 +515,7 @@ mod tests {
             let shares = shares(&mut group(strategy, 5, 3), 5, 5_000);
             assert_eq!(shares.iter().sum::<u32>(), 5_000, "{name}");
             if strategy != Strategy::Sticky {
-                assert!(
-                    shares.iter().all(|share| *share > 500),
-                    "{name}: {shares:?}"
-                );
+                assert!(shares.iter().all(|share| *share > 500), "{name}: {shares:?}");
             }
         }
     }
@@ -663,40 +568,17 @@ mod tests {
         for message in 0..5 {
             assert_eq!(waiting.push_back(queued(message)), Ok(()));
         }
-        assert_eq!(
-            waiting.push_back(queued(5)),
-            Err(Full(queued(5))),
-            "5 messages"
-        );
+        assert_eq!(waiting.push_back(queued(5)), Err(Full(queued(5))), "5 messages");
         waiting.push_front([queued(10), queued(11)]);
         assert_eq!((waiting.len(), waiting.bytes()), (7, 700));
         assert_eq!(waiting.retain(|queued| queued.message != 2), 1);
         assert_eq!((waiting.len(), waiting.bytes()), (6, 600));
         let rest = std::iter::from_fn(|| waiting.pop_front());
-        assert_eq!(
-            rest.map(|queued| queued.message).collect::<Vec<_>>(),
-            [10, 11, 0, 1, 3, 4]
-        );
-        let large = Queued {
-            size: 1001,
-            ..queued(6)
-        };
-        assert_eq!(
-            waiting.push_back(large.clone()),
-            Err(Full(large)),
-            "1,000 bytes"
-        );
-        assert_eq!(
-            waiting.push_back(Queued {
-                size: 1000,
-                ..queued(7)
-            }),
-            Ok(())
-        );
-        let one_more = Queued {
-            size: 1,
-            ..queued(8)
-        };
+        assert_eq!(rest.map(|queued| queued.message).collect::<Vec<_>>(), [10, 11, 0, 1, 3, 4]);
+        let large = Queued { size: 1001, ..queued(6) };
+        assert_eq!(waiting.push_back(large.clone()), Err(Full(large)), "1,000 bytes");
+        assert_eq!(waiting.push_back(Queued { size: 1000, ..queued(7) }), Ok(()));
+        let one_more = Queued { size: 1, ..queued(8) };
         assert!(waiting.push_back(one_more).is_err());
     }
 
@@ -704,12 +586,7 @@ mod tests {
     fn members_are_counted_and_strangers_change_nothing() {
         let mut group = group(Strategy::RoundRobin, 2, 1);
         assert!(!group.join(0, 5), "there already");
-        assert!(
-            !group.leave(7)
-                && !group.settle(7)
-                && !group.set_online(7, true)
-                && !group.set_window(7, 1)
-        );
+        assert!(!group.leave(7) && !group.settle(7) && !group.set_online(7, true) && !group.set_window(7, 1));
         assert_eq!((group.len(), group.in_flight(7)), (2, None));
         group.settle(0);
         assert_eq!(group.in_flight(0), Some(0), "not below zero");
@@ -720,10 +597,7 @@ mod tests {
     #[test]
     fn strategies_have_names() {
         for (strategy, name) in Strategy::NAMES {
-            assert_eq!(
-                (name.parse(), strategy.to_string().as_str()),
-                (Ok(strategy), name)
-            );
+            assert_eq!((name.parse(), strategy.to_string().as_str()), (Ok(strategy), name));
         }
         assert_eq!("RoundRobin".parse::<Strategy>(), Err(UnknownStrategy));
         assert_eq!(Strategy::default(), Strategy::RoundRobin);

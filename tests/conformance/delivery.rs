@@ -1,5 +1,8 @@
 //! Sections 4.3 to 4.6 and 4.9: Quality of Service, retry, receipt, order, flow control.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use crate::house::broker;
 use crate::support::TestBroker;
 use crate::support::wire::{
@@ -7,6 +10,7 @@ use crate::support::wire::{
     pubrel, reason::*,
 };
 use crate::talk::{Client, both, seconds};
+use waypost::store::{Journal, Position, Record};
 
 /// One who publishes, and one with a lasting Session who is subscribed to `t/#` with QoS 2.
 fn pair(broker: &TestBroker, version: Version) -> (Client, Client) {
@@ -391,6 +395,117 @@ both!(
     }
 );
 
+// ------------------------------------------------------------------------------------- what the journal has not yet got
+
+/// A journal that has everything, but keeps nothing until it is let go.
+#[derive(Clone, Default)]
+struct Slow {
+    is_stuck: Rc<Cell<bool>>,
+    appended: Position,
+    durable: Rc<Cell<Position>>,
+}
+
+impl Journal for Slow {
+    fn append(&mut self, _: Record<'_>) -> Position {
+        self.appended.0 += 1;
+        self.appended
+    }
+
+    fn durable(&self) -> Position {
+        if !self.is_stuck.get() {
+            self.durable.set(self.appended);
+        }
+        self.durable.get()
+    }
+}
+
+/// A broker with such a journal in each shard, and what makes them stick.
+fn broker_with_slow_journals(receive_maximum: u16) -> (TestBroker, Rc<Cell<bool>>) {
+    let is_stuck = Rc::new(Cell::new(false));
+    let journal = || -> Box<dyn Journal> {
+        Box::new(Slow { is_stuck: Rc::clone(&is_stuck), durable: Rc::default(), appended: Position(0) })
+    };
+    let change = |settings: &mut crate::support::Settings| settings.session.receive_maximum = receive_maximum;
+    (TestBroker::with_journals(change, journal, false), Rc::clone(&is_stuck))
+}
+
+fn let_go(broker: &TestBroker, is_stuck: &Cell<bool>) {
+    is_stuck.set(false);
+    (0..broker.shards()).for_each(|shard| broker.tick(shard));
+    broker.settle();
+}
+
+/// One who publishes and one who is away, with their Sessions in one shard or in two.
+fn away(broker: &TestBroker, version: Version, in_one_shard: bool) -> Client {
+    Client::connects(broker, connect(version, "away").persistent()).subscribes("t/#", 2).vanishes();
+    if in_one_shard {
+        // Shards get new connections in turn.
+        Client::connects(broker, connect(version, "between"));
+    }
+    Client::connects(broker, connect(version, "publisher"))
+}
+
+fn an_acknowledgement_waits_for_the_journal(version: Version, in_one_shard: bool) {
+    let (broker, is_stuck) = broker_with_slow_journals(10);
+    let publisher = away(&broker, version, in_one_shard);
+    is_stuck.set(true);
+    publisher.says(publish("t/x", "1").at_least_once(1)).hears_nothing();
+    publisher.says(publish("t/x", "2").exactly_once(2)).hears_nothing();
+    // Sent again it is answered once, and passed on once.
+    publisher.says(publish("t/x", "2").exactly_once(2).dup()).hears_nothing();
+    let_go(&broker, &is_stuck);
+    publisher.hears([puback(1), pubrec(2)]).says(pubrel(2)).hears(pubcomp(2));
+    let back = Client::resumes(&broker, connect(version, "away").persistent());
+    back.receives_in_any_order([publish("t/x", "1").at_least_once(0), publish("t/x", "2").exactly_once(0)]);
+}
+
+both!(
+    mqtt_4_3_2_4_an_acknowledgement_waits_until_the_journal_has_the_message,
+    mqtt311_4_3_2_2_an_acknowledgement_waits_until_the_journal_has_the_message,
+    |version| { an_acknowledgement_waits_for_the_journal(version, true) }
+);
+
+both!(
+    mqtt_4_3_3_8_an_acknowledgement_waits_until_the_journals_of_other_shards_have_the_message,
+    mqtt311_4_3_3_2_an_acknowledgement_waits_until_the_journals_of_other_shards_have_the_message,
+    |version| { an_acknowledgement_waits_for_the_journal(version, false) }
+);
+
+#[test]
+fn mqtt_3_3_4_7_what_waits_for_the_journal_counts_towards_the_servers_receive_maximum() {
+    let (broker, is_stuck) = broker_with_slow_journals(3);
+    let publisher = away(&broker, Version::V5, true);
+    is_stuck.set(true);
+    publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2));
+    publisher.says(publish("t/x", "3").at_least_once(3)).hears_nothing();
+    let_go(&broker, &is_stuck);
+    publisher.hears([puback(1).into(), pubrec(2).into(), Parsed::from(puback(3))]);
+    is_stuck.set(true);
+    publisher.says(publish("t/x", "4").at_least_once(4)).says(publish("t/x", "5").at_least_once(5)).hears_nothing();
+    publisher.says(publish("t/x", "6").at_least_once(6)).is_thrown_out(&[RECEIVE_MAXIMUM_EXCEEDED]);
+}
+
+both!(
+    a_late_acknowledgement_does_not_reach_the_next_connection,
+    a_late_acknowledgement_does_not_reach_the_next_connection_in_3_1_1,
+    |version| {
+        let (broker, is_stuck) = broker_with_slow_journals(10);
+        away(&broker, version, true).vanishes();
+        let lasting = || connect(version, "lasting").persistent();
+        let publisher = Client::connects(&broker, lasting());
+        is_stuck.set(true);
+        publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2)).vanishes();
+        let publisher = Client::resumes(&broker, lasting());
+        let_go(&broker, &is_stuck);
+        // Nobody asked for these on this connection; what is asked again is answered.
+        let heard = publisher.hears_all();
+        assert!(heard.iter().all(|parsed| *parsed == Parsed::from(pubrec(2))), "{heard:?}");
+        publisher.says(publish("t/x", "2").exactly_once(2).dup()).hears(pubrec(2)).says(pubrel(2)).hears(pubcomp(2));
+        let back = Client::resumes(&broker, connect(version, "away").persistent());
+        back.receives_in_any_order([publish("t/x", "1").at_least_once(0), publish("t/x", "2").exactly_once(0)]);
+    }
+);
+
 // -------------------------------------------------------------------------------------------------------------- retry
 
 both!(
@@ -598,6 +713,28 @@ both!(
         let in_order: Vec<String> = (0..=10).map(|number| number.to_string()).collect();
         assert_eq!(payloads(&heard, "t/x"), in_order);
         assert!(heard.iter().enumerate().all(|(number, message)| message.dup == (number < 5)), "{heard:?}");
+    }
+);
+
+both!(
+    mqtt_4_6_0_6_all_that_is_resent_comes_before_anything_new_however_much_it_is,
+    mqtt311_4_6_0_1_all_that_is_resent_comes_before_anything_new_however_much_it_is,
+    |version| {
+        let broker = broker();
+        let (publisher, subscriber) = pair(&broker, version);
+        let numbered = |number: u8| publish("t/x", vec![number; 5000]).at_least_once(1);
+        for number in 0..60 {
+            publisher.publishes(numbered(number));
+        }
+        assert_eq!(subscriber.hears_publishes().len(), 60);
+        subscriber.vanishes();
+        for number in 60..80 {
+            publisher.publishes(numbered(number));
+        }
+        let heard = subscriber_again(&broker, version).hears_publishes();
+        let numbers: Vec<u8> = heard.iter().map(|message| message.payload[0]).collect();
+        assert_eq!(numbers, (0..80).collect::<Vec<u8>>());
+        assert!(heard.iter().enumerate().all(|(number, message)| message.dup == (number < 60)));
     }
 );
 

@@ -125,12 +125,8 @@ shows!(
     mqtt_3_14_2_4_no_user_property_makes_disconnect_too_large,
     || {
         let broker = broker();
-        let probe = Client::tries(&broker, Version::V5, connect_v5("narrow"));
-        let limit = probe.hears_bytes().len();
-        probe.disconnects();
-        let maximum = property::maximum_packet_size(u32::try_from(limit).expect("a CONNACK is small"));
         for (reason, bytes) in provoked().into_iter().take(6) {
-            let client = Client::connects(&broker, connect_v5("narrow").with(maximum.clone()));
+            let (client, limit) = Client::connects_narrowly(&broker);
             client.says(bytes);
             let answer = client.hears_bytes();
             assert_eq!(packet_sizes(&answer), [answer.len()]);

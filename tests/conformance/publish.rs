@@ -1015,12 +1015,20 @@ fn mqtt_3_3_4_10_a_full_window_holds_back_no_pubrel_when_a_session_is_resumed() 
         client.receives(publish("t", payload).exactly_once(0))
     });
     client.says(pubrec(ids[2])).hears(pubrel(ids[2])).vanishes();
-    // It comes back with place for one PUBLISH; the PUBREL is none.
+    // It comes back with place for one PUBLISH; the PUBREL is none. Whether the exchange that it belongs to still takes
+    // a place is the server's to decide.
     let narrow = connect(Version::V5, "client").persistent().with(property::receive_maximum(1));
     let client = Client::resumes(&broker, narrow);
-    client.hears_in_any_order(vec![publish("t", "1").exactly_once(ids[0]).dup().into(), pubrel(ids[2]).into()]);
-    client.says(pubcomp(ids[2])).hears_nothing().acknowledges(2, ids[0]);
-    client.hears(publish("t", "2").exactly_once(ids[1]).dup());
+    let first = || Parsed::from(publish("t", "1").exactly_once(ids[0]).dup());
+    let heard = client.hears_all();
+    assert!(heard.contains(&pubrel(ids[2]).into()), "no PUBREL among {heard:?}");
+    assert!(heard.len() == 1 || (heard.len() == 2 && heard.contains(&first())), "{heard:?}");
+    client.says(pubcomp(ids[2]));
+    if heard.len() == 1 {
+        client.hears(first());
+    }
+    client.hears_nothing().says(pubrec(ids[0])).hears(pubrel(ids[0]));
+    client.says(pubcomp(ids[0])).hears(publish("t", "2").exactly_once(ids[1]).dup());
 }
 
 #[test]
@@ -1134,16 +1142,6 @@ fn mqtt_3_7_2_1_a_pubcomp_with_a_code_of_another_table_is_refused() {
     a_code_of_another_table_is_refused(pubcomp, &[0x01, 0x10, 0x80, 0x91, 0xff]);
 }
 
-/// A Client that takes no packet larger than its CONNACK, and none with a property above the mandatory.
-fn narrow_client(broker: &TestBroker) -> (Client, usize) {
-    let probe = Client::tries(broker, Version::V5, connect(Version::V5, "narrow"));
-    let size = probe.hears_bytes().len();
-    probe.disconnects();
-    let limit = u32::try_from(size).expect("a CONNACK is small");
-    let narrow = connect(Version::V5, "narrow").with(property::maximum_packet_size(limit));
-    (Client::connects(broker, narrow), size)
-}
-
 shows!(
     mqtt_3_4_2_2_no_reason_string_makes_puback_too_large,
     mqtt_3_4_2_3_no_user_property_makes_puback_too_large,
@@ -1155,7 +1153,7 @@ shows!(
     mqtt_3_7_2_3_no_user_property_makes_pubcomp_too_large,
     || {
         let broker = broker();
-        let (client, limit) = narrow_client(&broker);
+        let (client, limit) = Client::connects_narrowly(&broker);
         let refused = [
             (publish("$SYS/forged", "x").at_least_once(3).bytes(Version::V5), 0x40, NOT_AUTHORIZED),
             (publish("$SYS/forged", "x").exactly_once(3).bytes(Version::V5), 0x50, NOT_AUTHORIZED),

@@ -402,22 +402,12 @@ fn a_retained_message_too_is_sent_with_the_lower_qos() {
     }
 }
 
-/// A Client that takes no packet larger than its CONNACK.
-fn narrow_client(broker: &crate::support::TestBroker) -> (Client, usize) {
-    let probe = Client::tries(broker, Version::V5, connect(Version::V5, "narrow"));
-    let size = probe.hears_bytes().len();
-    probe.disconnects();
-    let limit = u32::try_from(size).expect("a CONNACK is small");
-    let narrow = connect(Version::V5, "narrow").with(property::maximum_packet_size(limit));
-    (Client::connects(broker, narrow), size)
-}
-
 shows!(
     mqtt_3_9_2_1_no_reason_string_makes_suback_too_large,
     mqtt_3_9_2_2_no_user_property_makes_suback_too_large,
     || {
         let broker = broker();
-        let (client, limit) = narrow_client(&broker);
+        let (client, limit) = Client::connects_narrowly(&broker);
         client.says(subscribe(1).to("a#", 0));
         let answer = client.hears_bytes();
         assert_eq!(packet_sizes(&answer), [answer.len()]);

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::support::wire::{
-    self, Ack, AckKind, ConnAck, Connect, Farewell, PINGREQ, Packet, Parsed, Publish, SubAck, Subscribe, Value, Version,
+    self, Ack, AckKind, ConnAck, Connect, Farewell, PINGREQ, Packet, Parsed, Publish, SubAck, Subscribe, Value,
+    Version, property,
 };
 use crate::support::{Link, TestBroker};
 
@@ -60,6 +61,16 @@ impl Client {
         let client = Self::opens(broker, version);
         client.says(connect);
         client
+    }
+
+    /// A Client of MQTT 5 that takes no packet larger than its CONNACK, and the size of that.
+    #[track_caller]
+    pub(crate) fn connects_narrowly(broker: &TestBroker) -> (Self, usize) {
+        let probe = Self::tries(broker, Version::V5, wire::connect_v5("narrow"));
+        let size = probe.hears_bytes().len();
+        probe.disconnects();
+        let maximum = property::maximum_packet_size(u32::try_from(size).expect("a CONNACK is small"));
+        (Self::connects(broker, wire::connect_v5("narrow").with(maximum)), size)
     }
 
     pub(crate) fn connack(&self) -> ConnAck {

@@ -2,8 +2,7 @@
 
 use crate::house::broker;
 use crate::support::wire::{
-    Packet, Version, connect, packet_sizes, property, puback, pubcomp, publish, pubrec, pubrel, reason::*, unsuback,
-    unsubscribe,
+    Packet, Version, connect, packet_sizes, puback, pubcomp, publish, pubrec, pubrel, reason::*, unsuback, unsubscribe,
 };
 use crate::talk::{Client, both, shows};
 
@@ -163,11 +162,7 @@ shows!(
     mqtt_3_11_2_2_no_user_property_makes_unsuback_too_large,
     || {
         let broker = broker();
-        let probe = Client::tries(&broker, Version::V5, connect(Version::V5, "narrow"));
-        let limit = probe.hears_bytes().len();
-        probe.disconnects();
-        let maximum = property::maximum_packet_size(u32::try_from(limit).expect("a CONNACK is small"));
-        let client = Client::connects(&broker, connect(Version::V5, "narrow").with(maximum));
+        let (client, limit) = Client::connects_narrowly(&broker);
         client.says(unsubscribe(1).from("never/subscribed"));
         let answer = client.hears_bytes();
         assert_eq!(packet_sizes(&answer), [answer.len()]);
