@@ -175,7 +175,6 @@ impl Session {
         let version = self.terms.version;
         if publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
             if queued.group.is_some() {
-                filled.settled.push(queued.group);
                 filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
                 return;
             }
