@@ -58,6 +58,10 @@
 //!   fan-out, only those of the same publisher do (order).
 //! - A Client with several matching subscriptions is served by the first of them instead of by marking it as seen, so
 //!   direct deliveries need no state; only a fan-out, which goes on over several ticks, marks its receivers.
+//! - A panic ends the process (and is logged first): a shard whose invariants are broken must not go on, and whoever
+//!   supervises the broker starts it again.
+//! - Letters between shards lie in one box per receiver, in the order of posting, not in one slot per sender: what is published
+//!   after an acknowledgement was seen must not overtake what was acknowledged.
 //! - Decisions about rights are asked again when a delivery is encoded, not stored with the subscription.
 
 pub mod access;

@@ -2,6 +2,11 @@
 //! Writing never stops the process: lines pass through a bounded queue to a thread of their own, and a closed or blocked standard error costs lines only.
 //! Strings of peers go through `notice::Outside` before they come here.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the log stamps its lines and waits for its own thread; no room below depends on it"
+)]
+
 use crate::notice::{Outside, misleads};
 use std::fmt::{self, Write as _};
 use std::io;

@@ -106,7 +106,7 @@ impl Node {
     /// # Errors
     /// `Panicked`: a thread had ended before, by a bug.
     pub fn stop(self) -> Result<(), NodeError> {
-        self.threads.stop().map_err(|()| NodeError::Panicked)
+        if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The built binary as an operator meets it: arguments in, text and exit codes out.
 //! Only what ends by itself is waited for without a limit; a broker that runs is stopped by the test that started it.
 
+#![expect(clippy::disallowed_methods, reason = "a real process takes real time")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -442,6 +442,7 @@ fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
     );
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long it really takes is what is tested")]
 #[test]
 fn hostile_files_end_soon_with_a_bounded_list_of_errors() {
     let many_keys = |n: usize| (0..n).map(|n| format!("k{n} = 1")).collect::<Vec<_>>();

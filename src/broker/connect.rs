@@ -370,6 +370,8 @@ impl<W: Wire> Shard<W> {
             }
             Claim::Here(home) => {
                 self.take_over(home.slot);
+                // Timers are coarse: what was due before this CONNECT happens before it.
+                self.run_due(home.slot);
                 if !self.clients.is_current(home.slot, home.generation) {
                     shared.directory.forget(&request.client_id, home);
                     return self.open(request, identity, wire, now);

@@ -1,4 +1,4 @@
-//! What shards tell each other. Posted once per tick, taken once per tick, in order for each pair of shards.
+//! What shards tell each other. Posted once per tick, taken once per tick, in the order of posting.
 //!
 //! A sender never waits for a receiver. Where too much has gathered, the *sender's* side stops reading from its
 //! Clients until the receiver has caught up; taking mail never waits for anyone, so no circle can form.
@@ -9,7 +9,8 @@ use crate::codec::{Message, Qos};
 use crate::session::{GroupId, How};
 use crate::topic::Strategy;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -47,8 +48,8 @@ pub(super) enum Mail {
     Away(GroupId, SessionRef),
     /// For the home: a delivery is settled.
     Settled(GroupId, SessionRef),
-    /// For the home: a member could not be given this; somebody else is to get it, before anything newer.
-    HandedBack(GroupId, SessionRef, Message, Qos),
+    /// For the home: a member could not be given these; somebody else is to get them, before anything newer.
+    HandedBack(GroupId, SessionRef, Vec<(Message, Qos)>),
     /// From the home, which is named: deliver this to a member.
     Deliver(ShardId, SessionRef, Message, How),
 }
@@ -56,10 +57,8 @@ pub(super) enum Mail {
 impl Mail {
     fn size(&self) -> usize {
         match self {
-            Self::Publish(message, _)
-            | Self::Offer(_, message)
-            | Self::HandedBack(_, _, message, _)
-            | Self::Deliver(_, _, message, _) => message.size(),
+            Self::Publish(message, _) | Self::Offer(_, message) | Self::Deliver(_, _, message, _) => message.size(),
+            Self::HandedBack(_, _, messages) => messages.iter().map(|(message, _)| message.size()).sum(),
             Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
         }
     }
@@ -78,48 +77,58 @@ impl Strategies {
     }
 }
 
-/// Bytes of Messages in one slot above which the sender stops reading from its Clients.
-const SLOT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of Messages that one sender may have in a letter box before it stops reading from its Clients.
+const SENDER_BYTES_MAX: usize = 8 << 20;
 
-#[derive(Default)]
-struct Slot {
-    mail: Vec<Mail>,
-    bytes: usize,
-}
-
-/// The letter box of one shard, with a slot for each sender.
+/// The letter box of one shard. Letters lie in the order in which they were posted, whoever posted them: what a Client
+/// publishes after it has seen an acknowledgement never overtakes what was acknowledged.
 pub(super) struct Port {
-    from: Box<[Mutex<Slot>]>,
-    pending: AtomicU64,
+    letters: Mutex<Letters>,
+    /// There is mail, or something else to look at.
+    pending: AtomicBool,
     asleep: AtomicBool,
     waker: OnceLock<Waker>,
+}
+
+struct Letters {
+    mail: VecDeque<Mail>,
+    /// Bytes of Messages by sender.
+    bytes: Box<[usize]>,
 }
 
 impl Port {
     pub(super) fn new(shards: usize) -> Self {
         Self {
-            from: (0..shards).map(|_| Mutex::default()).collect(),
-            pending: AtomicU64::new(0),
+            letters: Mutex::new(Letters { mail: VecDeque::new(), bytes: vec![0; shards].into() }),
+            pending: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
     }
 
-    /// Posts everything in `mail`, and wakes the receiver if it sleeps. `true`: the slot is too full, slow down.
+    /// Posts everything in `mail`, and wakes the receiver if it sleeps. `true`: there is too much of this sender's, slow
+    /// down.
     pub(super) fn post(&self, from: ShardId, mail: &mut Vec<Mail>) -> bool {
         let full = {
-            let mut slot = self.from[usize::from(from.0)].lock();
-            slot.bytes += mail.iter().map(Mail::size).sum::<usize>();
-            slot.mail.append(mail);
-            slot.bytes > SLOT_BYTES_MAX
+            let mut letters = self.letters.lock();
+            let bytes = &mut letters.bytes[usize::from(from.0)];
+            *bytes += mail.iter().map(Mail::size).sum::<usize>();
+            let full = *bytes > SENDER_BYTES_MAX;
+            letters.mail.extend(mail.drain(..));
+            full
         };
-        self.pending.fetch_or(1 << from.0, Ordering::Release);
-        self.wake();
+        self.call();
         full
     }
 
-    /// Wakes the receiver if it sleeps; a busy one sees its mail at its next tick.
-    pub(super) fn wake(&self) {
+    /// Makes the shard look at its letter box, even if there is nothing in it: something that it waits for has changed.
+    pub(super) fn call(&self) {
+        self.pending.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the shard if it sleeps; a busy one sees its mail at its next tick.
+    fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.swap(false, Ordering::AcqRel)
             && let Some(waker) = self.waker.get()
@@ -129,35 +138,27 @@ impl Port {
     }
 
     pub(super) fn is_congested(&self, from: ShardId) -> bool {
-        self.from[usize::from(from.0)].lock().bytes > SLOT_BYTES_MAX
+        self.letters.lock().bytes[usize::from(from.0)] > SENDER_BYTES_MAX
     }
 
-    /// Moves all that has arrived into `into`, sender by sender. Returns the senders whose slot had been too full.
-    pub(super) fn take(&self, into: &mut std::collections::VecDeque<Mail>) -> u64 {
-        let mut pending = self.pending.swap(0, Ordering::Acquire);
+    /// Moves all that has arrived into `into`, which is empty. Returns the senders that had been told to slow down.
+    pub(super) fn take(&self, into: &mut VecDeque<Mail>) -> u64 {
+        if !self.pending.swap(false, Ordering::Acquire) {
+            return 0;
+        }
+        let mut letters = self.letters.lock();
+        std::mem::swap(&mut letters.mail, into);
         let mut relieved = 0;
-        while pending != 0 {
-            let from = pending.trailing_zeros();
-            pending &= pending - 1;
-            let mut slot = self.from[from as usize].lock();
-            into.extend(slot.mail.drain(..));
-            if slot.bytes > SLOT_BYTES_MAX {
+        for (from, bytes) in letters.bytes.iter_mut().enumerate() {
+            if std::mem::take(bytes) > SENDER_BYTES_MAX {
                 relieved |= 1 << from;
-                slot.mail = Vec::new();
             }
-            slot.bytes = 0;
         }
         relieved
     }
 
-    /// A letter box that was too full for this shard has room again: a tick will notice.
-    pub(super) fn relieve(&self, by: ShardId) {
-        self.pending.fetch_or(1 << by.0, Ordering::Release);
-        self.wake();
-    }
-
     pub(super) fn has_mail(&self) -> bool {
-        self.pending.load(Ordering::Acquire) != 0
+        self.pending.load(Ordering::Acquire)
     }
 
     /// Who to wake when mail arrives while the shard sleeps. Set once.

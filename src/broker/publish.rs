@@ -72,11 +72,14 @@ impl<W: Wire> Shard<W> {
             self.statistics.denied += 1;
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
+        let knows_reasons = client.session.terms().version.is_v5();
         let mut position = None;
         if message.retain() {
             match self.retain(&message) {
                 Ok(kept) => position = kept,
-                Err(reason) => return self.answer(me, answer, reason),
+                // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
+                Err(reason) if answer != Answer::None && knows_reasons => return self.answer(me, answer, reason),
+                Err(_) => {}
             }
         }
         let routed = self.route(message);
@@ -248,7 +251,10 @@ impl<W: Wire> Shard<W> {
             return;
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level == Level::Full || (how.qos == Qos::AtMostOnce && self.level == Level::Critical) {
+        let crowded = self.level == Level::High
+            && how.qos == Qos::AtMostOnce
+            && client.session.waiting().1 > self.shared.settings.session.queue_qos0_bytes_max / 4;
+        if crowded || self.level == Level::Full || (how.qos == Qos::AtMostOnce && self.level == Level::Critical) {
             routed.full = true;
             return self.count_drop(slot, Dropped::QueueFull);
         }

@@ -86,7 +86,7 @@ impl<W: Wire> Shard<W> {
 
     /// A subscription wants what is retained for it; one that was `known` may have asked before, and begins anew.
     pub(super) fn begin_replay(&mut self, slot: u32, filter: &[u8], subscriber: &Subscriber, known: bool) {
-        if self.shared.retained.len() == 0 {
+        if self.shared.retained.is_empty() {
             return;
         }
         let Some(client) = self.clients.get_mut(slot) else { return };

@@ -17,7 +17,7 @@ use super::subscribe::{Subscribers, Subscription};
 use super::sys::{Statistics, SysTopics};
 use super::{ShardId, Shared};
 use crate::access::{Access, Act, Identity, Login, Verdict};
-use crate::codec::{Header, Message, Moment, Origin, Packet, ReasonCode, Sender, Violation, live_bytes};
+use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Filled, GroupId, Session, WillFate};
 use crate::store::Journal;
@@ -71,12 +71,15 @@ const FLUSHES_PER_TICK: usize = 128;
 const BULK_FLUSHES_PER_TICK: usize = 64;
 /// Bytes that one flush of one Client encodes at most, and one packet.
 pub(super) const FLUSH_BYTES: usize = 64 << 10;
+/// How often one Client is filled and written in a row.
+const FLUSH_ROUNDS: usize = 64;
 /// Fan-outs that may wait before the shard stops reading from its Clients.
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+static MEMORY: Limited = Limited::new(1);
 pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 /// Bytes that count as much as a complete packet for Keep Alive [MQTT-3.1.2-22].
 const SIGN_OF_LIFE_BYTES: usize = 1024;
@@ -146,8 +149,8 @@ pub struct Shard<W: Wire> {
     pub(super) clients: Slab<Client<W>>,
     pub(super) subscribers: HashMap<FilterId, Subscribers, RandomState>,
     pub(super) groups: HashMap<GroupId, SharedGroup, RandomState>,
-    /// Mail for groups that are not known yet; tried once more in the next tick.
-    pub(super) early: Vec<Mail>,
+    /// Deliveries of other shards' groups that found their member gone: home, group, member, and what it was.
+    pub(super) refused_shares: Vec<(ShardId, GroupId, SessionRef, (Message, Qos))>,
     pub(super) cache: MatchCache<Arc<Matched>>,
     pub(super) fanouts: VecDeque<Fanout>,
     pub(super) fanouts_of: HashMap<Origin, u32, RandomState>,
@@ -184,7 +187,7 @@ impl<W: Wire> Shard<W> {
             clients: Slab::default(),
             subscribers: HashMap::default(),
             groups: HashMap::default(),
-            early: Vec::new(),
+            refused_shares: Vec::new(),
             cache: MatchCache::default(),
             fanouts: VecDeque::new(),
             fanouts_of: HashMap::default(),
@@ -387,11 +390,12 @@ impl<W: Wire> Shard<W> {
         }
         self.flush_control(me.slot);
         let now = self.now;
-        let settings = &self.shared.settings;
-        let Some(client) = self.clients.get_mut(me.slot) else { return };
-        if let Some(wire) = client.wire.take() {
+        if let Some(wire) = self.clients.get_mut(me.slot).and_then(|client| client.wire.take()) {
             wire.reader().wake_by_ref();
         }
+        self.leave_groups(me.slot);
+        let settings = &self.shared.settings;
+        let Some(client) = self.clients.get_mut(me.slot) else { return };
         client.partial = None;
         client.tail = None;
         client.reauthentication = None;
@@ -409,7 +413,6 @@ impl<W: Wire> Shard<W> {
             }
         }
         client.last_received = now;
-        self.leave_groups(me.slot);
         if expiry.is_zero() {
             self.end_session(me.slot);
         } else {
@@ -476,7 +479,6 @@ impl<W: Wire> Shard<W> {
     fn has_more(&self) -> bool {
         !(self.incoming.is_empty()
             && self.fanouts.is_empty()
-            && self.early.is_empty()
             && self.dirty.is_empty()
             && self.dirty_bulk.is_empty()
             && self.leaving.is_empty())
@@ -489,10 +491,10 @@ impl<W: Wire> Shard<W> {
     fn measure(&mut self) {
         self.shared.budget.report(self.id, live_bytes());
         let level = self.shared.budget.level();
-        if level != self.level {
-            tracing::warn!(target: "waypost::memory", ?level, used = self.shared.budget.used(), "memory budget");
-            self.level = level;
+        if level > self.level && self.may_log(&MEMORY) {
+            tracing::warn!(target: "waypost::memory", ?level, used = self.shared.budget.used(), "memory gets short");
         }
+        self.level = level;
         if !Arc::ptr_eq(&self.access, &self.shared.access.load()) {
             self.access = self.shared.access.load_full();
         }
@@ -509,11 +511,8 @@ impl<W: Wire> Shard<W> {
             let shared = Arc::clone(&self.shared);
             let relieved = shared.ports[usize::from(self.id.0)].take(&mut self.incoming);
             for from in shared.shards().filter(|from| relieved & (1 << from.0) != 0) {
-                shared.ports[usize::from(from.0)].relieve(self.id);
+                shared.ports[usize::from(from.0)].call();
             }
-        }
-        for mail in std::mem::take(&mut self.early) {
-            self.take_group_mail(mail, true);
         }
         for _ in 0..MAIL_PER_TICK {
             if self.fanouts.len() > FANOUTS_MAX {
@@ -525,9 +524,10 @@ impl<W: Wire> Shard<W> {
                     self.deliver(message, &matched);
                 }
                 Mail::Deliver(home, to, message, how) => self.deliver_shared(home, to, message, how),
-                other => self.take_group_mail(other, false),
+                other => self.take_group_mail(other),
             };
         }
+        self.hand_back_refused();
     }
 
     pub(super) fn mail(&mut self, to: ShardId, mail: Mail) {
@@ -626,25 +626,27 @@ impl<W: Wire> Shard<W> {
         let (access, identity) = (&self.access, &client.identity);
         let may_receive =
             |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
-        self.out.clear();
+        let limits = &self.shared.settings.session;
         self.filled.clear();
-        client.session.fill(
-            &mut self.out,
-            FLUSH_BYTES,
-            &self.shared.settings.session,
-            now,
-            may_receive,
-            &mut self.filled,
-        );
-        self.statistics.messages_sent += self.filled.published;
-        if !self.out.is_empty() {
+        // As long as the socket takes everything: whoever keeps up must not lose to those who send.
+        for _ in 0..FLUSH_ROUNDS {
+            self.out.clear();
+            client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+            if self.out.is_empty() {
+                break;
+            }
             let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
                 client.tail = Some(Box::new(Tail { bytes: self.out[written..].to_vec(), written: 0, since: now }));
                 wire.reader().wake_by_ref();
+                break;
+            }
+            if !client.session.has_something_to_send() {
+                break;
             }
         }
+        self.statistics.messages_sent += self.filled.published;
         let blocked = client.tail.is_some();
         let more = !blocked && client.session.has_something_to_send();
         let replay = !client.replays.is_empty() && !client.replaying && super::retained::has_room(&client.session);
@@ -767,15 +769,22 @@ impl<W: Wire> Shard<W> {
                 return;
             }
             client.session.shrink();
-        } else {
-            self.publish_will_if_due(slot);
-            if self.clients.get(slot).is_some_and(|client| client.expires() <= now) {
-                self.statistics.expired += 1;
-                self.end_session(slot);
-                return;
-            }
+        } else if !self.run_due(slot) {
+            return;
         }
         self.set_timer(slot);
+    }
+
+    /// A Will whose delay is over, and the end of a Session whose time is. `false`: it has ended.
+    pub(super) fn run_due(&mut self, slot: u32) -> bool {
+        let now = self.now;
+        self.publish_will_if_due(slot);
+        if self.clients.get(slot).is_some_and(|client| client.wire.is_none() && client.expires() <= now) {
+            self.statistics.expired += 1;
+            self.end_session(slot);
+            return false;
+        }
+        true
     }
 
     // --- looking things up ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
 use super::shard::{Shard, Wire};
 use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
-use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing};
+use crate::session::{Bound, GroupId, HandedBack, How, Limits, Outgoing};
 use crate::topic::{Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -107,20 +107,21 @@ impl<W: Wire> Shard<W> {
         for (seat, _) in &shares {
             self.group_mail(seat, Mail::Away(seat.id, session));
         }
-        // The last one first, as each goes to the front of the queue.
-        for handed_back in returned.into_iter().rev() {
-            self.hand_on(slot, handed_back);
-        }
         for (seat, _) in &shares {
-            self.pump_if_home(seat);
+            let of_this = |back: &&HandedBack| back.group == seat.id;
+            let back: Vec<_> = returned.iter().filter(of_this).map(|back| (back.message.clone(), back.qos)).collect();
+            if !back.is_empty() {
+                self.group_mail(seat, Mail::HandedBack(seat.id, session, back));
+            }
         }
     }
 
+    /// Gives back what this member cannot take.
     pub(super) fn hand_on(&mut self, slot: u32, handed_back: HandedBack) {
         let session = self.reference(slot);
         let HandedBack { group, message, qos } = handed_back;
         if let Some(seat) = self.seat_of(slot, group) {
-            self.group_mail(&seat, Mail::HandedBack(group, session, message, qos));
+            self.group_mail(&seat, Mail::HandedBack(group, session, vec![(message, qos)]));
         }
     }
 
@@ -136,22 +137,33 @@ impl<W: Wire> Shard<W> {
         self.clients.get(slot)?.shares.iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
     }
 
-    /// Delivers what the group's home has chosen this member for.
+    /// Delivers what the group's home has chosen this member for. If it went away while the Message was under way, the
+    /// Message goes back, together with others of the same tick, in their order.
     pub(super) fn deliver_shared(&mut self, home: ShardId, to: SessionRef, message: Message, how: How) {
-        let online = self.clients.is_current(to.slot, to.generation)
-            && self.clients.get(to.slot).is_some_and(|client| client.wire.is_some());
         let limits = &self.shared.settings.session;
-        let queued = match self.clients.get_mut(to.slot) {
-            Some(client) if online => client.session.push(&Outgoing::new(message.clone()), how, limits, self.now),
-            _ => Err(Dropped::Offline),
-        };
-        match queued {
-            Ok(()) => self.mark_dirty(to.slot),
-            // It went away, or is full, while the Message was under way.
-            Err(_) => {
-                let back = Mail::HandedBack(how.group, to, message, how.qos);
-                if home == self.id { self.take_group_mail(back, true) } else { self.mail(home, back) }
+        let here = self.clients.is_current(to.slot, to.generation);
+        if here
+            && let Some(client) = self.clients.get_mut(to.slot)
+            && client.wire.is_some()
+            && client.session.push(&Outgoing::new(message.clone()), how, limits, self.now).is_ok()
+        {
+            self.mark_dirty(to.slot);
+        } else {
+            self.refused_shares.push((home, how.group, to, (message, how.qos)));
+            self.wants_tick = true;
+        }
+    }
+
+    pub(super) fn hand_back_refused(&mut self) {
+        let mut refused = std::mem::take(&mut self.refused_shares).into_iter().peekable();
+        while let Some((home, group, member, first)) = refused.next() {
+            let mut back = vec![first];
+            while let Some((_, _, _, next)) = refused.next_if(|next| (next.0, next.1, next.2) == (home, group, member))
+            {
+                back.push(next);
             }
+            let mail = Mail::HandedBack(group, member, back);
+            if home == self.id { self.take_group_mail(mail) } else { self.mail(home, mail) }
         }
     }
 
@@ -169,15 +181,14 @@ impl<W: Wire> Shard<W> {
 
     fn group_mail(&mut self, seat: &Arc<Seat>, mail: Mail) {
         if seat.home == self.id {
-            self.take_group_mail(mail, true);
+            self.take_group_mail(mail);
         } else {
             self.mail(seat.home, mail);
         }
     }
 
-    /// `last_try`: mail for a group that is not known is dropped; otherwise it gets a second chance in the next tick, because
-    /// the mail that makes the group known may be in another letter box.
-    pub(super) fn take_group_mail(&mut self, mail: Mail, last_try: bool) {
+    /// Mail for a group that is not known comes from somebody who has not noticed yet that its last member has left.
+    pub(super) fn take_group_mail(&mut self, mail: Mail) {
         let group = match &mail {
             Mail::Join(seat, member) => {
                 let (seat, member) = (Arc::clone(seat), *member);
@@ -192,12 +203,7 @@ impl<W: Wire> Shard<W> {
             }
             Mail::Publish(..) | Mail::Deliver(..) => return,
         };
-        let Some(known) = self.groups.get_mut(&group) else {
-            if !last_try {
-                self.early.push(mail);
-            }
-            return;
-        };
+        let Some(known) = self.groups.get_mut(&group) else { return };
         match mail {
             Mail::Offer(_, message) => {
                 self.take_offer(group, message);
@@ -219,10 +225,15 @@ impl<W: Wire> Shard<W> {
             Mail::Settled(_, session) => {
                 known.group.settle(session);
             }
-            Mail::HandedBack(_, session, message, qos) => {
-                known.group.settle(session);
-                let topic_hash = self.shared.router.epochs.hash(message.topic());
-                known.waiting.push_front([queued(message, qos, topic_hash)]);
+            Mail::HandedBack(_, session, back) => {
+                for _ in &back {
+                    known.group.settle(session);
+                }
+                let epochs = &self.shared.router.epochs;
+                known.waiting.push_front(back.into_iter().map(|(message, qos)| {
+                    let topic_hash = epochs.hash(message.topic());
+                    queued(message, qos, topic_hash)
+                }));
             }
             Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
         }
@@ -250,12 +261,6 @@ impl<W: Wire> Shard<W> {
         }
         self.pump(group); // what no member can ever take must not stay in front
         taken
-    }
-
-    fn pump_if_home(&mut self, seat: &Seat) {
-        if seat.home == self.id {
-            self.pump(seat.id);
-        }
     }
 
     /// Gives out what waits, as far as members have place.

@@ -443,6 +443,7 @@ mod tests {
         assert_eq!(again.size(), message.size());
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is about threads")]
     #[test]
     fn live_bytes_follow_what_lives() {
         let before = live_bytes();

@@ -3,6 +3,8 @@
 //! It owns no buffer, channel or timer while the Client is connected: what is read goes through the thread's scratch, what is
 //! written is written by the shard's tick. The shard is never borrowed across an await.
 
+#![expect(clippy::disallowed_methods, reason = "a door starts tasks")]
+
 use super::listener::{Accepted, Seat};
 use super::thread::{Counted, Errand, Moved, Thread};
 use crate::access::{Exchange, Identity, Login, Step};
@@ -58,8 +60,8 @@ pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted, count: Counted
 }
 
 /// Serves a Client that another shard has sent here, its home.
-pub(super) fn serve_moved(thread: Rc<Thread>, moved: Box<Moved>, count: Counted) {
-    let Moved { stream, request, identity, seat } = *moved;
+pub(super) fn serve_moved(thread: Rc<Thread>, moved: Moved, count: Counted) {
+    let Moved { stream, request, identity, seat } = moved;
     if let Ok(stream) = TcpStream::from_std(stream) {
         tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
     }
@@ -172,7 +174,7 @@ async fn read_auth(
     stream: &mut TcpStream,
     request: &mut Request,
 ) -> Result<Option<Box<[u8]>>, Refused> {
-    let limits = thread.shard.borrow().shared().settings().session.codec.clone();
+    let limits = thread.shard.borrow().shared().settings().session.codec;
     loop {
         match Header::decode(&request.rest, Sender::Client, Version::V5, &limits) {
             Err(violation) => return Err(request.refused(violation.reason, violation.why)),
@@ -210,7 +212,7 @@ async fn read_auth(
 /// them: keep it small.
 async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-    let (me, mut reader, _seat) = match open(&thread, entered, waker) {
+    let (me, mut reader, _seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
         Err(Some((stream, refused))) => return Box::pin(say_last(&thread, stream, &refused.answer)).await,
@@ -225,10 +227,10 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
 /// `Err`: the Client was sent on to its home, or is refused.
 fn open(
     thread: &Thread,
-    entered: Box<Entered>,
+    entered: Entered,
     reader_waker: Waker,
 ) -> Result<(Attachment, OwnedReadHalf, Seat), Option<(TcpStream, Refused)>> {
-    let Entered { stream, mut request, identity, seat } = *entered;
+    let Entered { stream, mut request, identity, seat } = entered;
     let (reader, writer) = stream.into_split();
     let rest = std::mem::take(&mut request.rest);
     let opened = thread.shard.borrow_mut().open(

@@ -3,6 +3,8 @@
 //! Options are set on the listening socket; Linux passes them on to what is accepted. Running out of descriptors or memory
 //! pauses accepting for a moment and never ends it.
 
+#![expect(clippy::disallowed_methods, reason = "a door waits")]
+
 use super::thread::Errand;
 use crate::broker::{Shared, Versions};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};

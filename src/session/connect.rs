@@ -116,7 +116,7 @@ impl Session {
         let mut disconnect =
             Disconnect { reason_string: why.filter(|_| self.terms.problem_information), ..Disconnect::new(reason) };
         let mut bytes = Vec::new();
-        Packet::Disconnect(disconnect.clone()).encode(self.terms.version, &mut bytes);
+        Packet::Disconnect(disconnect).encode(self.terms.version, &mut bytes);
         if bytes.len() > self.terms.packet_size_max as usize {
             disconnect.reason_string = None;
             bytes.clear();

@@ -131,16 +131,14 @@ impl Session {
             queue.credit[last?] = QUANTUM[last?];
             return last;
         }
-        for lane in 0..3 {
+        for (lane, quantum) in QUANTUM.into_iter().enumerate() {
             if ready(queue, lane) {
-                queue.credit[lane] += QUANTUM[lane];
+                queue.credit[lane] += quantum;
             }
         }
         // A packet larger than the quantum may have left a deep debt: pay it off rather than send out of turn.
         [2, 1, 0].into_iter().find(|lane| ready(queue, *lane) && queue.credit[*lane] > 0).or_else(|| {
-            for lane in 0..3 {
-                queue.credit[lane] = if ready(queue, lane) { QUANTUM[lane] } else { 0 };
-            }
+            queue.credit = QUANTUM;
             last
         })
     }
@@ -175,7 +173,6 @@ impl Session {
         let version = self.terms.version;
         if publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
             if queued.group.is_some() {
-                filled.settled.push(queued.group);
                 filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
                 return;
             }

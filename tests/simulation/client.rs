@@ -59,6 +59,15 @@ pub struct Got {
     pub by_steady_share: bool,
 }
 
+/// Messages among which order must hold.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Stream {
+    publisher: usize,
+    topic: String,
+    published_qos: u8,
+    delivered_qos: u8,
+}
+
 /// A subscription of a steady Client that was acknowledged.
 pub struct Steady {
     pub filter: &'static str,
@@ -85,8 +94,8 @@ pub struct Client {
     unreleased: BTreeSet<u16>,
     /// Answers that this Client owes and gives late.
     owed: VecDeque<Vec<u8>>,
-    /// The last (connection, serial number) by (publisher, Topic, published QoS, delivered QoS).
-    last: BTreeMap<(usize, Vec<u8>, u8, u8), (u64, u64)>,
+    /// The last (connection, serial number) of each stream.
+    last: BTreeMap<Stream, (u64, u64)>,
     /// The Session was made with Clean Session of MQTT 3.1.1: nothing of it may be used again.
     ends_with_connection: bool,
     /// Network Connections so far.
@@ -458,8 +467,10 @@ impl Client {
             }
         }
         if !shared {
-            let key = (publisher, publish.topic.as_bytes().to_vec(), published_qos as u8, publish.qos as u8);
-            let last = self.last.entry(key).or_default();
+            let topic = publish.topic.to_owned();
+            let stream =
+                Stream { publisher, topic, published_qos: published_qos as u8, delivered_qos: publish.qos as u8 };
+            let last = self.last.entry(stream).or_default();
             // A repetition of QoS 1 may come after a reconnect, marked as such; everything else only moves forward.
             assert!(
                 (connection, serial) > *last || (publish.qos == Qos::AtLeastOnce && publish.dup),

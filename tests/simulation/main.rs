@@ -7,6 +7,8 @@
 //! A failure prints its seed; `SEED=123 cargo test --test simulation` plays it again, `SEEDS=1000` runs that many and
 //! `TALK=1` prints every packet.
 
+#![expect(clippy::print_stdout, reason = "a seed has to be seen")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
