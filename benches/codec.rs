@@ -6,9 +6,8 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode, Stdio};
 
 use waypost::codec::{
-    Characters, Delivery, Header, Limits, Message, Moment, Origin, Packet, PacketId, PacketType,
-    Properties, Property, Publish, Qos, ReasonCode, Sender, Version, Violation, encode_ack,
-    encode_publish,
+    Characters, Delivery, Header, Limits, Message, Moment, Origin, Packet, PacketId, PacketType, Properties, Property,
+    Publish, Qos, ReasonCode, Sender, Version, Violation, encode_ack, encode_publish,
 };
 
 const LIMITS: Limits = Limits {
@@ -39,11 +38,7 @@ const CASES: &[Case] = &[
     case("decode_publish", 450, decode_plain),
     case("encode_publish", 230, encode_plain),
     case("encode_publish_qos1", 250, encode_qos1),
-    case(
-        "encode_publish_subscription_id",
-        340,
-        encode_subscription_id,
-    ),
+    case("encode_publish_subscription_id", 340, encode_subscription_id),
     case("encode_publish_to_3_1_1", 230, encode_v3_1_1),
     case("decode_puback", 200, decode_puback),
     case("encode_puback", 60, encode_puback),
@@ -51,9 +46,7 @@ const CASES: &[Case] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let named = CASES
-        .iter()
-        .find(|case| arguments.first().is_some_and(|name| name == case.name));
+    let named = CASES.iter().find(|case| arguments.first().is_some_and(|name| name == case.name));
     let times = arguments.get(1).and_then(|times| times.parse().ok());
     match (named, times) {
         (Some(case), Some(times)) => {
@@ -64,10 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the figures are what this program is for"
-)]
+#[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 fn measure_all() -> ExitCode {
     let mut result = ExitCode::SUCCESS;
     for &Case { name, limit, .. } in CASES {
@@ -120,8 +110,7 @@ fn publish_bytes(version: Version, properties: &[Property<'_>]) -> Vec<u8> {
     let mut storage = Vec::new();
     let properties = Properties::write(properties, &mut storage);
     let mut bytes = Vec::new();
-    Packet::Publish(Publish::new(TOPIC, &PAYLOAD).with_properties(properties))
-        .encode(version, &mut bytes);
+    Packet::Publish(Publish::new(TOPIC, &PAYLOAD).with_properties(properties)).encode(version, &mut bytes);
     bytes
 }
 
@@ -160,19 +149,12 @@ fn encode_plain(times: u64) {
 }
 
 fn encode_qos1(times: u64) {
-    let delivery = Delivery {
-        qos: Qos::AtLeastOnce,
-        packet_id: PacketId::new(77),
-        ..Delivery::default()
-    };
+    let delivery = Delivery { qos: Qos::AtLeastOnce, packet_id: PacketId::new(77), ..Delivery::default() };
     encode_all(times, &delivery, Version::V5);
 }
 
 fn encode_subscription_id(times: u64) {
-    let delivery = Delivery {
-        subscription_ids: &[1_000],
-        ..Delivery::default()
-    };
+    let delivery = Delivery { subscription_ids: &[1_000], ..Delivery::default() };
     encode_all(times, &delivery, Version::V5);
 }
 
@@ -185,13 +167,7 @@ fn encode_all(times: u64, delivery: &Delivery<'_>, version: Version) {
     let mut out = Vec::with_capacity(64 * 1024);
     for _ in 0..times {
         out.clear();
-        encode_publish(
-            black_box(&message),
-            black_box(delivery),
-            black_box(version),
-            NOW,
-            &mut out,
-        );
+        encode_publish(black_box(&message), black_box(delivery), black_box(version), NOW, &mut out);
         black_box(&out);
     }
 }
@@ -209,13 +185,7 @@ fn encode_puback(times: u64) {
     for _ in 0..times {
         out.clear();
         let packet_id = black_box(packet_id);
-        encode_ack(
-            PacketType::PubAck,
-            packet_id,
-            ReasonCode::Success,
-            black_box(Version::V5),
-            &mut out,
-        );
+        encode_ack(PacketType::PubAck, packet_id, ReasonCode::Success, black_box(Version::V5), &mut out);
         black_box(&out);
     }
 }

@@ -1,3 +1,78 @@
-//! Waypost, an MQTT broker.
+//! Waypost, an MQTT broker. This page is the map of the house; read it first, then the files in the order given here.
+//!
+//! # The house
+//!
+//! Each folder is one room with one purpose, and imports run only downwards: a floor knows the floors below it, and rooms
+//! on one floor do not know one another. `tests/architecture.rs` holds that.
+//!
+//! ```text
+//! 5 roof    main.rs     one line
+//!           cli.rs      commands: run, check, config reference
+//!           node.rs     builds a running broker out of a Config; stops it
+//!           config/     the TOML file: every key with its doc, default, unit and bounds
+//!           log.rs      the log that cannot stop the process
+//! 3 doors   net/        listener.rs (accept)  connection.rs (one task, one Network Connection)  thread.rs (runs a shard)
+//! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  connect.rs (open, resume, take
+//!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
+//!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
+//!                       Identifier to home shard)  durable.rs (which answer waits for the journal)  budget.rs  sys.rs ($SYS)
+//! 1 rooms   session/    one Client's Session as a state machine: connect.rs  publish.rs (receiving)  deliver.rs (sending)
+//!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
+//!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
+//!                       retained.rs
+//!           access/     who may connect, publish, subscribe, receive
+//!           store/      what survives; knows no MQTT
+//! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
+//!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
+//!           notice/     what may be told to the operator: strings of peers made safe, and how many lines
+//! ```
+//!
+//! Floor 4, the wings, is for bridges, rules and other nodes: in-process clients of the hall. It is empty so far.
+//!
+//! Below the doors nothing awaits, nothing looks at a clock and nothing is spawned: bytes, Messages and the time go in,
+//! packets and decisions come out. So the same code runs in unit tests, in the simulation and in fuzzers.
+//!
+//! # What happens to a PUBLISH
+//!
+//! 1. `net/connection.rs` reads bytes into the thread's scratch and hands them to the shard; `broker/shard.rs` finds packets in
+//!    them and gives each to its Client's Session.
+//! 2. `codec/publish.rs` says what a PUBLISH is on the wire and what makes it malformed. Nothing is copied yet.
+//! 3. `session/publish.rs` checks Topic Alias, Packet Identifier and Receive Maximum, and makes the one copy: a
+//!    [`codec::Message`], stored as it travels.
+//! 4. `broker/publish.rs` asks whether it may be published, keeps it if it is to be retained, finds out who subscribes, puts
+//!    it into each Session (by mail where that lives in another shard) and answers the publisher.
+//! 5. `session/deliver.rs` queues it by QoS and, when the shard's tick flushes the receiver, encodes it behind a short
+//!    header into the thread's output buffer: one write for all that has gathered.
+//!
+//! # Shards
+//!
+//! A node is N shards, each a thread that owns its Clients outright: no lock, no atomic and no `Send` in Session code. They
+//! share three things: the router, the retained Messages and the directory. One shard is the cheapest per message; more
+//! buy throughput. `node.shards` sets the number, and the default is one for each core.
+//!
+//! # Decisions that differ from the first plan
+//!
+//! - One thread accepts and hands connections to the shard that has the fewest, instead of every shard accepting with
+//!   `SO_REUSEPORT`: with few Clients the kernel's hash places them badly, and there is one place that knows EMFILE.
+//! - A publisher's place in the queue of fan-outs is its own: small Messages of *other* publishers do not wait behind a large
+//!   fan-out, only those of the same publisher do (order).
+//! - A Client with several matching subscriptions is served by the first of them instead of by marking it as seen, so
+//!   direct deliveries need no state; only a fan-out, which goes on over several ticks, marks its receivers.
+//! - A panic ends the process (and is logged first): a shard whose invariants are broken must not go on, and whoever
+//!   supervises the broker starts it again.
+//! - Letters between shards lie in one box per receiver, in the order of posting, not in one slot per sender: what is published
+//!   after an acknowledgement was seen must not overtake what was acknowledged.
+//! - Decisions about rights are asked again when a delivery is encoded, not stored with the subscription.
+
+pub mod access;
+pub mod broker;
+pub mod cli;
 pub mod codec;
+pub mod config;
+pub mod log;
+pub mod net;
+pub mod node;
+pub mod notice;
+pub mod session;
+pub mod store;
 pub mod topic;

@@ -16,9 +16,7 @@ use mqtt5_protocol::packet::pingreq::PingReqPacket;
 use mqtt5_protocol::packet::pingresp::PingRespPacket;
 use rmqtt_codec::error::{DecodeError, EncodeError};
 use tokio_util::codec::{Decoder, Encoder};
-use waypost::codec::{
-    Characters, Header, Limits, Packet, PacketType, ReasonCode, Sender, Version, protocol,
-};
+use waypost::codec::{Characters, Header, Limits, Packet, PacketType, ReasonCode, Sender, Version, protocol};
 
 use crate::Codec::{Mqtt5V4, Mqtt5V5, MqttBytesV4, MqttBytesV5, RmqttV3, RmqttV5};
 
@@ -159,18 +157,9 @@ fn every_difference_has_a_row_and_every_row_a_difference() {
         }
     }
     let explained = explained();
-    let surprises: Vec<_> = found
-        .iter()
-        .filter(|(difference, _)| !explained.contains(*difference))
-        .collect();
-    assert!(
-        surprises.is_empty(),
-        "differences without a row: {surprises:#?}"
-    );
-    let idle: Vec<_> = explained
-        .iter()
-        .filter(|difference| !found.contains_key(*difference))
-        .collect();
+    let surprises: Vec<_> = found.iter().filter(|(difference, _)| !explained.contains(*difference)).collect();
+    assert!(surprises.is_empty(), "differences without a row: {surprises:#?}");
+    let idle: Vec<_> = explained.iter().filter(|difference| !found.contains_key(*difference)).collect();
     assert!(idle.is_empty(), "rows without a difference: {idle:#?}");
 }
 
@@ -186,18 +175,12 @@ enum Difference {
 }
 
 fn explained() -> BTreeSet<Difference> {
-    let accept = THEY_ACCEPT.iter().flat_map(|(why, codecs, _)| {
-        codecs
-            .iter()
-            .map(|&codec| Difference::Accepts(codec, (*why).to_owned()))
-    });
-    let refuse = THEY_REFUSE
+    let accept = THEY_ACCEPT
         .iter()
-        .map(|&(codec, kind, error, _)| Difference::Refuses(codec, kind, error.to_owned()));
+        .flat_map(|(why, codecs, _)| codecs.iter().map(|&codec| Difference::Accepts(codec, (*why).to_owned())));
+    let refuse = THEY_REFUSE.iter().map(|&(codec, kind, error, _)| Difference::Refuses(codec, kind, error.to_owned()));
     let wait = THEY_WAIT.iter().map(|&(codec, _)| Difference::Waits(codec));
-    let rewrite = THEY_REWRITE
-        .iter()
-        .map(|&(codec, kind, _)| Difference::Rewrites(codec, kind));
+    let rewrite = THEY_REWRITE.iter().map(|&(codec, kind, _)| Difference::Rewrites(codec, kind));
     accept.chain(refuse).chain(wait).chain(rewrite).collect()
 }
 
@@ -233,8 +216,7 @@ fn difference(codec: Codec, version: Version, bytes: &[u8]) -> Option<Difference
             let row = THEY_REFUSE.iter().find(|(named, named_kind, begin, _)| {
                 (*named, *named_kind) == (codec, kind) && error.starts_with(begin)
             });
-            let error =
-                row.map_or_else(|| format!("{error} for {packet:?}"), |row| row.2.to_owned());
+            let error = row.map_or_else(|| format!("{error} for {packet:?}"), |row| row.2.to_owned());
             Some(Difference::Refuses(codec, kind, error))
         }
         (Ok(packet), Theirs::Accepts(written)) => {
@@ -273,13 +255,10 @@ fn decode_from(bytes: &[u8], from: Sender, version: Version) -> Result<Packet<'_
     let header = Header::decode(bytes, from, version, &LIMITS)
         .map_err(|violation| violation.why)?
         .ok_or("the fixed header is not whole")?;
-    let body = bytes
-        .get(header.header_size()..header.packet_size())
-        .ok_or("the packet is not whole")?;
+    let body = bytes.get(header.header_size()..header.packet_size()).ok_or("the packet is not whole")?;
     if header.kind() == PacketType::Connect
-        && protocol(body, true).is_ok_and(|protocol| {
-            protocol.is_some_and(|protocol| protocol.version.is_v5() != version.is_v5())
-        })
+        && protocol(body, true)
+            .is_ok_and(|protocol| protocol.is_some_and(|protocol| protocol.version.is_v5() != version.is_v5()))
     {
         return Err("a CONNECT of another version");
     }
@@ -292,15 +271,11 @@ fn run(codec: Codec, bytes: &[u8]) -> Theirs {
         MqttBytesV4 => mqttbytes_v4(bytes),
         RmqttV5 => {
             let mut codec = rmqtt_codec::v5::Codec::new(LIMITS.packet_size_max, 0);
-            rmqtt(codec.decode(&mut bytes.into()), |packet, out| {
-                rmqtt_codec::v5::Codec::new(0, 0).encode(packet, out)
-            })
+            rmqtt(codec.decode(&mut bytes.into()), |packet, out| rmqtt_codec::v5::Codec::new(0, 0).encode(packet, out))
         }
         RmqttV3 => {
             let mut codec = rmqtt_codec::v3::Codec::new(LIMITS.packet_size_max);
-            rmqtt(codec.decode(&mut bytes.into()), |packet, out| {
-                rmqtt_codec::v3::Codec::new(0).encode(packet, out)
-            })
+            rmqtt(codec.decode(&mut bytes.into()), |packet, out| rmqtt_codec::v3::Codec::new(0).encode(packet, out))
         }
         Mqtt5V5 => mqtt5(bytes, 5),
         Mqtt5V4 => mqtt5(bytes, 4),
@@ -413,36 +388,16 @@ fn mqtt5(bytes: &[u8], level: u8) -> Theirs {
 }
 
 fn accepted<T, E: std::fmt::Debug>(written: Result<T, E>, out: &[u8]) -> Theirs {
-    Theirs::Accepts(
-        written
-            .map(|_| out.to_vec())
-            .map_err(|error| format!("{error:?}")),
-    )
+    Theirs::Accepts(written.map(|_| out.to_vec()).map_err(|error| format!("{error:?}")))
 }
 
 /// The tables, a few packets that chance seldom finds, every cut with its length made right, and mutations of all that.
 fn inputs() -> Vec<(Version, Vec<u8>)> {
     let mut inputs = Vec::new();
-    inputs.extend(
-        packets::VALID
-            .iter()
-            .map(|&(_, version, hex)| (version, packets::bytes(hex))),
-    );
-    inputs.extend(
-        packets::VALID_OTHERWISE
-            .iter()
-            .map(|&(_, version, hex, _)| (version, packets::bytes(hex))),
-    );
-    inputs.extend(
-        packets::REFUSED
-            .iter()
-            .map(|&(_, version, hex, _)| (version, packets::bytes(hex))),
-    );
-    inputs.extend(
-        SELDOM
-            .iter()
-            .map(|&(version, hex)| (version, packets::bytes(hex))),
-    );
+    inputs.extend(packets::VALID.iter().map(|&(_, version, hex)| (version, packets::bytes(hex))));
+    inputs.extend(packets::VALID_OTHERWISE.iter().map(|&(_, version, hex, _)| (version, packets::bytes(hex))));
+    inputs.extend(packets::REFUSED.iter().map(|&(_, version, hex, _)| (version, packets::bytes(hex))));
+    inputs.extend(SELDOM.iter().map(|&(version, hex)| (version, packets::bytes(hex))));
     let whole = inputs.len();
     for index in 0..whole {
         let (version, packet) = inputs[index].clone();
@@ -467,26 +422,14 @@ const SELDOM: &[(Version, &str)] = &[
     (Version::V5, "100c 0004 4d515454 04 02 0000 0000"),
     (Version::V3_1_1, "100d 0004 4d515454 05 02 003c 00 0000"),
     (Version::V3_1_1, "100d 0004 4d515454 03 02 003c 0001 63"),
-    (
-        Version::V3_1_1,
-        "1013 0004 4d515454 04 c2 003c 0001 63 0001 75 0001 80",
-    ),
-    (
-        Version::V3_1_1,
-        "1013 0004 4d515454 04 c2 003c 0001 63 0001 75 0000 ",
-    ),
+    (Version::V3_1_1, "1013 0004 4d515454 04 c2 003c 0001 63 0001 75 0001 80"),
+    (Version::V3_1_1, "1013 0004 4d515454 04 c2 003c 0001 63 0001 75 0000 "),
     (Version::V5, "100d 0004 4d515454 05 00 003c 00 0000"),
     (Version::V5, "100e 0004 4d515454 05 1a 003c 00 0001 63"),
-    (
-        Version::V5,
-        "1019 0004 4d515454 05 06 003c 00 0001 63 05 0200000000 0001 77 0000",
-    ),
+    (Version::V5, "1019 0004 4d515454 05 06 003c 00 0001 63 05 0200000000 0001 77 0000"),
     (Version::V5, "2008 00 00 05 2700000000"),
     (Version::V5, "3007 0001 61 03 8100 00"),
-    (
-        Version::V5,
-        "e014 9c 11 11 11111111 1f0001 72 1c0003 737276 0000",
-    ),
+    (Version::V5, "e014 9c 11 11 11111111 1f0001 72 1c0003 737276 0000"),
     (Version::V3_1_1, "e08000"),
     (Version::V3_1_1, "3803 0001 61"),
     (Version::V5, "e007 8e 05 1100000001"),
@@ -533,10 +476,7 @@ fn mutate(packet: &mut Vec<u8>, random: &mut Random) {
 }
 
 fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -72,17 +72,11 @@ fn corpus() -> Vec<Vec<u8>> {
         .map(|entry| entry.expect("an entry of the corpus").path())
         .collect();
     files.sort();
-    files
-        .iter()
-        .map(|file| fs::read(file).expect("a file of the corpus"))
-        .collect()
+    files.iter().map(|file| fs::read(file).expect("a file of the corpus")).collect()
 }
 
 fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn mutate(data: &mut Vec<u8>, random: &mut Random) {
@@ -112,8 +106,7 @@ fn mutate(data: &mut Vec<u8>, random: &mut Random) {
 fn generate(random: &mut Random) -> Vec<u8> {
     let kind = 1 + random.below(15) as u8;
     let version = 3 + random.below(3) as u8;
-    let by_server =
-        matches!(kind, 2 | 9 | 11 | 13) || random.below(2) == 0 && !matches!(kind, 1 | 8 | 10 | 12);
+    let by_server = matches!(kind, 2 | 9 | 11 | 13) || random.below(2) == 0 && !matches!(kind, 1 | 8 | 10 | 12);
     let qos = random.below(3) as u8;
     let flags = match kind {
         3 if qos == 0 => random.below(2) as u8,
@@ -125,9 +118,7 @@ fn generate(random: &mut Random) -> Vec<u8> {
     let v5 = version == 5;
     let places: &[u8] = match kind {
         1 => &[0x11, 0x15, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27],
-        2 => &[
-            0x11, 0x12, 0x13, 0x15, 0x16, 0x1a, 0x1c, 0x1f, 0x24, 0x25, 0x26, 0x28, 0x29, 0x2a,
-        ],
+        2 => &[0x11, 0x12, 0x13, 0x15, 0x16, 0x1a, 0x1c, 0x1f, 0x24, 0x25, 0x26, 0x28, 0x29, 0x2a],
         3 => &[0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26, 0x26],
         8 => &[0x0b, 0x26],
         10 => &[0x26],
@@ -197,34 +188,12 @@ fn generate(random: &mut Random) -> Vec<u8> {
     data
 }
 
-const TOPICS: &[&str] = &[
-    "a",
-    "a/b",
-    "/",
-    "é",
-    "$SYS/x",
-    "0123456789abcdefghij",
-    "",
-    "a/+",
-];
-const FILTERS: &[&str] = &[
-    "a",
-    "#",
-    "+/a",
-    "$share/g/t",
-    "a#",
-    "",
-    "\u{1}",
-    "0123456789abcdefghij",
-];
+const TOPICS: &[&str] = &["a", "a/b", "/", "é", "$SYS/x", "0123456789abcdefghij", "", "a/+"];
+const FILTERS: &[&str] = &["a", "#", "+/a", "$share/g/t", "a#", "", "\u{1}", "0123456789abcdefghij"];
 const STRINGS: &[&str] = &["", "a", "text", "é", "0123456789abcdefghij", "\u{1f600}"];
 
 fn connect(body: &mut Vec<u8>, version: u8, places: &[u8], random: &mut Random) {
-    let name: &[u8] = if version == 3 {
-        b"\0\x06MQIsdp"
-    } else {
-        b"\0\x04MQTT"
-    };
+    let name: &[u8] = if version == 3 { b"\0\x06MQIsdp" } else { b"\0\x04MQTT" };
     body.extend_from_slice(name);
     let will = random.below(2) as u8;
     let mut flags = will << 2 | (will * random.below(3) as u8) << 3 | (random.below(2) as u8) << 1;
@@ -233,12 +202,7 @@ fn connect(body: &mut Vec<u8>, version: u8, places: &[u8], random: &mut Random) 
     section(body, version == 5, places, random);
     string(body, STRINGS, random);
     if will == 1 {
-        section(
-            body,
-            version == 5,
-            &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26, 0x26],
-            random,
-        );
+        section(body, version == 5, &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26, 0x26], random);
         string(body, TOPICS, random);
         string(body, STRINGS, random);
     }

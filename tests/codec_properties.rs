@@ -13,10 +13,9 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 use proptest::{prop_assert, prop_assert_eq, prop_assume};
 use waypost::codec::{
-    Ack, Auth, Characters, ConnAck, ConnAckProperties, Connect, Disconnect, Filters, Header,
-    Limits, Options, Packet, PacketId, PacketType, Properties, Property, Publish, Qos, ReasonCode,
-    RetainHandling, Sender, SubAck, Subscribe, TopicFilters, UnsubAck, Unsubscribe, UserProperties,
-    Version, Will,
+    Ack, Auth, Characters, ConnAck, ConnAckProperties, Connect, Disconnect, Filters, Header, Limits, Options, Packet,
+    PacketId, PacketType, Properties, Property, Publish, Qos, ReasonCode, RetainHandling, Sender, SubAck, Subscribe,
+    TopicFilters, UnsubAck, Unsubscribe, UserProperties, Version, Will,
 };
 
 const LIMITS: Limits = Limits {
@@ -44,10 +43,7 @@ struct Bag {
 
 fn bag() -> impl Strategy<Value = Bag> {
     let numbers = (
-        vec(
-            option::of(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()]),
-            4,
-        ),
+        vec(option::of(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()]), 4),
         vec(option::of(any::<u16>()), 4),
         vec(any::<bool>(), 6),
         vec(option::of(any::<bool>()), 6),
@@ -64,19 +60,7 @@ fn bag() -> impl Strategy<Value = Bag> {
     (numbers, strings).prop_map(|(numbers, strings)| {
         let (u32s, u16s, flags, maybe_flags, qos, number) = numbers;
         let (texts, maybe_texts, maybe_bytes, bytes, pairs) = strings;
-        Bag {
-            texts,
-            maybe_texts,
-            maybe_bytes,
-            bytes,
-            u32s,
-            u16s,
-            flags,
-            maybe_flags,
-            pairs,
-            qos,
-            number,
-        }
+        Bag { texts, maybe_texts, maybe_bytes, bytes, u32s, u16s, flags, maybe_flags, pairs, qos, number }
     })
 }
 
@@ -112,18 +96,12 @@ impl Bag {
     }
 
     fn pairs(&self) -> Vec<(&str, &str)> {
-        self.pairs
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect()
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     /// A Reason Code that this packet of this side may have.
     fn reason(&self, kind: PacketType, from: Sender) -> ReasonCode {
-        let fitting: Vec<_> = ReasonCode::ALL
-            .iter()
-            .filter(|reason| reason.is_of(kind, from))
-            .collect();
+        let fitting: Vec<_> = ReasonCode::ALL.iter().filter(|reason| reason.is_of(kind, from)).collect();
         *fitting[usize::from(self.number) % fitting.len()]
     }
 
@@ -139,11 +117,7 @@ impl Bag {
         ]
         .into_iter()
         .flatten()
-        .chain(
-            self.pairs
-                .iter()
-                .map(|(name, value)| Property::UserProperty(name, value)),
-        )
+        .chain(self.pairs.iter().map(|(name, value)| Property::UserProperty(name, value)))
         .collect();
         let middle = usize::from(self.number) % all.len().max(1);
         all.rotate_left(middle);
@@ -151,36 +125,20 @@ impl Bag {
     }
 
     /// A packet of this type as this version can say it.
-    fn packet<'a>(
-        &'a self,
-        kind: PacketType,
-        version: Version,
-        storage: &'a mut Storage,
-    ) -> Packet<'a> {
+    fn packet<'a>(&'a self, kind: PacketType, version: Version, storage: &'a mut Storage) -> Packet<'a> {
         let v5 = version.is_v5();
-        let Storage {
-            user_properties,
-            properties,
-            filters,
-            codes,
-        } = storage;
+        let Storage { user_properties, properties, filters, codes } = storage;
         let pairs = if v5 { self.pairs() } else { Vec::new() };
         let user_properties = UserProperties::write(&pairs, user_properties);
         let reason_string = self.maybe_text(0).filter(|_| v5);
         let ack = |from| Ack {
             packet_id: self.packet_id(),
-            reason: if v5 {
-                self.reason(kind, from)
-            } else {
-                ReasonCode::Success
-            },
+            reason: if v5 { self.reason(kind, from) } else { ReasonCode::Success },
             reason_string,
             user_properties,
         };
         match kind {
-            PacketType::Connect => {
-                Packet::Connect(self.connect(version, user_properties, properties))
-            }
+            PacketType::Connect => Packet::Connect(self.connect(version, user_properties, properties)),
             PacketType::ConnAck => {
                 let mut reason = self.reason(kind, Sender::Server);
                 if !v5 {
@@ -188,9 +146,7 @@ impl Bag {
                     reason = ReasonCode::from_return_code(code).expect("defined");
                 }
                 Packet::ConnAck(ConnAck {
-                    session_present: self.flags[0]
-                        && reason == ReasonCode::Success
-                        && version != Version::V3_1,
+                    session_present: self.flags[0] && reason == ReasonCode::Success && version != Version::V3_1,
                     reason,
                     properties: if v5 {
                         self.connack_properties(user_properties)
@@ -200,18 +156,12 @@ impl Bag {
                 })
             }
             PacketType::Publish => {
-                let alias = self.u16s[0]
-                    .and_then(NonZeroU16::new)
-                    .map(Property::TopicAlias);
+                let alias = self.u16s[0].and_then(NonZeroU16::new).map(Property::TopicAlias);
                 let has_name = !v5 || alias.is_none() || self.flags[4];
-                let listed = if v5 {
-                    self.message_properties(alias)
-                } else {
-                    Vec::new()
-                };
+                let listed = if v5 { self.message_properties(alias) } else { Vec::new() };
                 let topic = if has_name { self.texts[0].as_str() } else { "" };
-                let mut publish = Publish::new(topic, &self.bytes)
-                    .with_properties(Properties::write(&listed, properties));
+                let mut publish =
+                    Publish::new(topic, &self.bytes).with_properties(Properties::write(&listed, properties));
                 publish.qos = self.qos;
                 publish.retain = self.flags[1];
                 if self.qos != Qos::AtMostOnce {
@@ -235,12 +185,8 @@ impl Bag {
                         _ => RetainHandling::DoNotSend,
                     },
                 };
-                let listed: Vec<_> = self
-                    .texts
-                    .iter()
-                    .enumerate()
-                    .map(|(index, filter)| (filter.as_str(), options(index)))
-                    .collect();
+                let listed: Vec<_> =
+                    self.texts.iter().enumerate().map(|(index, filter)| (filter.as_str(), options(index))).collect();
                 Packet::Subscribe(Subscribe {
                     packet_id: self.packet_id(),
                     subscription_id: self.u32s[0].filter(|_| v5).map(|id| id % 268_435_455 + 1),
@@ -249,19 +195,10 @@ impl Bag {
                 })
             }
             PacketType::SubAck => {
-                let code = if v5 {
-                    self.reason(kind, Sender::Server).value()
-                } else {
-                    self.qos.value()
-                };
+                let code = if v5 { self.reason(kind, Sender::Server).value() } else { self.qos.value() };
                 codes.extend([code, 0, 0x80]);
                 let (packet_id, codes) = (self.packet_id(), codes.as_slice());
-                Packet::SubAck(SubAck {
-                    packet_id,
-                    reason_string,
-                    user_properties,
-                    codes,
-                })
+                Packet::SubAck(SubAck { packet_id, reason_string, user_properties, codes })
             }
             PacketType::Unsubscribe => {
                 let listed: Vec<_> = self.texts.iter().map(String::as_str).collect();
@@ -276,21 +213,12 @@ impl Bag {
                     codes.extend([self.reason(kind, Sender::Server).value(), 0x11]);
                 }
                 let (packet_id, codes) = (self.packet_id(), codes.as_slice());
-                Packet::UnsubAck(UnsubAck {
-                    packet_id,
-                    reason_string,
-                    user_properties,
-                    codes,
-                })
+                Packet::UnsubAck(UnsubAck { packet_id, reason_string, user_properties, codes })
             }
             PacketType::PingReq => Packet::PingReq,
             PacketType::PingResp => Packet::PingResp,
             PacketType::Disconnect => Packet::Disconnect(Disconnect {
-                reason: if v5 {
-                    self.reason(kind, Sender::Client)
-                } else {
-                    ReasonCode::NormalDisconnection
-                },
+                reason: if v5 { self.reason(kind, Sender::Client) } else { ReasonCode::NormalDisconnection },
                 session_expiry_interval_s: self.u32s[0].filter(|_| v5),
                 reason_string,
                 server_reference: self.maybe_text(1).filter(|_| v5),
@@ -318,16 +246,10 @@ impl Bag {
         connect.clean_start = self.flags[0];
         connect.keep_alive_s = self.number;
         connect.user_name = self.maybe_text(1);
-        connect.password = self
-            .maybe_bytes(0)
-            .filter(|_| v5 || connect.user_name.is_some());
+        connect.password = self.maybe_bytes(0).filter(|_| v5 || connect.user_name.is_some());
         if self.flags[1] {
             let delay = self.u32s[1].filter(|_| v5);
-            let listed = if v5 {
-                self.message_properties(delay.map(Property::WillDelayInterval))
-            } else {
-                Vec::new()
-            };
+            let listed = if v5 { self.message_properties(delay.map(Property::WillDelayInterval)) } else { Vec::new() };
             connect.will = Some(Will {
                 topic: &self.texts[0],
                 payload: &self.bytes,
@@ -345,18 +267,13 @@ impl Bag {
             connect.request_response_information = self.flags[4];
             connect.request_problem_information = self.flags[5];
             connect.authentication_method = self.maybe_text(2);
-            connect.authentication_data = self
-                .maybe_bytes(1)
-                .filter(|_| connect.authentication_method.is_some());
+            connect.authentication_data = self.maybe_bytes(1).filter(|_| connect.authentication_method.is_some());
             connect.user_properties = user_properties;
         }
         connect
     }
 
-    fn connack_properties<'a>(
-        &'a self,
-        user_properties: UserProperties<'a>,
-    ) -> ConnAckProperties<'a> {
+    fn connack_properties<'a>(&'a self, user_properties: UserProperties<'a>) -> ConnAckProperties<'a> {
         ConnAckProperties {
             session_expiry_interval_s: self.u32s[0],
             receive_maximum: self.u16s[0].and_then(NonZeroU16::new).map(NonZeroU16::get),
@@ -384,19 +301,12 @@ fn kind() -> impl Strategy<Value = PacketType> {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    prop_oneof![
-        Just(Version::V3_1),
-        Just(Version::V3_1_1),
-        Just(Version::V5),
-        Just(Version::V5)
-    ]
+    prop_oneof![Just(Version::V3_1), Just(Version::V3_1_1), Just(Version::V5), Just(Version::V5)]
 }
 
 fn sender(kind: PacketType) -> Sender {
     match kind {
-        PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
-            Sender::Server
-        }
+        PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => Sender::Server,
         _ => Sender::Client,
     }
 }

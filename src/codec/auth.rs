@@ -25,27 +25,14 @@ impl<'a> Auth<'a> {
     /// An AUTH with a method and nothing else.
     pub fn new(reason: ReasonCode, method: Option<&'a str>) -> Self {
         let user_properties = UserProperties::default();
-        Self {
-            reason,
-            method,
-            data: None,
-            reason_string: None,
-            user_properties,
-        }
+        Self { reason, method, data: None, reason_string: None, user_properties }
     }
 
     /// An empty body means success.
-    pub(super) fn decode(
-        header: &Header,
-        body: &'a [u8],
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(header: &Header, body: &'a [u8], limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let code = if reader.is_empty() { 0 } else { reader.u8()? };
-        let mut auth = Self::new(
-            ReasonCode::decode(code, PacketType::Auth, header.from())?,
-            None,
-        );
+        let mut auth = Self::new(ReasonCode::decode(code, PacketType::Auth, header.from())?, None);
         if body.is_empty() {
             return Ok(auth);
         }

@@ -7,8 +7,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::header::{PacketType, Sender};
 use super::primitive::{
-    Qos, Reader, Version, malformed, protocol_error, violation, write_binary, write_packet,
-    write_string, write_with_length,
+    Qos, Reader, Version, malformed, protocol_error, violation, write_binary, write_packet, write_string,
+    write_with_length,
 };
 use super::properties::{Place, Properties, Property, PropertyId, UserProperties, read_section};
 use super::{Limits, ReasonCode, Violation, text};
@@ -47,25 +47,16 @@ pub enum UnknownProtocol {
 pub fn protocol(body: &[u8], bridge_bit: bool) -> Result<Option<Protocol>, UnknownProtocol> {
     const NAME: &[u8] = b"\0\x04MQTT";
     const NAME_OF_V3_1: &[u8] = b"\0\x06MQIsdp";
-    let named = [NAME, NAME_OF_V3_1]
-        .into_iter()
-        .find(|name| body.starts_with(name));
+    let named = [NAME, NAME_OF_V3_1].into_iter().find(|name| body.starts_with(name));
     let Some(name) = named else {
         let may_become_one = NAME.starts_with(body) || NAME_OF_V3_1.starts_with(body);
-        return if may_become_one {
-            Ok(None)
-        } else {
-            Err(UnknownProtocol::Name)
-        };
+        return if may_become_one { Ok(None) } else { Err(UnknownProtocol::Name) };
     };
     let Some(&level) = body.get(name.len()) else {
         return Ok(None);
     };
     let bridge = bridge_bit && level & BRIDGE_BIT != 0;
-    let version = match (
-        name == NAME,
-        if bridge { level & !BRIDGE_BIT } else { level },
-    ) {
+    let version = match (name == NAME, if bridge { level & !BRIDGE_BIT } else { level }) {
         (true, 5) if !bridge => Version::V5,
         (true, 4) => Version::V3_1_1,
         (false, 3) => Version::V3_1,
@@ -146,16 +137,10 @@ impl<'a> Connect<'a> {
             Ok(Some(protocol)) => protocol,
             Ok(None) => return Err(malformed("a CONNECT that ends within its protocol name")),
             Err(UnknownProtocol::Name) => {
-                return Err(violation(
-                    ReasonCode::UnsupportedProtocolVersion,
-                    "an unknown protocol name",
-                ));
+                return Err(violation(ReasonCode::UnsupportedProtocolVersion, "an unknown protocol name"));
             }
             Err(UnknownProtocol::Level) => {
-                return Err(violation(
-                    ReasonCode::UnsupportedProtocolVersion,
-                    "an unknown protocol level",
-                ));
+                return Err(violation(ReasonCode::UnsupportedProtocolVersion, "an unknown protocol level"));
             }
         };
         let mut reader = Reader::new(body);
@@ -187,23 +172,15 @@ impl<'a> Connect<'a> {
         Ok(connect)
     }
 
-    fn read_properties(
-        &mut self,
-        reader: &mut Reader<'a>,
-        limits: &Limits,
-    ) -> Result<(), Violation> {
+    fn read_properties(&mut self, reader: &mut Reader<'a>, limits: &Limits) -> Result<(), Violation> {
         let section = read_section(reader, Place::Connect, limits, |property| {
             match property {
                 Property::SessionExpiryInterval(value) => self.session_expiry_interval_s = value,
                 Property::ReceiveMaximum(value) => self.receive_maximum = value.get(),
                 Property::MaximumPacketSize(value) => self.packet_size_max = value.get(),
                 Property::TopicAliasMaximum(value) => self.topic_alias_maximum = value,
-                Property::RequestResponseInformation(value) => {
-                    self.request_response_information = value
-                }
-                Property::RequestProblemInformation(value) => {
-                    self.request_problem_information = value
-                }
+                Property::RequestResponseInformation(value) => self.request_response_information = value,
+                Property::RequestProblemInformation(value) => self.request_problem_information = value,
                 Property::AuthenticationMethod(value) => self.authentication_method = Some(value),
                 Property::AuthenticationData(value) => self.authentication_data = Some(value),
                 _ => {}
@@ -212,27 +189,17 @@ impl<'a> Connect<'a> {
         })?;
         self.user_properties = section.user_properties();
         if self.authentication_data.is_some() && self.authentication_method.is_none() {
-            return Err(protocol_error(
-                "Authentication Data without an Authentication Method",
-            ));
+            return Err(protocol_error("Authentication Data without an Authentication Method"));
         }
         Ok(())
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         write_packet(PacketType::Connect.first_byte(), out, |out| {
-            let name = if self.version == Version::V3_1 {
-                "MQIsdp"
-            } else {
-                "MQTT"
-            };
+            let name = if self.version == Version::V3_1 { "MQIsdp" } else { "MQTT" };
             write_string(name, out);
             let level = self.version as u8;
-            out.push(if self.bridge {
-                level | BRIDGE_BIT
-            } else {
-                level
-            });
+            out.push(if self.bridge { level | BRIDGE_BIT } else { level });
             out.push(self.flags());
             out.extend_from_slice(&self.keep_alive_s.to_be_bytes());
             if self.version.is_v5() {
@@ -252,25 +219,13 @@ impl<'a> Connect<'a> {
     }
 
     fn flags(&self) -> u8 {
-        let mut flags = if self.clean_start {
-            CLEAN_START_FLAG
-        } else {
-            0
-        };
+        let mut flags = if self.clean_start { CLEAN_START_FLAG } else { 0 };
         if let Some(will) = &self.will {
             flags |= WILL_FLAG | will.qos.value() << 3;
             flags |= if will.retain { WILL_RETAIN_FLAG } else { 0 };
         }
-        flags |= if self.password.is_some() {
-            PASSWORD_FLAG
-        } else {
-            0
-        };
-        flags |= if self.user_name.is_some() {
-            USER_NAME_FLAG
-        } else {
-            0
-        };
+        flags |= if self.password.is_some() { PASSWORD_FLAG } else { 0 };
+        flags |= if self.user_name.is_some() { USER_NAME_FLAG } else { 0 };
         flags
     }
 
@@ -325,19 +280,10 @@ impl fmt::Debug for Connect<'_> {
             .field("receive_maximum", &self.receive_maximum)
             .field("packet_size_max", &self.packet_size_max)
             .field("topic_alias_maximum", &self.topic_alias_maximum)
-            .field(
-                "request_response_information",
-                &self.request_response_information,
-            )
-            .field(
-                "request_problem_information",
-                &self.request_problem_information,
-            )
+            .field("request_response_information", &self.request_response_information)
+            .field("request_problem_information", &self.request_problem_information)
             .field("authentication_method", &self.authentication_method)
-            .field(
-                "authentication_data",
-                &self.authentication_data.map(|_| "not shown"),
-            )
+            .field("authentication_data", &self.authentication_data.map(|_| "not shown"))
             .field("user_properties", &self.user_properties)
             .finish()
     }
@@ -361,12 +307,7 @@ fn check_flags(flags: u8, version: Version) -> Result<(), Violation> {
 }
 
 impl<'a> Will<'a> {
-    fn decode(
-        reader: &mut Reader<'a>,
-        flags: u8,
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    fn decode(reader: &mut Reader<'a>, flags: u8, version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut delay_interval_s = 0;
         let properties = if version.is_v5() {
             read_section(reader, Place::Will, limits, |property| {
@@ -380,22 +321,12 @@ impl<'a> Will<'a> {
         };
         let topic = text::decode_topic_name(reader.binary()?, limits.characters)?; // [MQTT-3.1.3-11]
         if topic.is_empty() {
-            return Err(violation(
-                ReasonCode::TopicNameInvalid,
-                "an empty Will Topic",
-            )); // [MQTT-4.7.3-1]
+            return Err(violation(ReasonCode::TopicNameInvalid, "an empty Will Topic")); // [MQTT-4.7.3-1]
         }
         let payload = reader.binary()?;
         let qos = Qos::from_value((flags & WILL_QOS_FLAGS) >> 3).unwrap_or_default();
         let retain = flags & WILL_RETAIN_FLAG != 0;
-        Ok(Self {
-            topic,
-            payload,
-            qos,
-            retain,
-            delay_interval_s,
-            properties,
-        })
+        Ok(Self { topic, payload, qos, retain, delay_interval_s, properties })
     }
 
     fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -457,11 +388,7 @@ pub struct ConnAckProperties<'a> {
 }
 
 impl<'a> ConnAck<'a> {
-    pub(super) fn decode(
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let flags = reader.u8()?;
         let code = reader.u8()?;
@@ -478,9 +405,7 @@ impl<'a> ConnAck<'a> {
         };
         if session_present && reason != ReasonCode::Success {
             // [MQTT-3.2.2-6] [MQTT-3.1.1: 3.2.2-4]
-            return Err(protocol_error(
-                "a Session that is present in a CONNACK that refuses",
-            ));
+            return Err(protocol_error("a Session that is present in a CONNACK that refuses"));
         }
         let properties = if version.is_v5() {
             ConnAckProperties::decode(&mut reader, limits)?
@@ -488,11 +413,7 @@ impl<'a> ConnAck<'a> {
             ConnAckProperties::default()
         };
         reader.finish()?;
-        Ok(Self {
-            session_present,
-            reason,
-            properties,
-        })
+        Ok(Self { session_present, reason, properties })
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -519,9 +440,7 @@ impl<'a> ConnAckProperties<'a> {
         let mut all = Self::default();
         let section = read_section(reader, Place::ConnAck, limits, |property| {
             match property {
-                Property::SessionExpiryInterval(value) => {
-                    all.session_expiry_interval_s = Some(value)
-                }
+                Property::SessionExpiryInterval(value) => all.session_expiry_interval_s = Some(value),
                 Property::ReceiveMaximum(value) => all.receive_maximum = Some(value.get()),
                 Property::MaximumQos(value) => all.maximum_qos = Some(value),
                 Property::RetainAvailable(value) => all.retain_available = Some(value),
@@ -553,33 +472,21 @@ impl<'a> ConnAckProperties<'a> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         let listed = [
-            self.session_expiry_interval_s
-                .map(Property::SessionExpiryInterval),
-            self.receive_maximum
-                .and_then(NonZeroU16::new)
-                .map(Property::ReceiveMaximum),
-            self.maximum_qos
-                .filter(|&qos| qos != Qos::ExactlyOnce)
-                .map(Property::MaximumQos),
+            self.session_expiry_interval_s.map(Property::SessionExpiryInterval),
+            self.receive_maximum.and_then(NonZeroU16::new).map(Property::ReceiveMaximum),
+            self.maximum_qos.filter(|&qos| qos != Qos::ExactlyOnce).map(Property::MaximumQos),
             self.retain_available.map(Property::RetainAvailable),
-            self.packet_size_max
-                .and_then(NonZeroU32::new)
-                .map(Property::MaximumPacketSize),
-            self.assigned_client_id
-                .map(Property::AssignedClientIdentifier),
+            self.packet_size_max.and_then(NonZeroU32::new).map(Property::MaximumPacketSize),
+            self.assigned_client_id.map(Property::AssignedClientIdentifier),
             self.topic_alias_maximum.map(Property::TopicAliasMaximum),
             self.reason_string.map(Property::ReasonString),
-            self.wildcard_subscription_available
-                .map(Property::WildcardSubscriptionAvailable),
-            self.subscription_identifiers_available
-                .map(Property::SubscriptionIdentifierAvailable),
-            self.shared_subscription_available
-                .map(Property::SharedSubscriptionAvailable),
+            self.wildcard_subscription_available.map(Property::WildcardSubscriptionAvailable),
+            self.subscription_identifiers_available.map(Property::SubscriptionIdentifierAvailable),
+            self.shared_subscription_available.map(Property::SharedSubscriptionAvailable),
             self.server_keep_alive_s.map(Property::ServerKeepAlive),
             self.response_information.map(Property::ResponseInformation),
             self.server_reference.map(Property::ServerReference),
-            self.authentication_method
-                .map(Property::AuthenticationMethod),
+            self.authentication_method.map(Property::AuthenticationMethod),
             self.authentication_data.map(Property::AuthenticationData),
         ];
         for property in listed.into_iter().flatten() {
@@ -607,40 +514,17 @@ mod tests {
                 _ => Err(UnknownProtocol::Level),
             };
             assert_eq!(protocol(&bytes, false), expected, "{level}");
-            let with_bridges = if level == 0x84 {
-                known(Version::V3_1_1, true)
-            } else {
-                expected
-            };
+            let with_bridges = if level == 0x84 { known(Version::V3_1_1, true) } else { expected };
             assert_eq!(protocol(&bytes, true), with_bridges, "{level}");
 
             let bytes = [b"\0\x06MQIsdp".as_slice(), &[level]].concat();
-            let expected = if level == 3 {
-                known(Version::V3_1, false)
-            } else {
-                Err(UnknownProtocol::Level)
-            };
+            let expected = if level == 3 { known(Version::V3_1, false) } else { Err(UnknownProtocol::Level) };
             assert_eq!(protocol(&bytes, false), expected, "{level}");
-            let with_bridges = if level == 0x83 {
-                known(Version::V3_1, true)
-            } else {
-                expected
-            };
+            let with_bridges = if level == 0x83 { known(Version::V3_1, true) } else { expected };
             assert_eq!(protocol(&bytes, true), with_bridges, "{level}");
         }
-        for name in [
-            &b"\0\x04mqtt"[..],
-            b"\0\x05MQTT\0",
-            b"\xea\x60",
-            b"\0\0",
-            b"\0\x06MQTTxx",
-            b"GET / HTTP",
-        ] {
-            assert_eq!(
-                protocol(name, true),
-                Err(UnknownProtocol::Name),
-                "{name:02x?}"
-            );
+        for name in [&b"\0\x04mqtt"[..], b"\0\x05MQTT\0", b"\xea\x60", b"\0\0", b"\0\x06MQTTxx", b"GET / HTTP"] {
+            assert_eq!(protocol(name, true), Err(UnknownProtocol::Name), "{name:02x?}");
         }
     }
 
@@ -661,9 +545,6 @@ mod tests {
         connect.authentication_data = Some(b"hunter2");
         let shown = format!("{connect:?}");
         let numbers = format!("{:?}", b"hunter2");
-        assert!(
-            !shown.contains("hunter2") && !shown.contains(&numbers),
-            "{shown}"
-        );
+        assert!(!shown.contains("hunter2") && !shown.contains(&numbers), "{shown}");
     }
 }

@@ -42,17 +42,8 @@ pub struct OutAlias {
 /// The caller has made sure that the Message is not expired and that [`publish_size`] suits the receiver; what no
 /// packet can hold appends nothing.
 #[inline]
-pub fn encode_publish(
-    message: &Message,
-    delivery: &Delivery<'_>,
-    version: Version,
-    now: Moment,
-    out: &mut Vec<u8>,
-) {
-    debug_assert_eq!(
-        delivery.qos == Qos::AtMostOnce,
-        delivery.packet_id.is_none()
-    );
+pub fn encode_publish(message: &Message, delivery: &Delivery<'_>, version: Version, now: Moment, out: &mut Vec<u8>) {
+    debug_assert_eq!(delivery.qos == Qos::AtMostOnce, delivery.packet_id.is_none());
     let layout = Layout::of(message, delivery, version);
     if layout.body_size > BODY_SIZE_MAX as usize {
         return;
@@ -111,8 +102,7 @@ impl Layout {
     #[inline]
     fn of(message: &Message, delivery: &Delivery<'_>, version: Version) -> Self {
         let facts = message.facts();
-        let topic_size = if delivery.alias.is_some_and(|alias| alias.name_known) && version.is_v5()
-        {
+        let topic_size = if delivery.alias.is_some_and(|alias| alias.name_known) && version.is_v5() {
             0
         } else {
             usize::from(facts.topic_size)
@@ -137,9 +127,7 @@ impl Layout {
             start_size,
             property_size,
             tail_from,
-            is_as_stored: property_size.is_none()
-                && tail_from == facts.tail_at()
-                && tail_from as usize == start_size,
+            is_as_stored: property_size.is_none() && tail_from == facts.tail_at() && tail_from as usize == start_size,
         }
     }
 
@@ -166,11 +154,7 @@ impl Layout {
 impl Delivery<'_> {
     #[inline]
     const fn packet_id_size(&self) -> usize {
-        if self.packet_id.is_some() {
-            PACKET_ID_SIZE
-        } else {
-            0
-        }
+        if self.packet_id.is_some() { PACKET_ID_SIZE } else { 0 }
     }
 
     #[inline]
@@ -180,9 +164,7 @@ impl Delivery<'_> {
 
     fn additions_size(&self) -> usize {
         let ids = self.subscription_ids.iter();
-        let ids_size: usize = ids
-            .map(|&id| 1 + variable_byte_integer_size(id as usize))
-            .sum();
+        let ids_size: usize = ids.map(|&id| 1 + variable_byte_integer_size(id as usize)).sum();
         ids_size + if self.alias.is_some() { ALIAS_SIZE } else { 0 }
     }
 }
@@ -196,13 +178,8 @@ fn patch<const SIZE: usize>(out: &mut [u8], at: usize, bytes: [u8; SIZE]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Characters, Header, Limits, Message, Moment, Origin, Packet, Properties, Publish, Sender,
-    };
-    use super::{
-        Delivery, NonZeroU16, OutAlias, PacketId, Property, Qos, Version, encode_publish,
-        publish_size,
-    };
+    use super::super::{Characters, Header, Limits, Message, Moment, Origin, Packet, Properties, Publish, Sender};
+    use super::{Delivery, NonZeroU16, OutAlias, PacketId, Property, Qos, Version, encode_publish, publish_size};
 
     const LIMITS: Limits = Limits {
         packet_size_max: u32::MAX,
@@ -223,9 +200,7 @@ mod tests {
         encode_publish(message, delivery, version, now, &mut out);
         let packet = out.strip_prefix(b"before").expect("appended");
         assert_eq!(packet.len(), publish_size(message, delivery, version));
-        let header = Header::decode(packet, Sender::Server, version, &LIMITS)
-            .expect("good")
-            .expect("whole");
+        let header = Header::decode(packet, Sender::Server, version, &LIMITS).expect("good").expect("whole");
         assert_eq!(header.packet_size(), packet.len());
         match Packet::decode(&header, &packet[header.header_size()..], version, &LIMITS) {
             Ok(Packet::Publish(publish)) => check(&publish),
@@ -241,13 +216,9 @@ mod tests {
     fn stored(publish: &Publish<'_>, version: Version, now: Moment) -> Message {
         let mut bytes = Vec::new();
         Packet::Publish(*publish).encode(version, &mut bytes);
-        let header = Header::decode(&bytes, Sender::Client, version, &LIMITS)
-            .expect("good")
-            .expect("whole");
+        let header = Header::decode(&bytes, Sender::Client, version, &LIMITS).expect("good").expect("whole");
         match Packet::decode(&header, &bytes[header.header_size()..], version, &LIMITS) {
-            Ok(Packet::Publish(publish)) => {
-                Message::of_publish(&publish, version, Origin::new(7), now)
-            }
+            Ok(Packet::Publish(publish)) => Message::of_publish(&publish, version, Origin::new(7), now),
             other => panic!("{other:?}"),
         }
     }
@@ -255,11 +226,8 @@ mod tests {
     #[test]
     fn every_shape_reaches_every_receiver() {
         let mut storage = Vec::new();
-        let properties = [
-            Property::UserProperty("k", "v"),
-            Property::MessageExpiryInterval(10),
-            Property::CorrelationData(b"cd"),
-        ];
+        let properties =
+            [Property::UserProperty("k", "v"), Property::MessageExpiryInterval(10), Property::CorrelationData(b"cd")];
         let mut plain = Publish::new("a/b", b"payload");
         plain.qos = Qos::AtLeastOnce;
         plain.packet_id = packet_id(300);
@@ -276,34 +244,18 @@ mod tests {
             (stored(&qos0, Version::V5, Moment::default()), false),
             (stored(&rich, Version::V5, Moment::default()), true),
             (stored(&aliased, Version::V5, Moment::default()), true),
-            (
-                Message::new(
-                    "a/b",
-                    b"payload",
-                    Qos::AtLeastOnce,
-                    false,
-                    Moment::default(),
-                ),
-                false,
-            ),
+            (Message::new("a/b", b"payload", Qos::AtLeastOnce, false, Moment::default()), false),
         ];
         let many = [1, 200, 268_435_455];
         let aliases = [
             None,
-            Some(OutAlias {
-                alias: NonZeroU16::MAX,
-                name_known: false,
-            }),
-            Some(OutAlias {
-                alias: NonZeroU16::MAX,
-                name_known: true,
-            }),
+            Some(OutAlias { alias: NonZeroU16::MAX, name_known: false }),
+            Some(OutAlias { alias: NonZeroU16::MAX, name_known: true }),
         ];
         let now = Moment::from_millis(3_999);
         for (message, is_rich) in &messages {
             for version in [Version::V3_1, Version::V3_1_1, Version::V5] {
-                for (qos, packet_id) in [(Qos::AtMostOnce, None), (Qos::ExactlyOnce, packet_id(9))]
-                {
+                for (qos, packet_id) in [(Qos::AtMostOnce, None), (Qos::ExactlyOnce, packet_id(9))] {
                     for ids in [&[][..], &many[..1], &many] {
                         for alias in aliases {
                             let delivery = Delivery {
@@ -325,22 +277,15 @@ mod tests {
                                 assert!(publish.retain);
                                 let mut expected = Vec::new();
                                 if v5 {
-                                    expected.extend(
-                                        alias.map(|alias| Property::TopicAlias(alias.alias)),
-                                    );
-                                    expected.extend(
-                                        ids.iter().copied().map(Property::SubscriptionIdentifier),
-                                    );
+                                    expected.extend(alias.map(|alias| Property::TopicAlias(alias.alias)));
+                                    expected.extend(ids.iter().copied().map(Property::SubscriptionIdentifier));
                                     if *is_rich {
                                         expected.push(properties[0]);
                                         expected.push(Property::MessageExpiryInterval(7));
                                         expected.push(properties[2]);
                                     }
                                 }
-                                assert_eq!(
-                                    publish.properties().iter().collect::<Vec<_>>(),
-                                    expected
-                                );
+                                assert_eq!(publish.properties().iter().collect::<Vec<_>>(), expected);
                             });
                         }
                     }
@@ -359,32 +304,12 @@ mod tests {
         assert!(message.is_expired(Moment::from_millis(2_500)));
         let later = message.at(Moment::from_millis(10_000));
         assert!(!later.is_expired(Moment::from_millis(11_000)));
-        for (now, remaining) in [
-            (0, 2),
-            (500, 2),
-            (1_499, 2),
-            (1_500, 1),
-            (2_499, 1),
-            (9_999, 0),
-        ] {
+        for (now, remaining) in [(0, 2), (500, 2), (1_499, 2), (1_500, 1), (2_499, 1), (9_999, 0)] {
             let delivery = Delivery::default();
-            received(
-                &message,
-                &delivery,
-                Version::V5,
-                Moment::from_millis(now),
-                |publish| {
-                    assert_eq!(
-                        publish.message_expiry_interval_s,
-                        Some(remaining),
-                        "at {now}"
-                    );
-                },
-            );
+            received(&message, &delivery, Version::V5, Moment::from_millis(now), |publish| {
+                assert_eq!(publish.message_expiry_interval_s, Some(remaining), "at {now}");
+            });
         }
-        assert_eq!(
-            message.clone().without_retain().expires_at(),
-            message.expires_at()
-        );
+        assert_eq!(message.clone().without_retain().expires_at(), message.expires_at());
     }
 }

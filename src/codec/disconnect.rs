@@ -40,8 +40,7 @@ impl<'a> Disconnect<'a> {
         let mut disconnect = Self::new(ReasonCode::NormalDisconnection);
         let mut reader = Reader::new(body);
         if version.is_v5() && !reader.is_empty() {
-            disconnect.reason =
-                ReasonCode::decode(reader.u8()?, PacketType::Disconnect, header.from())?;
+            disconnect.reason = ReasonCode::decode(reader.u8()?, PacketType::Disconnect, header.from())?;
         }
         if version.is_v5() && !reader.is_empty() {
             disconnect.read_properties(&mut reader, header.from(), limits)?;
@@ -50,21 +49,14 @@ impl<'a> Disconnect<'a> {
         Ok(disconnect)
     }
 
-    fn read_properties(
-        &mut self,
-        reader: &mut Reader<'a>,
-        from: Sender,
-        limits: &Limits,
-    ) -> Result<(), Violation> {
+    fn read_properties(&mut self, reader: &mut Reader<'a>, from: Sender, limits: &Limits) -> Result<(), Violation> {
         let place = match from {
             Sender::Client => Place::DisconnectByClient,
             Sender::Server => Place::DisconnectByServer,
         };
         let section = read_section(reader, place, limits, |property| {
             match property {
-                Property::SessionExpiryInterval(value) => {
-                    self.session_expiry_interval_s = Some(value)
-                }
+                Property::SessionExpiryInterval(value) => self.session_expiry_interval_s = Some(value),
                 Property::ReasonString(value) => self.reason_string = Some(value),
                 Property::ServerReference(value) => self.server_reference = Some(value),
                 _ => {}
@@ -87,8 +79,7 @@ impl<'a> Disconnect<'a> {
 
     fn encode_properties(&self, out: &mut Vec<u8>) {
         let listed = [
-            self.session_expiry_interval_s
-                .map(Property::SessionExpiryInterval),
+            self.session_expiry_interval_s.map(Property::SessionExpiryInterval),
             self.reason_string.map(Property::ReasonString),
             self.server_reference.map(Property::ServerReference),
         ];

@@ -109,12 +109,7 @@ impl Header {
     /// whether a longer form of the Remaining Length is an error; here it is one in every version, because before
     /// CONNECT there is no version. MQTT 3.1 has DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE too, which is let through.
     #[inline]
-    pub fn decode(
-        bytes: &[u8],
-        from: Sender,
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Option<Self>, Violation> {
+    pub fn decode(bytes: &[u8], from: Sender, version: Version, limits: &Limits) -> Result<Option<Self>, Violation> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Ok(None);
         };
@@ -126,19 +121,10 @@ impl Header {
         let Some((body_size, length_size)) = decode_remaining_length(rest)? else {
             return Ok(None);
         };
-        let header = Self {
-            kind,
-            flags,
-            header_size: 1 + length_size,
-            from,
-            body_size,
-        };
+        let header = Self { kind, flags, header_size: 1 + length_size, from, body_size };
         check_body_size(kind, flags, body_size, version)?;
         if header.packet_size() > limits.packet_size_max as usize {
-            return Err(violation(
-                ReasonCode::PacketTooLarge,
-                "a packet above the Maximum Packet Size",
-            ));
+            return Err(violation(ReasonCode::PacketTooLarge, "a packet above the Maximum Packet Size"));
         }
         Ok(Some(header))
     }
@@ -200,9 +186,7 @@ fn decode_remaining_length(bytes: &[u8]) -> Result<Option<(u32, u8)>, Violation>
         value |= u32::from(byte & 0x7f) << (7 * index);
         if byte < 0x80 {
             if byte == 0 && index > 0 {
-                return Err(malformed(
-                    "a Remaining Length that is not in its shortest form",
-                )); // [MQTT-1.5.5-1]
+                return Err(malformed("a Remaining Length that is not in its shortest form")); // [MQTT-1.5.5-1]
             }
             return Ok(Some((value, index + 1)));
         }
@@ -214,16 +198,11 @@ fn decode_remaining_length(bytes: &[u8]) -> Result<Option<(u32, u8)>, Violation>
 }
 
 #[inline]
-fn check_first_byte(
-    kind: PacketType,
-    flags: u8,
-    from: Sender,
-    version: Version,
-) -> Result<(), Violation> {
+fn check_first_byte(kind: PacketType, flags: u8, from: Sender, version: Version) -> Result<(), Violation> {
     if kind == PacketType::Publish {
         return match flags & 0b1110 {
             0b0110 | 0b1110 => Err(malformed("a PUBLISH of QoS 3")), // [MQTT-3.3.1-4] [MQTT-3.1.1: 3.3.1-4]
-            0b1000 => Err(malformed("DUP on a PUBLISH of QoS 0")), // [MQTT-3.3.1-2] [MQTT-3.1.1: 3.3.1-2]
+            0b1000 => Err(malformed("DUP on a PUBLISH of QoS 0")),   // [MQTT-3.3.1-2] [MQTT-3.1.1: 3.3.1-2]
             _ => Ok(()),
         };
     }
@@ -235,23 +214,15 @@ fn check_first_byte(
     let defined = kind.first_byte() & 0x0f;
     let repeated_in_v3_1 = version == Version::V3_1 && defined != 0 && flags == defined | 0b1000;
     if flags != defined && !repeated_in_v3_1 {
-        return Err(malformed(
-            "flags of the fixed header that this packet cannot have",
-        ));
+        return Err(malformed("flags of the fixed header that this packet cannot have"));
     }
     let never_sent = match from {
-        Sender::Client => matches!(
-            kind,
-            PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp
-        ),
+        Sender::Client => {
+            matches!(kind, PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp)
+        }
         Sender::Server => {
-            matches!(
-                kind,
-                PacketType::Connect
-                    | PacketType::Subscribe
-                    | PacketType::Unsubscribe
-                    | PacketType::PingReq
-            ) || kind == PacketType::Disconnect && !version.is_v5()
+            matches!(kind, PacketType::Connect | PacketType::Subscribe | PacketType::Unsubscribe | PacketType::PingReq)
+                || kind == PacketType::Disconnect && !version.is_v5()
         }
     };
     if never_sent {
@@ -263,12 +234,7 @@ fn check_first_byte(
 /// Whether a packet of this type can have a body of this size. What only the content shows is left to it: an empty
 /// Topic Name or an empty list of filters has another Reason Code than a packet that is too short.
 #[inline]
-fn check_body_size(
-    kind: PacketType,
-    flags: u8,
-    body_size: u32,
-    version: Version,
-) -> Result<(), Violation> {
+fn check_body_size(kind: PacketType, flags: u8, body_size: u32, version: Version) -> Result<(), Violation> {
     let v5 = version.is_v5();
     let property_length = u32::from(v5);
     let possible = match kind {
@@ -277,7 +243,11 @@ fn check_body_size(
             body_size >= 2 + packet_id + property_length
         }
         PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
-            if v5 { body_size >= 2 } else { body_size == 2 }
+            if v5 {
+                body_size >= 2
+            } else {
+                body_size == 2
+            }
         }
         PacketType::PingReq | PacketType::PingResp => body_size == 0,
         PacketType::Connect => body_size >= 12,

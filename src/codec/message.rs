@@ -81,15 +81,8 @@ impl Message {
     /// from the packet. A Topic Alias and Subscription Identifiers are cut out: they belong to the connection that the
     /// packet came on [MQTT-3.3.2-7].
     #[inline]
-    pub fn of_publish(
-        publish: &Publish<'_>,
-        version: Version,
-        origin: Origin,
-        now: Moment,
-    ) -> Self {
-        let as_it_came = !publish.body.is_empty()
-            && publish.topic_alias.is_none()
-            && !publish.subscription_ids_present;
+    pub fn of_publish(publish: &Publish<'_>, version: Version, origin: Origin, now: Moment) -> Self {
+        let as_it_came = !publish.body.is_empty() && publish.topic_alias.is_none() && !publish.subscription_ids_present;
         if !as_it_came {
             return Self::with_topic(publish, publish.topic.as_bytes(), version, origin, now);
         }
@@ -121,13 +114,7 @@ impl Message {
     }
 
     /// The same for a PUBLISH whose Topic Alias was resolved to `topic`, of at most 65,535 bytes.
-    pub fn with_topic(
-        publish: &Publish<'_>,
-        topic: &[u8],
-        version: Version,
-        origin: Origin,
-        now: Moment,
-    ) -> Self {
+    pub fn with_topic(publish: &Publish<'_>, topic: &[u8], version: Version, origin: Origin, now: Moment) -> Self {
         let parts = MessageParts {
             topic,
             payload: publish.payload,
@@ -183,25 +170,13 @@ impl Message {
     /// The same Message, born at `now`: a delayed Will starts to age when it is published.
     #[must_use]
     pub fn at(&self, now: Moment) -> Self {
-        Self::allocate(
-            Facts {
-                born: now,
-                ..*self.facts()
-            },
-            self.bytes(),
-        )
+        Self::allocate(Facts { born: now, ..*self.facts() }, self.bytes())
     }
 
     /// The same Message with RETAIN 0.
     #[must_use]
     pub fn without_retain(&self) -> Self {
-        Self::allocate(
-            Facts {
-                retain: false,
-                ..*self.facts()
-            },
-            self.bytes(),
-        )
+        Self::allocate(Facts { retain: false, ..*self.facts() }, self.bytes())
     }
 
     #[inline]
@@ -259,9 +234,7 @@ impl Message {
     #[inline]
     pub fn properties(&self) -> &[u8] {
         let facts = self.facts();
-        self.bytes()
-            .get(facts.properties_at as usize..facts.payload_at as usize)
-            .unwrap_or_default()
+        self.bytes().get(facts.properties_at as usize..facts.payload_at as usize).unwrap_or_default()
     }
 
     /// The stored properties, to be read one by one.
@@ -290,12 +263,7 @@ impl Message {
         bytes.clear();
         let topic_size = u16::try_from(parts.topic.len()).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&topic_size.to_be_bytes());
-        bytes.extend_from_slice(
-            parts
-                .topic
-                .get(..usize::from(topic_size))
-                .unwrap_or_default(),
-        );
+        bytes.extend_from_slice(parts.topic.get(..usize::from(topic_size)).unwrap_or_default());
         let mut properties_at = bytes.len() as u32;
         let mut expiry_at = 0;
         if version.is_v5() {
@@ -303,9 +271,7 @@ impl Message {
                 parts.properties.parts().filter(|(id, _)| {
                     !matches!(
                         id,
-                        PropertyId::TopicAlias
-                            | PropertyId::SubscriptionIdentifier
-                            | PropertyId::WillDelayInterval
+                        PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier | PropertyId::WillDelayInterval
                     )
                 })
             };
@@ -369,19 +335,13 @@ impl Facts {
     /// Where in the stored bytes Topic Name and Packet Identifier are over.
     #[inline]
     pub(super) const fn tail_at(&self) -> u32 {
-        2 + self.topic_size as u32
-            + if self.has_packet_id {
-                PACKET_ID_SIZE as u32
-            } else {
-                0
-            }
+        2 + self.topic_size as u32 + if self.has_packet_id { PACKET_ID_SIZE as u32 } else { 0 }
     }
 
     /// What remains of the Message Expiry Interval, begun seconds counted as whole.
     pub(super) fn remaining_s(&self, now: Moment) -> u32 {
         let waited_s = now.since(self.born).as_secs();
-        self.expiry_interval_s
-            .saturating_sub(u32::try_from(waited_s).unwrap_or(u32::MAX))
+        self.expiry_interval_s.saturating_sub(u32::try_from(waited_s).unwrap_or(u32::MAX))
     }
 }
 
@@ -447,18 +407,13 @@ impl Drop for LiveSize {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Message, MessageParts, Moment, Origin, Properties, Property, Qos, Version, Will, live_bytes,
-    };
+    use super::{Message, MessageParts, Moment, Origin, Properties, Property, Qos, Version, Will, live_bytes};
 
     #[test]
     fn a_will_goes_without_its_delay() {
         let mut storage = Vec::new();
-        let properties = [
-            Property::WillDelayInterval(5),
-            Property::ContentType("c"),
-            Property::MessageExpiryInterval(u32::MAX),
-        ];
+        let properties =
+            [Property::WillDelayInterval(5), Property::ContentType("c"), Property::MessageExpiryInterval(u32::MAX)];
         let will = Will {
             topic: "w",
             payload: b"p",
@@ -472,10 +427,7 @@ mod tests {
         assert_eq!(message.topic(), b"w");
         assert_eq!(message.payload(), b"p");
         assert_eq!((message.qos(), message.retain()), (Qos::AtLeastOnce, true));
-        assert_eq!(
-            message.property_list().iter().collect::<Vec<_>>(),
-            properties[1..]
-        );
+        assert_eq!(message.property_list().iter().collect::<Vec<_>>(), properties[1..]);
         assert_eq!(message.expiry_interval_s(), Some(u32::MAX));
         let again = Message::of_parts(&MessageParts {
             topic: message.topic(),
@@ -497,9 +449,7 @@ mod tests {
         let message = Message::new("t", &[0; 1000], Qos::AtMostOnce, false, Moment::default());
         let clone = message.clone();
         assert!(message.is_same(&clone));
-        assert!(
-            message.size() >= 1003 + size_of::<super::Head>() && message.size().is_multiple_of(8)
-        );
+        assert!(message.size() >= 1003 + size_of::<super::Head>() && message.size().is_multiple_of(8));
         assert_eq!(live_bytes() - before, message.size() as i64);
         drop(message);
         assert_eq!(live_bytes() - before, clone.size() as i64);

@@ -109,21 +109,12 @@ impl<'a> Packet<'a> {
     /// A CONNECT says its own version, so `version` counts for all other packets only. After an error the packet
     /// had no effect, and nothing of it may have one: the Network Connection has to end.
     #[inline]
-    pub fn decode(
-        header: &Header,
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub fn decode(header: &Header, body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         if body.len() != header.body_size() {
-            return Err(malformed(
-                "the packet is not as long as its fixed header says",
-            ));
+            return Err(malformed("the packet is not as long as its fixed header says"));
         }
         match header.kind() {
-            PacketType::Publish => {
-                Publish::decode(header, body, version, limits).map(Self::Publish)
-            }
+            PacketType::Publish => Publish::decode(header, body, version, limits).map(Self::Publish),
             PacketType::PubAck => Ack::decode(header, body, version, limits).map(Self::PubAck),
             PacketType::PubRec => Ack::decode(header, body, version, limits).map(Self::PubRec),
             PacketType::PubRel => Ack::decode(header, body, version, limits).map(Self::PubRel),
@@ -134,13 +125,9 @@ impl<'a> Packet<'a> {
             PacketType::ConnAck => ConnAck::decode(body, version, limits).map(Self::ConnAck),
             PacketType::Subscribe => Subscribe::decode(body, version, limits).map(Self::Subscribe),
             PacketType::SubAck => SubAck::decode(body, version, limits).map(Self::SubAck),
-            PacketType::Unsubscribe => {
-                Unsubscribe::decode(body, version, limits).map(Self::Unsubscribe)
-            }
+            PacketType::Unsubscribe => Unsubscribe::decode(body, version, limits).map(Self::Unsubscribe),
             PacketType::UnsubAck => UnsubAck::decode(body, version, limits).map(Self::UnsubAck),
-            PacketType::Disconnect => {
-                Disconnect::decode(header, body, version, limits).map(Self::Disconnect)
-            }
+            PacketType::Disconnect => Disconnect::decode(header, body, version, limits).map(Self::Disconnect),
             PacketType::Auth => Auth::decode(header, body, limits).map(Self::Auth),
         }
     }

@@ -3,8 +3,8 @@
 //! Read `vectors.rs` for the first of these tests.
 
 use super::ReasonCode::{
-    self, ClientIdentifierNotValid, MalformedPacket, PacketTooLarge, ProtocolError,
-    TopicAliasInvalid, TopicNameInvalid, UnsupportedProtocolVersion,
+    self, ClientIdentifierNotValid, MalformedPacket, PacketTooLarge, ProtocolError, TopicAliasInvalid,
+    TopicNameInvalid, UnsupportedProtocolVersion,
 };
 use super::Sender::{self, Client, Server};
 use super::Version::{self, V3_1, V3_1_1, V5};
@@ -296,8 +296,5 @@ pub(crate) const REFUSED: &[(Sender, Version, &str, ReasonCode)] = &[
 /// The bytes that pairs of hexadecimal digits stand for, whatever is between them.
 pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }

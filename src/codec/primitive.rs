@@ -147,11 +147,7 @@ impl<'a> Reader<'a> {
     /// Everything must have been read: surplus bytes are malformed.
     #[inline]
     pub(super) fn finish(&self) -> Result<(), Violation> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(malformed("bytes behind the last field"))
-        }
+        if self.is_empty() { Ok(()) } else { Err(malformed("bytes behind the last field")) }
     }
 
     #[inline]
@@ -197,9 +193,7 @@ impl<'a> Reader<'a> {
             value |= u32::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
                 if byte == 0 && index > 0 {
-                    return Err(malformed(
-                        "a Variable Byte Integer that is not in its shortest form",
-                    ));
+                    return Err(malformed("a Variable Byte Integer that is not in its shortest form"));
                 }
                 return Ok(value);
             }
@@ -293,8 +287,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        BODY_SIZE_MAX, Moment, Reader, variable_byte_integer_size, write_string,
-        write_variable_byte_integer, write_with_length,
+        BODY_SIZE_MAX, Moment, Reader, variable_byte_integer_size, write_string, write_variable_byte_integer,
+        write_with_length,
     };
 
     #[test]
@@ -321,16 +315,8 @@ mod tests {
                 assert!(Reader::new(&bytes[..end]).variable_byte_integer().is_err());
             }
         }
-        for bad in [
-            &[0x80, 0x00][..],
-            &[0xff, 0x80, 0x00],
-            &[0x80, 0x80, 0x80, 0x00],
-            &[0x80; 5],
-        ] {
-            assert!(
-                Reader::new(bad).variable_byte_integer().is_err(),
-                "{bad:02x?}"
-            );
+        for bad in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0x80, 0x80, 0x80, 0x00], &[0x80; 5]] {
+            assert!(Reader::new(bad).variable_byte_integer().is_err(), "{bad:02x?}");
         }
     }
 

@@ -6,8 +6,7 @@ use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::primitive::{
-    Qos, Reader, malformed, protocol_error, violation, write_binary, write_string,
-    write_variable_byte_integer,
+    Qos, Reader, malformed, protocol_error, violation, write_binary, write_string, write_variable_byte_integer,
 };
 use super::{Limits, ReasonCode, Violation, text};
 
@@ -306,18 +305,15 @@ impl<'a> Property<'a> {
             Form::Pair => Self::UserProperty(reader.string()?, reader.string()?),
             Form::ResponseTopic => Self::ResponseTopic(reader.string()?), // [MQTT-3.3.2-13]
             Form::U16NotZero => Self::ReceiveMaximum(
-                NonZeroU16::new(reader.u16()?)
-                    .ok_or_else(|| protocol_error("a Receive Maximum of 0"))?,
+                NonZeroU16::new(reader.u16()?).ok_or_else(|| protocol_error("a Receive Maximum of 0"))?,
             ),
             Form::U32NotZero => Self::MaximumPacketSize(
-                NonZeroU32::new(reader.u32()?)
-                    .ok_or_else(|| protocol_error("a Maximum Packet Size of 0"))?,
+                NonZeroU32::new(reader.u32()?).ok_or_else(|| protocol_error("a Maximum Packet Size of 0"))?,
             ),
             Form::TopicAlias => Self::TopicAlias(
                 // [MQTT-3.3.2-8]
-                NonZeroU16::new(reader.u16()?).ok_or_else(|| {
-                    violation(ReasonCode::TopicAliasInvalid, "a Topic Alias of 0")
-                })?,
+                NonZeroU16::new(reader.u16()?)
+                    .ok_or_else(|| violation(ReasonCode::TopicAliasInvalid, "a Topic Alias of 0"))?,
             ),
             Form::Qos => Self::MaximumQos(match reader.u8()? {
                 0 => Qos::AtMostOnce,
@@ -338,9 +334,7 @@ impl<'a> Property<'a> {
             PropertyId::RequestResponseInformation => Self::RequestResponseInformation(value),
             PropertyId::RetainAvailable => Self::RetainAvailable(value),
             PropertyId::WildcardSubscriptionAvailable => Self::WildcardSubscriptionAvailable(value),
-            PropertyId::SubscriptionIdentifierAvailable => {
-                Self::SubscriptionIdentifierAvailable(value)
-            }
+            PropertyId::SubscriptionIdentifierAvailable => Self::SubscriptionIdentifierAvailable(value),
             _ => Self::SharedSubscriptionAvailable(value),
         }
     }
@@ -362,9 +356,7 @@ fn decode_boolean(reader: &mut Reader<'_>) -> Result<bool, Violation> {
     match reader.u8()? {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(protocol_error(
-            "a property of one bit that is neither 0 nor 1",
-        )),
+        _ => Err(protocol_error("a property of one bit that is neither 0 nor 1")),
     }
 }
 
@@ -475,9 +467,7 @@ impl<'a> UserProperties<'a> {
         for (name, value) in pairs {
             Property::UserProperty(name, value).encode(storage);
         }
-        Self {
-            section: Properties { bytes: storage },
-        }
+        Self { section: Properties { bytes: storage } }
     }
 
     /// Name and value of each, in the order they came in.
@@ -532,10 +522,7 @@ pub(super) fn read_section<'a>(
     }
     let bytes = reader.take(size as usize)?;
     if size > limits.property_bytes_max {
-        return Err(violation(
-            ReasonCode::QuotaExceeded,
-            "more bytes of properties than allowed",
-        ));
+        return Err(violation(ReasonCode::QuotaExceeded, "more bytes of properties than allowed"));
     }
     decode_all(bytes, place, limits, each)
 }
@@ -562,10 +549,7 @@ fn decode_all<'a>(
         seen |= bit;
         if id == PropertyId::UserProperty {
             if user_properties == limits.user_properties_max {
-                return Err(violation(
-                    ReasonCode::QuotaExceeded,
-                    "more User Properties than allowed",
-                ));
+                return Err(violation(ReasonCode::QuotaExceeded, "more User Properties than allowed"));
             }
             user_properties += 1;
         }
@@ -584,14 +568,12 @@ fn check_place(id: PropertyId, place: Place) -> Result<(), Violation> {
         return Ok(());
     }
     match (id, place) {
-        (PropertyId::SubscriptionIdentifier, Place::PublishByClient) => Err(protocol_error(
-            "a Subscription Identifier in a Client's PUBLISH",
-        )),
-        (PropertyId::SessionExpiryInterval, Place::DisconnectByServer) => Err(protocol_error(
-            "a Session Expiry Interval in a Server's DISCONNECT",
-        )),
-        _ => Err(malformed(
-            "a property that does not belong into this packet",
-        )),
+        (PropertyId::SubscriptionIdentifier, Place::PublishByClient) => {
+            Err(protocol_error("a Subscription Identifier in a Client's PUBLISH"))
+        }
+        (PropertyId::SessionExpiryInterval, Place::DisconnectByServer) => {
+            Err(protocol_error("a Session Expiry Interval in a Server's DISCONNECT"))
+        }
+        _ => Err(malformed("a property that does not belong into this packet")),
     }
 }

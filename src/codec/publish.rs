@@ -5,9 +5,7 @@
 use std::num::NonZeroU16;
 
 use super::header::{Header, PacketType, Sender};
-use super::primitive::{
-    PacketId, Qos, Reader, Version, protocol_error, write_packet, write_string, write_with_length,
-};
+use super::primitive::{PacketId, Qos, Reader, Version, protocol_error, write_packet, write_string, write_with_length};
 use super::properties::{Place, Properties, Property, PropertyId, UserProperties, read_section};
 use super::{Limits, ReasonCode, Violation, text};
 
@@ -76,12 +74,7 @@ impl<'a> Publish<'a> {
     /// Decodes the `body` behind `header`, which [`Header::decode`] found good. The Topic Name is checked against
     /// wildcards (0x90) and against being empty without a Topic Alias (0x82); how many levels it has is not counted.
     #[inline]
-    pub fn decode(
-        header: &Header,
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub fn decode(header: &Header, body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let topic = text::decode_topic_name(reader.binary()?, limits.characters)?; // [MQTT-3.3.2-1]
         let qos = header.qos();
@@ -108,9 +101,7 @@ impl<'a> Publish<'a> {
         }
         if topic.is_empty() && publish.topic_alias.is_none() {
             // [MQTT-4.7.3-1] [MQTT-3.1.1: 4.7.3-1]
-            return Err(protocol_error(
-                "a PUBLISH with neither Topic Name nor Topic Alias",
-            ));
+            return Err(protocol_error("a PUBLISH with neither Topic Name nor Topic Alias"));
         }
         publish.payload = reader.rest();
         Ok(publish)
@@ -120,9 +111,7 @@ impl<'a> Publish<'a> {
     fn take_note(&mut self, property: Property<'a>) {
         match property {
             Property::TopicAlias(alias) => self.topic_alias = Some(alias),
-            Property::MessageExpiryInterval(seconds) => {
-                self.message_expiry_interval_s = Some(seconds)
-            }
+            Property::MessageExpiryInterval(seconds) => self.message_expiry_interval_s = Some(seconds),
             Property::PayloadFormatIndicator(is_utf8) => self.payload_is_utf8 = is_utf8,
             Property::ResponseTopic(topic) => self.response_topic = Some(topic),
             Property::SubscriptionIdentifier(_) => self.subscription_ids_present = true,
@@ -148,23 +137,17 @@ impl<'a> Publish<'a> {
     /// The properties in their order, with the values that the fields have, then what only the fields say.
     fn encode_properties(&self, out: &mut Vec<u8>) {
         let mut alias = self.topic_alias.map(Property::TopicAlias);
-        let mut expiry = self
-            .message_expiry_interval_s
-            .map(Property::MessageExpiryInterval);
+        let mut expiry = self.message_expiry_interval_s.map(Property::MessageExpiryInterval);
         let mut response_topic = self.response_topic.map(Property::ResponseTopic);
-        let mut format = self
-            .payload_is_utf8
-            .then_some(Property::PayloadFormatIndicator(true));
+        let mut format = self.payload_is_utf8.then_some(Property::PayloadFormatIndicator(true));
         for (id, bytes) in self.properties.parts() {
             let property = match id {
                 PropertyId::TopicAlias => alias.take(),
                 PropertyId::MessageExpiryInterval => expiry.take(),
                 PropertyId::ResponseTopic => response_topic.take(),
-                PropertyId::PayloadFormatIndicator => Some(
-                    format
-                        .take()
-                        .unwrap_or(Property::PayloadFormatIndicator(false)),
-                ),
+                PropertyId::PayloadFormatIndicator => {
+                    Some(format.take().unwrap_or(Property::PayloadFormatIndicator(false)))
+                }
                 _ => {
                     out.extend_from_slice(bytes);
                     None
@@ -174,10 +157,7 @@ impl<'a> Publish<'a> {
                 property.encode(out);
             }
         }
-        for property in [alias, expiry, response_topic, format]
-            .into_iter()
-            .flatten()
-        {
+        for property in [alias, expiry, response_topic, format].into_iter().flatten() {
             property.encode(out);
         }
     }
@@ -189,11 +169,7 @@ impl PartialEq for Publish<'_> {
         let said = |publish: &Self| {
             (
                 (publish.dup, publish.retain, publish.qos, publish.packet_id),
-                (
-                    publish.topic_alias,
-                    publish.message_expiry_interval_s,
-                    publish.payload_is_utf8,
-                ),
+                (publish.topic_alias, publish.message_expiry_interval_s, publish.payload_is_utf8),
                 publish.subscription_ids_present,
             )
         };
@@ -219,12 +195,7 @@ pub struct Ack<'a> {
 impl<'a> Ack<'a> {
     /// An acknowledgement without properties.
     pub fn new(packet_id: PacketId, reason: ReasonCode) -> Self {
-        Self {
-            packet_id,
-            reason,
-            reason_string: None,
-            user_properties: UserProperties::default(),
-        }
+        Self { packet_id, reason, reason_string: None, user_properties: UserProperties::default() }
     }
 
     /// Two bytes mean success, and a Reason Code may be the end.
@@ -244,12 +215,7 @@ impl<'a> Ack<'a> {
         Ok(ack)
     }
 
-    fn read_rest(
-        &mut self,
-        reader: &mut Reader<'a>,
-        header: &Header,
-        limits: &Limits,
-    ) -> Result<(), Violation> {
+    fn read_rest(&mut self, reader: &mut Reader<'a>, header: &Header, limits: &Limits) -> Result<(), Violation> {
         let kind = header.kind();
         self.reason = ReasonCode::decode(reader.u8()?, kind, header.from())?;
         if reader.is_empty() {
@@ -297,13 +263,7 @@ const fn place(kind: PacketType) -> Place {
 /// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and for older versions, else
 /// six, with the Property Length that a common client waits for even where the standard lets it be left out.
 #[inline]
-pub fn encode_ack(
-    kind: PacketType,
-    packet_id: PacketId,
-    reason: ReasonCode,
-    version: Version,
-    out: &mut Vec<u8>,
-) {
+pub fn encode_ack(kind: PacketType, packet_id: PacketId, reason: ReasonCode, version: Version, out: &mut Vec<u8>) {
     let [high, low] = packet_id.get().to_be_bytes();
     let first = kind.first_byte();
     if reason == ReasonCode::Success || !version.is_v5() {

@@ -147,17 +147,15 @@ impl ReasonCode {
                 0x00 | 0x80..=0x8a | 0x8c | 0x90 | 0x95 | 0x97 | 0x99..=0x9d | 0x9f
             ),
             // [MQTT-3.4.2-1] [MQTT-3.5.2-1]
-            PacketType::PubAck | PacketType::PubRec => matches!(
-                value,
-                0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
-            ),
+            PacketType::PubAck | PacketType::PubRec => {
+                matches!(value, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+            }
             // [MQTT-3.6.2-1] [MQTT-3.7.2-1]
             PacketType::PubRel | PacketType::PubComp => matches!(value, 0x00 | 0x92),
             // [MQTT-3.9.3-2]
-            PacketType::SubAck => matches!(
-                value,
-                0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91 | 0x97 | 0x9e | 0xa1 | 0xa2
-            ),
+            PacketType::SubAck => {
+                matches!(value, 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91 | 0x97 | 0x9e | 0xa1 | 0xa2)
+            }
             // [MQTT-3.11.3-2]
             PacketType::UnsubAck => {
                 matches!(value, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91)
@@ -189,8 +187,7 @@ impl ReasonCode {
     /// A Reason Code as it stands in a packet. A value that MQTT does not define is malformed; one that this packet
     /// may not carry is a Protocol Error.
     pub(super) fn decode(value: u8, kind: PacketType, from: Sender) -> Result<Self, Violation> {
-        let reason = Self::from_value(value)
-            .ok_or_else(|| malformed("a Reason Code that is not defined"))?;
+        let reason = Self::from_value(value).ok_or_else(|| malformed("a Reason Code that is not defined"))?;
         if !reason.is_of(kind, from) {
             return Err(protocol_error("a Reason Code that this packet cannot have"));
         }

@@ -6,8 +6,7 @@ use std::fmt;
 
 use super::header::{PacketType, Sender};
 use super::primitive::{
-    PacketId, Qos, Reader, Version, malformed, protocol_error, write_packet, write_string,
-    write_with_length,
+    PacketId, Qos, Reader, Version, malformed, protocol_error, write_packet, write_string, write_with_length,
 };
 use super::properties::{Place, Property, UserProperties, read_section};
 use super::{Limits, ReasonCode, Violation, text};
@@ -50,11 +49,7 @@ pub struct Filters<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    pub(super) fn decode(
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         let mut subscription_id = None;
@@ -69,12 +64,7 @@ impl<'a> Subscribe<'a> {
             user_properties = section.user_properties();
         }
         let filters = Filters::decode(reader.rest(), version, limits)?;
-        Ok(Self {
-            packet_id,
-            subscription_id,
-            user_properties,
-            filters,
-        })
+        Ok(Self { packet_id, subscription_id, user_properties, filters })
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -90,11 +80,7 @@ impl<'a> Subscribe<'a> {
             }
             for (filter, options) in self.filters.iter() {
                 write_string(filter, out);
-                out.push(if version.is_v5() {
-                    options.value()
-                } else {
-                    options.qos.value()
-                });
+                out.push(if version.is_v5() { options.value() } else { options.qos.value() });
             }
         });
     }
@@ -108,10 +94,7 @@ impl<'a> Filters<'a> {
             write_string(filter, storage);
             storage.push(options.value());
         }
-        Self {
-            bytes: storage,
-            count: filters.len(),
-        }
+        Self { bytes: storage, count: filters.len() }
     }
 
     /// Each filter with its options, in the order they came in.
@@ -169,31 +152,19 @@ impl Options {
     }
 
     fn decode(byte: u8, version: Version) -> Result<Self, Violation> {
-        let reserved = if version.is_v5() {
-            0b1100_0000
-        } else {
-            0b1111_1100
-        };
+        let reserved = if version.is_v5() { 0b1100_0000 } else { 0b1111_1100 };
         if byte & reserved != 0 {
             // [MQTT-3.8.3-5] [MQTT-3.1.1: 3-8.3-4]
-            return Err(malformed(
-                "reserved bits of the Subscription Options are set",
-            ));
+            return Err(malformed("reserved bits of the Subscription Options are set"));
         }
-        let qos = Qos::from_value(byte & 0b11)
-            .ok_or_else(|| protocol_error("a subscription of QoS 3"))?;
+        let qos = Qos::from_value(byte & 0b11).ok_or_else(|| protocol_error("a subscription of QoS 3"))?;
         let retain_handling = match byte >> 4 & 0b11 {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::DoNotSend,
             _ => return Err(protocol_error("a Retain Handling of 3")),
         };
-        Ok(Self {
-            qos,
-            no_local: byte & 0b100 != 0,
-            retain_as_published: byte & 0b1000 != 0,
-            retain_handling,
-        })
+        Ok(Self { qos, no_local: byte & 0b100 != 0, retain_as_published: byte & 0b1000 != 0, retain_handling })
     }
 }
 
@@ -208,11 +179,7 @@ pub struct SubAck<'a> {
 }
 
 impl<'a> SubAck<'a> {
-    pub(super) fn decode(
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         let (reason_string, user_properties) = if version.is_v5() {
@@ -230,12 +197,7 @@ impl<'a> SubAck<'a> {
                 return Err(malformed("a return code of SUBACK that is not defined")); // [MQTT-3.1.1: 3.9.3-2]
             }
         }
-        Ok(Self {
-            packet_id,
-            reason_string,
-            user_properties,
-            codes,
-        })
+        Ok(Self { packet_id, reason_string, user_properties, codes })
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -253,12 +215,7 @@ impl<'a> SubAck<'a> {
 
 /// Appends a SUBACK without properties, with one code per Topic Filter in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
 /// Older versions have 0x80 for every error [MQTT-3.1.1: 3.9.3-2].
-pub fn encode_suback(
-    packet_id: PacketId,
-    codes: &[ReasonCode],
-    version: Version,
-    out: &mut Vec<u8>,
-) {
+pub fn encode_suback(packet_id: PacketId, codes: &[ReasonCode], version: Version, out: &mut Vec<u8>) {
     write_packet(PacketType::SubAck.first_byte(), out, |out| {
         out.extend_from_slice(&packet_id.get().to_be_bytes());
         if version.is_v5() {
@@ -288,11 +245,7 @@ pub(super) fn read_explanation<'a>(
 }
 
 /// Appends what [`read_explanation`] reads.
-pub(super) fn write_explanation(
-    reason_string: Option<&str>,
-    user_properties: &UserProperties<'_>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_explanation(reason_string: Option<&str>, user_properties: &UserProperties<'_>, out: &mut Vec<u8>) {
     write_with_length(out, |out| {
         if let Some(text) = reason_string {
             Property::ReasonString(text).encode(out);

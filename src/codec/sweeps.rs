@@ -2,16 +2,12 @@
 //! place once and twice, every bad string in every field. They test the room through its door.
 //! Read `packets.rs` for the packets they start from.
 
-use super::ReasonCode::{
-    ClientIdentifierNotValid, MalformedPacket, PacketTooLarge, ProtocolError, QuotaExceeded,
-};
+use super::ReasonCode::{ClientIdentifierNotValid, MalformedPacket, PacketTooLarge, ProtocolError, QuotaExceeded};
 use super::Sender::{Client, Server};
 use super::Version::{V3_1, V3_1_1, V5};
 use super::packets::{VALID, bytes};
 use super::vectors::{LIMITS, decode, decode_within};
-use super::{
-    Characters, Header, Limits, Packet, PacketType, Place, PropertyId, ReasonCode, Sender, Version,
-};
+use super::{Characters, Header, Limits, Packet, PacketType, Place, PropertyId, ReasonCode, Sender, Version};
 
 #[test]
 fn a_fixed_header_waits_for_what_it_needs_and_no_longer() {
@@ -23,23 +19,10 @@ fn a_fixed_header_waits_for_what_it_needs_and_no_longer() {
         }
     }
     // Refused by the first byte, and by the fourth byte of the length.
-    for bytes in [
-        &[0x00][..],
-        &[0xc1],
-        &[0x36],
-        &[0x38],
-        &[0x20],
-        &[0x30, 0x80, 0x80, 0x80, 0x80],
-    ] {
-        assert!(
-            Header::decode(bytes, Client, V5, &LIMITS).is_err(),
-            "{bytes:02x?}"
-        );
+    for bytes in [&[0x00][..], &[0xc1], &[0x36], &[0x38], &[0x20], &[0x30, 0x80, 0x80, 0x80, 0x80]] {
+        assert!(Header::decode(bytes, Client, V5, &LIMITS).is_err(), "{bytes:02x?}");
     }
-    assert_eq!(
-        Header::decode(&[0x30, 0x80, 0x80, 0x80], Client, V5, &LIMITS),
-        Ok(None)
-    );
+    assert_eq!(Header::decode(&[0x30, 0x80, 0x80, 0x80], Client, V5, &LIMITS), Ok(None));
 }
 
 #[test]
@@ -60,10 +43,7 @@ fn a06_a_packet_cut_anywhere_is_refused_or_is_another_valid_one() {
                     let again = decode(&encoded, from, version);
                     assert_eq!(again, Ok(packet), "{hex} up to {end}");
                     assert!(
-                        !matches!(
-                            packet,
-                            Packet::Connect(_) | Packet::ConnAck(_) | Packet::PingReq
-                        ) || version == V3_1,
+                        !matches!(packet, Packet::Connect(_) | Packet::ConnAck(_) | Packet::PingReq) || version == V3_1,
                         "{hex} up to {end}"
                     );
                 }
@@ -95,9 +75,8 @@ fn a08_every_other_flag_is_refused() {
             for from in [Client, Server] {
                 for version in [V3_1, V3_1_1, V5] {
                     let first = kind.value() << 4 | flags;
-                    let refused = Header::decode(&[first], from, version, &LIMITS)
-                        .err()
-                        .map(|violation| violation.reason);
+                    let refused =
+                        Header::decode(&[first], from, version, &LIMITS).err().map(|violation| violation.reason);
                     let defined = match kind {
                         PacketType::Publish => flags & 0b0110 != 0b0110 && flags & 0b1110 != 0b1000,
                         PacketType::PubRel | PacketType::Subscribe | PacketType::Unsubscribe => {
@@ -143,19 +122,14 @@ fn packet_with(place: Place, section: &[u8]) -> (Sender, Vec<u8>) {
     body.push(u8::try_from(section.len()).expect("a section of one byte of length"));
     body.extend_from_slice(section);
     body.extend(bytes(after));
-    let mut packet = vec![
-        first,
-        u8::try_from(body.len()).expect("a body of one byte of length"),
-    ];
+    let mut packet = vec![first, u8::try_from(body.len()).expect("a body of one byte of length")];
     packet.extend(body);
     (from, packet)
 }
 
 fn refusal(place: Place, section: &[u8]) -> Option<ReasonCode> {
     let (from, packet) = packet_with(place, section);
-    decode(&packet, from, V5)
-        .err()
-        .map(|violation| violation.reason)
+    decode(&packet, from, V5).err().map(|violation| violation.reason)
 }
 
 /// A property with a value that is valid wherever it may stand.
@@ -239,19 +213,14 @@ fn number(place: Place) -> u8 {
 fn d02_d03_every_property_in_every_place_once_and_twice() {
     assert_eq!(PropertyId::ALL.len(), 27);
     for &id in PropertyId::ALL {
-        let (_, packets) = ALLOWED
-            .iter()
-            .find(|(value, _)| *value == id.value())
-            .expect("a row");
+        let (_, packets) = ALLOWED.iter().find(|(value, _)| *value == id.value()).expect("a row");
         for place in Place::ALL {
             let mut section = company(id, place);
             section.extend(property(id));
             let expected = match (id, place) {
                 // Allowed in the packet, but never by this side.
                 (PropertyId::SubscriptionIdentifier, Place::PublishByClient)
-                | (PropertyId::SessionExpiryInterval, Place::DisconnectByServer) => {
-                    Some(ProtocolError)
-                }
+                | (PropertyId::SessionExpiryInterval, Place::DisconnectByServer) => Some(ProtocolError),
                 _ if packets.contains(&number(place)) => None,
                 _ => Some(MalformedPacket),
             };
@@ -260,16 +229,8 @@ fn d02_d03_every_property_in_every_place_once_and_twice() {
                 section.extend(property(id));
                 let repeatable = id == PropertyId::UserProperty
                     || id == PropertyId::SubscriptionIdentifier && place == Place::PublishByServer;
-                let expected = if repeatable {
-                    None
-                } else {
-                    Some(ProtocolError)
-                };
-                assert_eq!(
-                    refusal(place, &section),
-                    expected,
-                    "{id:?} twice in {place:?}"
-                );
+                let expected = if repeatable { None } else { Some(ProtocolError) };
+                assert_eq!(refusal(place, &section), expected, "{id:?} twice in {place:?}");
             }
         }
     }
@@ -279,11 +240,7 @@ fn d02_d03_every_property_in_every_place_once_and_twice() {
 fn d01_identifiers_that_do_not_exist_are_refused_in_every_place() {
     for place in Place::ALL {
         for id in (0..0x80).filter(|&id| PropertyId::from_value(id).is_none()) {
-            assert_eq!(
-                refusal(place, &[id, 0, 0]),
-                Some(MalformedPacket),
-                "{id:02x}"
-            );
+            assert_eq!(refusal(place, &[id, 0, 0]), Some(MalformedPacket), "{id:02x}");
         }
         for id in [[0x80, 0x01], [0x81, 0x00], [0xff, 0x7f], [0xa6, 0x00]] {
             assert_eq!(refusal(place, &id), Some(MalformedPacket), "{id:02x?}");
@@ -299,11 +256,7 @@ fn d04_a_property_cut_anywhere_is_refused() {
             let property = property(id);
             for end in 1..property.len() {
                 let section = [&before[..], &property[..end]].concat();
-                assert_eq!(
-                    refusal(place, &section),
-                    Some(MalformedPacket),
-                    "{id:?} up to {end}"
-                );
+                assert_eq!(refusal(place, &section), Some(MalformedPacket), "{id:?} up to {end}");
             }
         }
     }
@@ -318,11 +271,7 @@ fn c01_c02_bad_strings_are_refused_in_every_property_of_every_place() {
             for id in texts.into_iter().filter_map(PropertyId::from_value) {
                 if id.is_allowed(place) {
                     let section = [&[id.value()], &string[..]].concat();
-                    assert_eq!(
-                        refusal(place, &section),
-                        Some(MalformedPacket),
-                        "{id:?} {bad:02x?}"
-                    );
+                    assert_eq!(refusal(place, &section), Some(MalformedPacket), "{id:?} {bad:02x?}");
                 }
             }
             let name = [&[0x26], &string[..], &[0, 0]].concat();
@@ -410,38 +359,22 @@ fn packet_around(before: &str, string: &[u8], after: &str) -> Vec<u8> {
 
 #[test]
 fn c01_c02_c04_strings_of_every_field() {
-    let lenient = Limits {
-        characters: Characters::Lenient,
-        ..LIMITS
-    };
+    let lenient = Limits { characters: Characters::Lenient, ..LIMITS };
     for &(before, after, version, is_strict) in STRING_FIELDS {
         let outcome = |string: &[u8], limits: &Limits| {
             let packet = packet_around(before, string, after);
-            decode_within(&packet, Client, version, limits)
-                .err()
-                .map(|violation| violation.reason)
+            decode_within(&packet, Client, version, limits).err().map(|violation| violation.reason)
         };
         for string in GOOD_STRINGS {
             assert_eq!(outcome(string, &LIMITS), None, "{before} {string:02x?}");
         }
         for string in BAD_STRINGS {
-            assert_eq!(
-                outcome(string, &LIMITS),
-                Some(MalformedPacket),
-                "{before} {string:02x?}"
-            );
-            assert_eq!(
-                outcome(string, &lenient),
-                Some(MalformedPacket),
-                "{before} {string:02x?}"
-            );
+            assert_eq!(outcome(string, &LIMITS), Some(MalformedPacket), "{before} {string:02x?}");
+            assert_eq!(outcome(string, &lenient), Some(MalformedPacket), "{before} {string:02x?}");
         }
         for string in DISCOURAGED {
             assert_eq!(outcome(string, &lenient), None, "{before} {string:02x?}");
-            let refused = matches!(
-                outcome(string, &LIMITS),
-                Some(MalformedPacket | ClientIdentifierNotValid)
-            );
+            let refused = matches!(outcome(string, &LIMITS), Some(MalformedPacket | ClientIdentifierNotValid));
             assert_eq!(refused, is_strict, "{before} {string:02x?}");
         }
     }
@@ -449,21 +382,11 @@ fn c01_c02_c04_strings_of_every_field() {
 
 #[test]
 fn d05_user_properties_and_property_bytes_are_bounded() {
-    let limits = Limits {
-        user_properties_max: 3,
-        property_bytes_max: 20,
-        ..LIMITS
-    };
+    let limits = Limits { user_properties_max: 3, property_bytes_max: 20, ..LIMITS };
     let pair = [0x26, 0, 0, 0, 0];
     for place in Place::ALL {
-        let (from, packet) = packet_with(
-            place,
-            &[company(PropertyId::UserProperty, place), pair.repeat(3)].concat(),
-        );
-        assert!(
-            decode_within(&packet, from, V5, &limits).is_ok(),
-            "{place:?}"
-        );
+        let (from, packet) = packet_with(place, &[company(PropertyId::UserProperty, place), pair.repeat(3)].concat());
+        assert!(decode_within(&packet, from, V5, &limits).is_ok(), "{place:?}");
         for count in [4, 5] {
             let section = [company(PropertyId::UserProperty, place), pair.repeat(count)].concat();
             let (from, packet) = packet_with(place, &section);
@@ -475,30 +398,16 @@ fn d05_user_properties_and_property_bytes_are_bounded() {
 
 #[test]
 fn a12_a13_the_largest_packet_is_let_through_and_one_byte_more_is_not() {
-    let limits = Limits {
-        packet_size_max: 1000,
-        ..LIMITS
-    };
+    let limits = Limits { packet_size_max: 1000, ..LIMITS };
     let size = |body: u16| [0x30, body as u8 & 0x7f | 0x80, (body >> 7) as u8];
-    let header = Header::decode(&size(997), Client, V5, &limits)
-        .expect("good")
-        .expect("whole");
-    assert_eq!(
-        (
-            header.header_size(),
-            header.body_size(),
-            header.packet_size()
-        ),
-        (3, 997, 1000)
-    );
+    let header = Header::decode(&size(997), Client, V5, &limits).expect("good").expect("whole");
+    assert_eq!((header.header_size(), header.body_size(), header.packet_size()), (3, 997, 1000));
     let refused = Header::decode(&size(998), Client, V5, &limits).map_err(|why| why.reason);
     assert_eq!(refused, Err(PacketTooLarge));
 }
 
 #[test]
 fn a_body_of_another_size_than_its_header_says_is_refused() {
-    let header = Header::decode(&[0xc0, 0], Client, V5, &LIMITS)
-        .expect("good")
-        .expect("whole");
+    let header = Header::decode(&[0xc0, 0], Client, V5, &LIMITS).expect("good").expect("whole");
     assert!(Packet::decode(&header, &[0], V5, &LIMITS).is_err());
 }

@@ -22,10 +22,7 @@ pub(super) fn decode_topic_name(bytes: &[u8], characters: Characters) -> Result<
     if !is_plain(bytes) {
         check_topic(text, characters)?;
         if memchr::memchr2(b'+', b'#', bytes).is_some() {
-            return Err(violation(
-                ReasonCode::TopicNameInvalid,
-                "a wildcard in a Topic Name",
-            ));
+            return Err(violation(ReasonCode::TopicNameInvalid, "a wildcard in a Topic Name"));
         }
     }
     Ok(text)
@@ -141,16 +138,8 @@ mod tests {
                     let mut bytes = plain.clone();
                     bytes[place] = byte;
                     let expected = matches!(byte, 0x20..=0x7e) && byte != b'+' && byte != b'#';
-                    assert_eq!(
-                        is_plain(&bytes),
-                        expected,
-                        "{byte:02x} at {place} of {size}"
-                    );
-                    assert_eq!(
-                        has_nul(&bytes),
-                        byte == 0,
-                        "{byte:02x} at {place} of {size}"
-                    );
+                    assert_eq!(is_plain(&bytes), expected, "{byte:02x} at {place} of {size}");
+                    assert_eq!(has_nul(&bytes), byte == 0, "{byte:02x} at {place} of {size}");
                 }
             }
         }

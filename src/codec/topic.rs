@@ -21,11 +21,7 @@ pub fn check_name(topic: &str, levels_max: usize) -> Result<(), ReasonCode> {
         && bytes.len() <= usize::from(u16::MAX) // [MQTT-4.7.3-3]
         && memchr::memchr3(b'+', b'#', 0, bytes).is_none() // [MQTT-4.7.3-2]
         && has_levels_up_to(bytes, levels_max);
-    if good {
-        Ok(())
-    } else {
-        Err(ReasonCode::TopicNameInvalid)
-    }
+    if good { Ok(()) } else { Err(ReasonCode::TopicNameInvalid) }
 }
 
 /// A Topic Filter as a Client subscribes to it, `$share/` included. Otherwise the answer for this one filter is
@@ -36,10 +32,7 @@ pub fn check_filter(filter: &str, levels_max: usize) -> Result<SubscriptionFilte
     let subscription = match filter.strip_prefix("$share/") {
         Some(rest) => split_share(rest)?,
         None if filter == "$share" => return Err(ReasonCode::TopicFilterInvalid),
-        None => SubscriptionFilter {
-            share: None,
-            filter,
-        },
+        None => SubscriptionFilter { share: None, filter },
     };
     let bytes = subscription.filter.as_bytes();
     let good = !bytes.is_empty() // [MQTT-4.7.3-1]
@@ -47,11 +40,7 @@ pub fn check_filter(filter: &str, levels_max: usize) -> Result<SubscriptionFilte
         && memchr::memchr(0, bytes).is_none() // [MQTT-4.7.3-2]
         && has_levels_up_to(bytes, levels_max)
         && wildcards_fill_levels(bytes);
-    if good {
-        Ok(subscription)
-    } else {
-        Err(ReasonCode::TopicFilterInvalid)
-    }
+    if good { Ok(subscription) } else { Err(ReasonCode::TopicFilterInvalid) }
 }
 
 /// Whether a message to `topic` goes to a subscription of `filter` (without its share name), byte by byte
@@ -77,10 +66,7 @@ pub fn filter_matches(filter: &[u8], topic: &[u8]) -> bool {
 fn split_share(rest: &str) -> Result<SubscriptionFilter<'_>, ReasonCode> {
     match rest.split_once('/') {
         Some((share, filter)) if !share.is_empty() && !share.contains(['+', '#', '\0']) => {
-            Ok(SubscriptionFilter {
-                share: Some(share),
-                filter,
-            })
+            Ok(SubscriptionFilter { share: Some(share), filter })
         }
         _ => Err(ReasonCode::TopicFilterInvalid),
     }
@@ -114,30 +100,11 @@ mod tests {
     #[test]
     fn names() {
         let longest = "a".repeat(65_535);
-        for name in [
-            "a",
-            "/",
-            "//",
-            "$SYS/x",
-            " ",
-            "a/b/c/",
-            "\u{feff}t",
-            &longest,
-        ] {
+        for name in ["a", "/", "//", "$SYS/x", " ", "a/b/c/", "\u{feff}t", &longest] {
             assert_eq!(check_name(name, 4), Ok(()), "{name}");
         }
         let too_long = "a".repeat(65_536);
-        for name in [
-            "",
-            "+",
-            "#",
-            "a/+",
-            "a#b",
-            "a\0",
-            "////",
-            "a/b/c/d/e",
-            &too_long,
-        ] {
+        for name in ["", "+", "#", "a/+", "a#b", "a\0", "////", "a/b/c/d/e", &too_long] {
             assert_eq!(check_name(name, 4), Err(TopicNameInvalid), "{name}");
         }
         assert_eq!(check_name("a", 0), Err(TopicNameInvalid));
@@ -146,39 +113,15 @@ mod tests {
 
     #[test]
     fn filters() {
-        for filter in [
-            "a",
-            "#",
-            "+",
-            "+/+",
-            "/",
-            "a/#",
-            "+/#",
-            "/+/",
-            "$share",
-            "$shared/a",
-            "$SYS/#",
-        ] {
-            let expected = SubscriptionFilter {
-                share: None,
-                filter,
-            };
-            let expected = if filter == "$share" {
-                Err(TopicFilterInvalid)
-            } else {
-                Ok(expected)
-            };
+        for filter in ["a", "#", "+", "+/+", "/", "a/#", "+/#", "/+/", "$share", "$shared/a", "$SYS/#"] {
+            let expected = SubscriptionFilter { share: None, filter };
+            let expected = if filter == "$share" { Err(TopicFilterInvalid) } else { Ok(expected) };
             assert_eq!(check_filter(filter, 3), expected, "{filter}");
         }
-        for filter in [
-            "", "a/#/b", "a#", "+a", "a+/b", "##", "#/", "a\0", "a/b/c/d", "++", "#+", "a/+#",
-        ] {
+        for filter in ["", "a/#/b", "a#", "+a", "a+/b", "##", "#/", "a\0", "a/b/c/d", "++", "#+", "a/+#"] {
             assert_eq!(check_filter(filter, 3), Err(TopicFilterInvalid), "{filter}");
         }
-        assert_eq!(
-            check_filter(&"/".repeat(65_536), usize::MAX),
-            Err(TopicFilterInvalid)
-        );
+        assert_eq!(check_filter(&"/".repeat(65_536), usize::MAX), Err(TopicFilterInvalid));
     }
 
     #[test]
@@ -189,10 +132,7 @@ mod tests {
             ("$share/g/a/+/#", "g", "a/+/#"),
             ("$share/g h/#", "g h", "#"),
         ] {
-            let expected = SubscriptionFilter {
-                share: Some(share),
-                filter,
-            };
+            let expected = SubscriptionFilter { share: Some(share), filter };
             assert_eq!(check_filter(shared, 3), Ok(expected), "{shared}");
         }
         for bad in [
@@ -239,10 +179,7 @@ mod tests {
             ("é/+", "é/a"),
         ];
         for (filter, topic) in matching {
-            assert!(
-                filter_matches(filter.as_bytes(), topic.as_bytes()),
-                "{filter} {topic}"
-            );
+            assert!(filter_matches(filter.as_bytes(), topic.as_bytes()), "{filter} {topic}");
         }
         let not_matching = [
             ("a", "A"),
@@ -265,10 +202,7 @@ mod tests {
             ("é", "e\u{301}"),
         ];
         for (filter, topic) in not_matching {
-            assert!(
-                !filter_matches(filter.as_bytes(), topic.as_bytes()),
-                "{filter} {topic}"
-            );
+            assert!(!filter_matches(filter.as_bytes(), topic.as_bytes()), "{filter} {topic}");
         }
     }
 }

@@ -5,9 +5,7 @@
 use std::fmt;
 
 use super::header::{PacketType, Sender};
-use super::primitive::{
-    PacketId, Reader, Version, protocol_error, write_packet, write_string, write_with_length,
-};
+use super::primitive::{PacketId, Reader, Version, protocol_error, write_packet, write_string, write_with_length};
 use super::properties::{Place, UserProperties, read_section};
 use super::subscribe::{read_explanation, write_explanation};
 use super::{Limits, ReasonCode, Violation, text};
@@ -29,11 +27,7 @@ pub struct TopicFilters<'a> {
 }
 
 impl<'a> Unsubscribe<'a> {
-    pub(super) fn decode(
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         let mut user_properties = UserProperties::default();
@@ -42,11 +36,7 @@ impl<'a> Unsubscribe<'a> {
             user_properties = section.user_properties();
         }
         let filters = TopicFilters::decode(reader.rest(), limits)?;
-        Ok(Self {
-            packet_id,
-            user_properties,
-            filters,
-        })
+        Ok(Self { packet_id, user_properties, filters })
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -67,10 +57,7 @@ impl<'a> TopicFilters<'a> {
         for filter in filters {
             write_string(filter, storage);
         }
-        Self {
-            bytes: storage,
-            count: filters.len(),
-        }
+        Self { bytes: storage, count: filters.len() }
     }
 
     /// Each filter, in the order they came in.
@@ -121,25 +108,15 @@ pub struct UnsubAck<'a> {
 }
 
 impl<'a> UnsubAck<'a> {
-    pub(super) fn decode(
-        body: &'a [u8],
-        version: Version,
-        limits: &Limits,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(body: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         if !version.is_v5() {
             reader.finish()?;
             let user_properties = UserProperties::default();
-            return Ok(Self {
-                packet_id,
-                reason_string: None,
-                user_properties,
-                codes: &[],
-            });
+            return Ok(Self { packet_id, reason_string: None, user_properties, codes: &[] });
         }
-        let (reason_string, user_properties) =
-            read_explanation(&mut reader, Place::UnsubAck, limits)?;
+        let (reason_string, user_properties) = read_explanation(&mut reader, Place::UnsubAck, limits)?;
         let codes = reader.rest();
         if codes.is_empty() {
             return Err(protocol_error("an UNSUBACK without a Reason Code")); // [MQTT-3.11.3-2]
@@ -147,12 +124,7 @@ impl<'a> UnsubAck<'a> {
         for &code in codes {
             ReasonCode::decode(code, PacketType::UnsubAck, Sender::Server)?;
         }
-        Ok(Self {
-            packet_id,
-            reason_string,
-            user_properties,
-            codes,
-        })
+        Ok(Self { packet_id, reason_string, user_properties, codes })
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
@@ -168,12 +140,7 @@ impl<'a> UnsubAck<'a> {
 
 /// Appends an UNSUBACK without properties, with one code per Topic Filter in their order [MQTT-3.11.3-1]; older versions
 /// have no codes.
-pub fn encode_unsuback(
-    packet_id: PacketId,
-    codes: &[ReasonCode],
-    version: Version,
-    out: &mut Vec<u8>,
-) {
+pub fn encode_unsuback(packet_id: PacketId, codes: &[ReasonCode], version: Version, out: &mut Vec<u8>) {
     write_packet(PacketType::UnsubAck.first_byte(), out, |out| {
         out.extend_from_slice(&packet_id.get().to_be_bytes());
         if version.is_v5() {

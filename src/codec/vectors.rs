@@ -28,11 +28,7 @@ fn check_encoding(from: Sender, version: Version, hex: &str, expected: &str) {
     let packet = decode(&bytes, from, version).unwrap_or_else(|why| panic!("{hex}: {why}"));
     let mut encoded = Vec::new();
     packet.encode(version, &mut encoded);
-    assert_eq!(
-        encoded,
-        super::packets::bytes(expected),
-        "{hex} became {encoded:02x?}, from {packet:?}"
-    );
+    assert_eq!(encoded, super::packets::bytes(expected), "{hex} became {encoded:02x?}, from {packet:?}");
 }
 
 #[test]
@@ -46,11 +42,7 @@ fn what_is_not_valid_is_refused_with_its_reason() {
 }
 
 /// Decodes a buffer that holds one packet and nothing else.
-pub(super) fn decode(
-    bytes: &[u8],
-    from: Sender,
-    version: Version,
-) -> Result<Packet<'_>, Violation> {
+pub(super) fn decode(bytes: &[u8], from: Sender, version: Version) -> Result<Packet<'_>, Violation> {
     decode_within(bytes, from, version, &LIMITS)
 }
 

@@ -5,9 +5,8 @@
 use std::num::NonZeroU16;
 
 use waypost::codec::{
-    Characters, Delivery, Header, Limits, Message, MessageParts, Moment, Origin, OutAlias, Packet,
-    PacketId, Publish, Qos, Sender, Version, check_filter, check_name, encode_publish,
-    publish_size,
+    Characters, Delivery, Header, Limits, Message, MessageParts, Moment, Origin, OutAlias, Packet, PacketId, Publish,
+    Qos, Sender, Version, check_filter, check_name, encode_publish, publish_size,
 };
 
 /// The first byte chooses who sends, in which version and under which limits; the rest is what was received.
@@ -15,11 +14,7 @@ pub(crate) fn check(data: &[u8]) {
     let Some((&choice, mut received)) = data.split_first() else {
         return;
     };
-    let from = if choice & 1 == 0 {
-        Sender::Client
-    } else {
-        Sender::Server
-    };
+    let from = if choice & 1 == 0 { Sender::Client } else { Sender::Server };
     let mut version = match choice >> 1 & 3 {
         0 => Version::V3_1,
         1 => Version::V3_1_1,
@@ -31,9 +26,7 @@ pub(crate) fn check(data: &[u8]) {
         let Some(packet) = received.get(..header.packet_size()) else {
             return;
         };
-        let Ok(decoded) =
-            Packet::decode(&header, &packet[header.header_size()..], version, &limits)
-        else {
+        let Ok(decoded) = Packet::decode(&header, &packet[header.header_size()..], version, &limits) else {
             return;
         };
         if let Packet::Connect(connect) = &decoded {
@@ -51,11 +44,7 @@ fn limits(choice: u8) -> Limits {
         packet_size_max: if small { 64 } else { 1 << 20 },
         user_properties_max: if small { 2 } else { 64 },
         property_bytes_max: if small { 32 } else { 1 << 16 },
-        characters: if strict {
-            Characters::Strict
-        } else {
-            Characters::Lenient
-        },
+        characters: if strict { Characters::Strict } else { Characters::Lenient },
     }
 }
 
@@ -70,21 +59,12 @@ fn check_header(received: &[u8], header: &Header, from: Sender, version: Version
 }
 
 /// A packet that was accepted is encoded in a form that is accepted and says the same, and which is stable.
-fn check_packet(
-    bytes: &[u8],
-    packet: &Packet<'_>,
-    from: Sender,
-    version: Version,
-    limits: &Limits,
-) {
+fn check_packet(bytes: &[u8], packet: &Packet<'_>, from: Sender, version: Version, limits: &Limits) {
     let mut encoded = Vec::new();
     packet.encode(version, &mut encoded);
     // The encoded form may be longer than the received one by what the short forms leave out.
     assert!(encoded.len() <= bytes.len() + 3, "{packet:?}");
-    let limits = Limits {
-        packet_size_max: limits.packet_size_max + 3,
-        ..*limits
-    };
+    let limits = Limits { packet_size_max: limits.packet_size_max + 3, ..*limits };
     let again = decode(&encoded, from, version, &limits);
     assert_eq!(&again, packet);
     let mut encoded_again = Vec::new();
@@ -107,10 +87,7 @@ fn check_packet(
             }
         }
         Packet::Unsubscribe(unsubscribe) => {
-            assert_eq!(
-                unsubscribe.filters.iter().count(),
-                unsubscribe.filters.len()
-            );
+            assert_eq!(unsubscribe.filters.iter().count(), unsubscribe.filters.len());
         }
         _ => {}
     }
@@ -121,38 +98,21 @@ fn decode<'a>(bytes: &'a [u8], from: Sender, version: Version, limits: &Limits) 
         .expect("what was encoded has a good fixed header")
         .expect("what was encoded has a whole fixed header");
     assert_eq!(header.packet_size(), bytes.len());
-    Packet::decode(&header, &bytes[header.header_size()..], version, limits)
-        .expect("what was encoded is accepted")
+    Packet::decode(&header, &bytes[header.header_size()..], version, limits).expect("what was encoded is accepted")
 }
 
 fn check_publish(publish: &Publish<'_>, version: Version, limits: &Limits) {
-    let topic = if publish.topic.is_empty() {
-        "resolved"
-    } else {
-        publish.topic
-    };
+    let topic = if publish.topic.is_empty() { "resolved" } else { publish.topic };
     assert!(publish.topic.is_empty() || check_name(topic, usize::MAX).is_ok());
     let message = if publish.topic.is_empty() {
-        Message::with_topic(
-            publish,
-            topic.as_bytes(),
-            version,
-            Origin::new(1),
-            Moment::default(),
-        )
+        Message::with_topic(publish, topic.as_bytes(), version, Origin::new(1), Moment::default())
     } else {
         Message::of_publish(publish, version, Origin::new(1), Moment::default())
     };
     assert_eq!(message.topic(), topic.as_bytes());
     assert_eq!(message.payload(), publish.payload);
-    assert_eq!(
-        (message.qos(), message.retain()),
-        (publish.qos, publish.retain)
-    );
-    assert_eq!(
-        message.expiry_interval_s(),
-        publish.message_expiry_interval_s
-    );
+    assert_eq!((message.qos(), message.retain()), (publish.qos, publish.retain));
+    assert_eq!(message.expiry_interval_s(), publish.message_expiry_interval_s);
     let user_properties = publish.properties().user_properties();
     assert_eq!(message.property_list().user_properties(), user_properties);
     check_message(&message, limits);
@@ -170,29 +130,14 @@ fn check_message(message: &Message, limits: &Limits) {
         origin: message.origin(),
         born: message.born(),
     });
-    let limits = Limits {
-        packet_size_max: u32::MAX,
-        property_bytes_max: limits.property_bytes_max + 16,
-        ..*limits
-    };
+    let limits = Limits { packet_size_max: u32::MAX, property_bytes_max: limits.property_bytes_max + 16, ..*limits };
     let ids = [1, 268_435_455];
     for version in [Version::V3_1, Version::V3_1_1, Version::V5] {
         for choice in 0..8 {
-            let packet_id = if choice & 1 == 0 {
-                None
-            } else {
-                PacketId::new(0xffff)
-            };
-            let alias = OutAlias {
-                alias: NonZeroU16::MIN,
-                name_known: choice & 2 != 0,
-            };
+            let packet_id = if choice & 1 == 0 { None } else { PacketId::new(0xffff) };
+            let alias = OutAlias { alias: NonZeroU16::MIN, name_known: choice & 2 != 0 };
             let delivery = Delivery {
-                qos: if packet_id.is_some() {
-                    Qos::AtLeastOnce
-                } else {
-                    Qos::AtMostOnce
-                },
+                qos: if packet_id.is_some() { Qos::AtLeastOnce } else { Qos::AtMostOnce },
                 packet_id,
                 dup: packet_id.is_some(),
                 retain: choice & 4 != 0,
@@ -212,16 +157,11 @@ fn check_message(message: &Message, limits: &Limits) {
             assert_eq!(publish.payload, message.payload());
             assert_eq!(publish.packet_id, packet_id);
             let is_known = version.is_v5() && delivery.alias.is_some_and(|alias| alias.name_known);
-            assert_eq!(
-                publish.topic.as_bytes(),
-                if is_known { b"" } else { message.topic() }
-            );
+            assert_eq!(publish.topic.as_bytes(), if is_known { b"" } else { message.topic() });
             if version.is_v5() {
                 let sent = publish.properties().user_properties();
                 assert_eq!(sent, message.property_list().user_properties());
-                let expiry = message
-                    .expiry_interval_s()
-                    .map(|seconds| seconds.saturating_sub(2));
+                let expiry = message.expiry_interval_s().map(|seconds| seconds.saturating_sub(2));
                 assert_eq!(publish.message_expiry_interval_s, expiry);
             } else {
                 assert!(publish.properties().is_empty());

@@ -1,0 +1,549 @@
+//! CONNECT: from the first byte of a Network Connection to a Session that is open, resumed or taken over.
+//!
+//! [`Handshake`] reads CONNECT without a shard, so that nothing is spent on a peer before it has said who it is. Who that is,
+//! is decided outside (it may take time); [`Shard::open`] then does the rest in the Client's home shard, where takeover is
+//! plain code. Re-authentication of an open connection comes back here as well.
+
+use super::budget::Level;
+use super::directory::Claim;
+use super::durable::Change;
+use super::shard::{Attachment, Client, End, Shard, Will, Wire};
+use super::{Settings, ShardId};
+use crate::access::{Access, Act, Identity, Login, Verdict};
+use crate::codec::{
+    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode,
+    Sender, UnknownProtocol, Version, Violation, check_name, protocol,
+};
+use crate::session::{Session, Terms};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Protocol versions that a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    pub v3_1: bool,
+    pub v3_1_1: bool,
+    pub v5: bool,
+}
+
+impl Versions {
+    pub const ALL: Self = Self { v3_1: true, v3_1_1: true, v5: true };
+
+    fn has(self, version: Version) -> bool {
+        match version {
+            Version::V3_1 => self.v3_1,
+            Version::V3_1_1 => self.v3_1_1,
+            Version::V5 => self.v5,
+        }
+    }
+}
+
+/// A Network Connection before its CONNECT is complete. Memory grows with what has arrived, never with what is announced.
+pub struct Handshake {
+    received: Vec<u8>,
+    versions: Versions,
+}
+
+/// A complete CONNECT that passed every check but the identity's.
+#[derive(Debug)]
+pub struct Request {
+    pub version: Version,
+    bridge: bool,
+    pub client_id: Arc<str>,
+    /// We chose the Client Identifier and have to tell it.
+    assigned: bool,
+    clean_start: bool,
+    keep_alive: Duration,
+    pub login: Login,
+    will: Option<(Message, Duration)>,
+    session_expiry: Duration,
+    /// As the Client asked for it.
+    session_expiry_asked_s: u32,
+    receive_maximum: u16,
+    packet_size_max: u32,
+    topic_alias_maximum: u16,
+    response_information: bool,
+    problem_information: bool,
+    /// What came after CONNECT in the same bytes.
+    pub rest: Vec<u8>,
+    /// Authentication Data that goes into CONNACK.
+    pub authentication_data: Option<Vec<u8>>,
+}
+
+/// A Network Connection that gets no further: send `answer` (it may be empty), then close.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub answer: Vec<u8>,
+    pub why: &'static str,
+}
+
+/// What became of a CONNECT in a shard.
+pub enum Opened<W> {
+    /// The Client is connected; its CONNACK follows with the next tick.
+    Here(Attachment),
+    /// Its home is another shard; take both there.
+    Elsewhere(ShardId, Box<Request>, W),
+    /// Refused after all.
+    Refused(Refused, W),
+}
+
+impl Handshake {
+    pub fn new(versions: Versions) -> Self {
+        Self { received: Vec::new(), versions }
+    }
+
+    /// Takes what has arrived. `Ok(None)`: CONNECT is not complete yet.
+    ///
+    /// # Errors
+    /// [`Refused`] as soon as the bytes show it.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        settings: &Settings,
+        now: Moment,
+        origin: impl Fn(&str) -> Origin,
+    ) -> Result<Option<Box<Request>>, Refused> {
+        self.received.extend_from_slice(bytes);
+        let Some(first) = self.received.first() else { return Ok(None) };
+        if *first != 0x10 {
+            return Err(Refused::silently(guess(&self.received))); // [MQTT-3.1.0-1]
+        }
+        let limits =
+            crate::codec::Limits { packet_size_max: settings.connect_packet_size_max, ..settings.session.codec };
+        // The fixed header of CONNECT is the same in all versions.
+        let Some(header) = Header::decode(&self.received, Sender::Client, Version::V5, &limits)
+            .map_err(|violation| Refused::silently(violation.why))?
+        else {
+            return Ok(None);
+        };
+        let body = &self.received[header.header_size()..];
+        let body = &body[..body.len().min(header.body_size())];
+        let complete = body.len() == header.body_size();
+        let agreed = match protocol(body, settings.bridge_bit) {
+            Ok(Some(agreed)) => agreed,
+            Ok(None) if complete => return Err(Refused::silently("CONNECT ends before its protocol level")),
+            Ok(None) => return Ok(None),
+            Err(UnknownProtocol::Name) => return Err(Refused::silently("a protocol name that is not MQTT")), // [MQTT-3.1.2-1]
+            // [MQTT-3.1.2-2]: told in the form of the version that the rest of the packet is written in.
+            Err(UnknownProtocol::Level) => {
+                return if complete { Err(unknown_level(&header, body, &limits)) } else { Ok(None) };
+            }
+        };
+        let version = agreed.version;
+        if !self.versions.has(version) {
+            return Err(Refused::with(
+                version,
+                ReasonCode::UnsupportedProtocolVersion,
+                "a protocol version that this listener does not serve",
+            ));
+        }
+        if !complete {
+            return Ok(None);
+        }
+        let connect = match Packet::decode(&header, body, version, &limits) {
+            Ok(Packet::Connect(connect)) => connect,
+            Ok(_) => return Err(Refused::silently("not CONNECT")),
+            // An ill-formed CONNECT of 3.x gets no CONNACK [MQTT-3.1.1: 3.1.4-1].
+            Err(violation) if !version.is_v5() => return Err(Refused::silently(violation.why)),
+            Err(violation) => return Err(Refused::with(version, violation.reason, violation.why)),
+        };
+        let rest = self.received[header.packet_size()..].to_vec();
+        Request::new(&connect, settings, now, origin, rest).map(|request| Some(Box::new(request)))
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.received.len()
+    }
+}
+
+/// Level unknown: a 5.0-shaped CONNECT gets the 5.0 answer, any other the one of 3.1.1.
+fn unknown_level(header: &Header, body: &[u8], limits: &crate::codec::Limits) -> Refused {
+    const LEVEL: usize = 6;
+    let mut body = body.to_vec();
+    if let Some(level) = body.get_mut(LEVEL) {
+        *level = Version::V5 as u8;
+    }
+    let like_v5 = Packet::decode(header, &body, Version::V5, limits).is_ok();
+    let version = if like_v5 { Version::V5 } else { Version::V3_1_1 };
+    Refused::with(version, ReasonCode::UnsupportedProtocolVersion, "an unknown protocol level")
+}
+
+/// What a peer that does not speak MQTT probably speaks. For the log.
+fn guess(received: &[u8]) -> &'static str {
+    match received {
+        [0x16, 0x03, ..] => "not MQTT: looks like a TLS handshake on a plain listener",
+        [b'G', b'E', ..]
+        | [b'P', b'O', ..]
+        | [b'H', b'E', ..]
+        | [b'O', b'P', ..]
+        | [b'D', b'E', ..]
+        | [b'P', b'U', ..] => "not MQTT: looks like HTTP",
+        [b'P', b'R', ..] | [0x0D, 0x0A, 0x0D, 0x0A, ..] => "not MQTT: looks like the PROXY protocol",
+        _ => "the first packet is not CONNECT",
+    }
+}
+
+impl Refused {
+    fn silently(why: &'static str) -> Self {
+        Self { answer: Vec::new(), why }
+    }
+
+    /// The same for a Client that has said how large a packet it takes: one that is too large is not sent [MQTT-3.1.2-24].
+    pub fn within(packet_size_max: u32, version: Version, reason: ReasonCode, why: &'static str) -> Self {
+        let mut refused = Self::with(version, reason, why);
+        if refused.answer.len() > packet_size_max as usize {
+            refused.answer.clear();
+        }
+        refused
+    }
+
+    /// CONNACK with a Reason Code, or the return code nearest to it; Session Present is 0 [MQTT-3.2.2-6].
+    pub fn with(version: Version, reason: ReasonCode, why: &'static str) -> Self {
+        let mut answer = Vec::new();
+        Packet::ConnAck(ConnAck { session_present: false, reason, properties: ConnAckProperties::default() })
+            .encode(version, &mut answer);
+        Self { answer, why }
+    }
+}
+
+impl Request {
+    fn new(
+        connect: &Connect<'_>,
+        settings: &Settings,
+        now: Moment,
+        origin: impl Fn(&str) -> Origin,
+        rest: Vec<u8>,
+    ) -> Result<Self, Refused> {
+        let version = connect.version;
+        let refuse = |reason, why| Err(Refused::within(connect.packet_size_max, version, reason, why));
+        if connect.client_id.len() > settings.client_id_size_max {
+            return refuse(ReasonCode::ClientIdentifierNotValid, "a Client Identifier that is too long"); // [MQTT-3.1.3-8]
+        }
+        let assigned = connect.client_id.is_empty();
+        if assigned && (version == Version::V3_1 || (version == Version::V3_1_1 && !connect.clean_start)) {
+            // [MQTT-3.1.1: 3.1.3-8]; in 3.1 an identifier has at least one character.
+            return refuse(ReasonCode::ClientIdentifierNotValid, "an empty Client Identifier");
+        }
+        let client_id: Arc<str> =
+            if assigned { assign(&settings.assigned_client_id_prefix).into() } else { connect.client_id.into() };
+        let will = match &connect.will {
+            None => None,
+            Some(will) => {
+                if let Err(reason) = check_name(will.topic, settings.session.topic_levels_max) {
+                    return if version.is_v5() {
+                        refuse(reason, "a Will Topic that is no Topic Name")
+                    } else {
+                        Err(Refused::silently("a Will Topic that is no Topic Name"))
+                    };
+                }
+                if will.qos > settings.session.maximum_qos {
+                    return refuse(ReasonCode::QosNotSupported, "a Will QoS above our Maximum QoS"); // [MQTT-3.2.2-12]
+                }
+                if will.retain && !settings.session.retain_available {
+                    return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
+                }
+                if has_deep_response_topic(will, settings.session.topic_levels_max) {
+                    return refuse(ReasonCode::ProtocolError, "a Response Topic with too many levels");
+                }
+                if settings.session.validate_utf8_payload
+                    && claims_utf8(will)
+                    && std::str::from_utf8(will.payload).is_err()
+                {
+                    return refuse(
+                        ReasonCode::PayloadFormatInvalid,
+                        "a Will payload that is not the UTF-8 it claims to be",
+                    );
+                }
+                Some((
+                    Message::of_will(will, version, origin(&client_id), now),
+                    Duration::from_secs(will.delay_interval_s.into()),
+                ))
+            }
+        };
+        let expiry_max = settings.session.session_expiry_max;
+        let session_expiry = match version {
+            Version::V5 => Duration::from_secs(connect.session_expiry_interval_s.into()).min(expiry_max),
+            _ if connect.clean_start => Duration::ZERO, // [MQTT-3.1.1: 3.1.2-6]
+            _ => expiry_max,                            // [MQTT-3.1.1: 3.1.2-4]
+        };
+        Ok(Self {
+            version,
+            bridge: connect.bridge,
+            login: Login {
+                client_id: (*client_id).into(),
+                user_name: connect.user_name.map(Into::into),
+                password: connect.password.map(Into::into),
+                method: connect.authentication_method.map(Into::into),
+                data: connect.authentication_data.map(Into::into),
+            },
+            client_id,
+            assigned,
+            clean_start: connect.clean_start,
+            keep_alive: Duration::from_secs(connect.keep_alive_s.into()),
+            will,
+            session_expiry,
+            session_expiry_asked_s: connect.session_expiry_interval_s,
+            receive_maximum: connect.receive_maximum,
+            packet_size_max: connect.packet_size_max,
+            topic_alias_maximum: connect.topic_alias_maximum,
+            response_information: connect.request_response_information,
+            problem_information: connect.request_problem_information,
+            rest,
+            authentication_data: None,
+        })
+    }
+
+    /// A refusal that this Client can take.
+    pub fn refused(&self, reason: ReasonCode, why: &'static str) -> Refused {
+        Refused::within(self.packet_size_max, self.version, reason, why)
+    }
+
+    /// Whether a packet of this size may be sent to it [MQTT-3.1.2-24].
+    pub fn takes(&self, packet: &[u8]) -> bool {
+        packet.len() <= self.packet_size_max as usize
+    }
+
+    /// For CONNACK: what the Client asked for and what it gets, where they differ.
+    fn terms(&self, settings: &Settings) -> (Terms, Option<u16>) {
+        let maximum = settings.session.keep_alive_max;
+        // MQTT 5 Clients are told [MQTT-3.2.2-22]; for others their own value holds, and 0 is trusted.
+        let server_keep_alive = self.version.is_v5() && (self.keep_alive.is_zero() || self.keep_alive > maximum);
+        let keep_alive = if server_keep_alive { maximum } else { self.keep_alive };
+        let terms = Terms {
+            version: self.version,
+            bridge: self.bridge,
+            receive_maximum: self.receive_maximum.min(settings.session.in_flight_max),
+            packet_size_max: self.packet_size_max,
+            topic_alias_maximum: self.topic_alias_maximum,
+            problem_information: self.problem_information,
+            session_expiry_s: self.session_expiry.as_secs().min(u64::from(u32::MAX)) as u32,
+            keep_alive_s: keep_alive.as_secs().min(u64::from(u16::MAX)) as u16,
+            authentication_method: self.login.method.clone(),
+        };
+        (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
+    }
+}
+
+fn has_deep_response_topic(will: &crate::codec::Will<'_>, levels_max: usize) -> bool {
+    let too_deep = |topic: &str| check_name(topic, levels_max).is_err();
+    will.properties.iter().any(|property| matches!(property, Property::ResponseTopic(topic) if too_deep(topic)))
+}
+
+fn claims_utf8(will: &crate::codec::Will<'_>) -> bool {
+    will.properties.iter().any(|property| property == Property::PayloadFormatIndicator(true))
+}
+
+/// A Client Identifier that nobody guesses: 128 random bits [MQTT-3.1.3-6] [MQTT-3.2.2-16].
+fn assign(prefix: &str) -> String {
+    use std::fmt::Write;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the system has random numbers; without them no identifier is safe");
+    random.iter().fold(prefix.to_owned(), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
+}
+
+impl<W: Wire> Shard<W> {
+    /// Opens, resumes or takes over the Session of a Client that has been recognised.
+    pub fn open(&mut self, request: Box<Request>, identity: Identity, wire: W, now: Moment) -> Opened<W> {
+        self.now = now;
+        if let Some(refused) = self.refuse_open(&request, &identity, &self.access) {
+            self.statistics.refused += 1;
+            return Opened::Refused(refused, wire);
+        }
+        let (terms, server_keep_alive) = request.terms(&self.shared.settings);
+        let shared = Arc::clone(&self.shared);
+        let clients = &mut self.clients;
+        let claim = shared.directory.claim(self.id, &request.client_id, || {
+            let origin = shared.directory.origin_of(&request.client_id);
+            clients.insert(Client::new(Arc::clone(&request.client_id), origin, Session::new(terms.clone()), now))
+        });
+        let (slot, session_present) = match claim {
+            Claim::Elsewhere(home) => return Opened::Elsewhere(home, request, wire),
+            Claim::New(home) => (home.slot, false),
+            // Its last Session has ended in this very tick; the name is still ours.
+            Claim::Here(home) if !self.clients.is_current(home.slot, home.generation) => {
+                shared.directory.forget(&request.client_id, home);
+                return self.open(request, identity, wire, now);
+            }
+            Claim::Here(home) => {
+                self.take_over(home.slot);
+                // Timers are coarse: what was due before this CONNECT happens before it.
+                self.run_due(home.slot);
+                if !self.clients.is_current(home.slot, home.generation) {
+                    shared.directory.forget(&request.client_id, home);
+                    return self.open(request, identity, wire, now);
+                }
+                if request.clean_start {
+                    self.end_session(home.slot); // [MQTT-3.1.2-4]
+                    shared.directory.forget(&request.client_id, home);
+                    return self.open(request, identity, wire, now);
+                }
+                (home.slot, true) // [MQTT-3.1.2-5]
+            }
+        };
+        let me = self.attach(slot, &request, identity, terms, wire);
+        if !self.say_connack(slot, &request, session_present, server_keep_alive) {
+            self.end(me, End::Refused(ReasonCode::PacketTooLarge));
+            return Opened::Here(me);
+        }
+        self.rejoin_groups(slot);
+        self.set_timer(slot);
+        self.mark_dirty(slot);
+        if self.clients.get(slot).is_some_and(|client| !client.replays.is_empty()) {
+            self.resume_replay(slot);
+        }
+        Opened::Here(me)
+    }
+
+    fn attach(&mut self, slot: u32, request: &Request, identity: Identity, terms: Terms, wire: W) -> Attachment {
+        let number = self.next_attachment();
+        let now = self.now;
+        self.shared.connections[usize::from(self.id.0)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.statistics.connects += 1;
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.session.attach(terms);
+            client.identity = identity;
+            client.attach(wire, number, now);
+            // A Will of the former connection that still waited is cancelled [MQTT-3.1.3-9].
+            client.will = request.will.clone().map(|(message, delay)| Box::new(Will { message, delay, due: None })); // [MQTT-3.1.2-7]
+            if client.is_durable() {
+                self.durable.note(Change::SessionOpened, request.client_id.as_bytes(), &[]);
+            }
+        }
+        Attachment { slot, number }
+    }
+
+    fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
+        // Whoever has a Session may come back: it is they who empty the queues.
+        if self.level >= Level::Critical && !self.shared.directory.knows(&request.client_id) {
+            return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
+        }
+        let (will, _) = request.will.as_ref()?;
+        let act = Act::Publish { topic: will.topic(), qos: will.qos(), retain: will.retain() };
+        (access.decide(identity, act) == Verdict::Denied)
+            .then(|| request.refused(ReasonCode::NotAuthorized, "a Will that the Client may not publish"))
+    }
+
+    /// Another Network Connection of the same Client: the old one gives way [MQTT-3.1.4-3].
+    fn take_over(&mut self, slot: u32) {
+        if let Some(client) = self.clients.get(slot)
+            && client.wire.is_some()
+        {
+            let me = Attachment { slot, number: client.attachment };
+            self.say_and_end(me, ReasonCode::SessionTakenOver, None);
+        }
+    }
+
+    /// CONNACK, the first packet of the connection [MQTT-3.2.0-1]. `false`: even the barest one is larger than the Client
+    /// takes, so that nothing can be said.
+    fn say_connack(
+        &mut self,
+        slot: u32,
+        request: &Request,
+        session_present: bool,
+        server_keep_alive: Option<u16>,
+    ) -> bool {
+        let settings = &self.shared.settings;
+        let response_information = format!("{}{}", settings.response_information, request.client_id);
+        let mut properties = ConnAckProperties::default();
+        if request.version.is_v5() {
+            let limits = &settings.session;
+            let expiry_s = request.session_expiry.as_secs() as u32;
+            properties = ConnAckProperties {
+                session_expiry_interval_s: (expiry_s != request.session_expiry_asked_s).then_some(expiry_s),
+                receive_maximum: (limits.receive_maximum != u16::MAX).then_some(limits.receive_maximum),
+                maximum_qos: (limits.maximum_qos != Qos::ExactlyOnce).then_some(limits.maximum_qos), // [MQTT-3.2.2-9]
+                retain_available: (!limits.retain_available).then_some(false),
+                packet_size_max: Some(limits.codec.packet_size_max),
+                assigned_client_id: request.assigned.then_some(&request.client_id), // [MQTT-3.1.3-7]
+                topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
+                wildcard_subscription_available: (!settings.wildcard_subscription_available).then_some(false),
+                shared_subscription_available: (!settings.shared_subscription_available).then_some(false),
+                server_keep_alive_s: server_keep_alive,
+                // [MQTT-3.1.2-28]
+                response_information: (request.response_information && !settings.response_information.is_empty())
+                    .then_some(&response_information),
+                authentication_method: request.login.method.as_deref(), // [MQTT-4.12.0-5]
+                authentication_data: request.authentication_data.as_deref(),
+                ..ConnAckProperties::default()
+            };
+        }
+        let mut connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
+        let mut bytes = Vec::new();
+        Packet::ConnAck(connack).encode(request.version, &mut bytes);
+        if bytes.len() > request.packet_size_max as usize {
+            // What the Client can do without, goes first.
+            connack.properties.packet_size_max = None;
+            connack.properties.topic_alias_maximum = None;
+            connack.properties.response_information = None;
+            bytes.clear();
+            Packet::ConnAck(connack).encode(request.version, &mut bytes);
+        }
+        let fits = bytes.len() <= request.packet_size_max as usize;
+        if fits && let Some(client) = self.clients.get_mut(slot) {
+            client.session.say_encoded(&bytes);
+            client.session.resume();
+        }
+        fits
+    }
+
+    /// The Client wants to prove again who it is. The door does that and calls [`Shard::reauthenticated`].
+    pub(super) fn reauthenticate(&mut self, me: Attachment, auth: &Auth<'_>) {
+        let reason = auth.reason;
+        let data = auth.data.map(Into::into);
+        if let Some(client) = self.client_mut(me) {
+            let login = Login {
+                client_id: (*client.id).into(),
+                user_name: client.identity.user_name.clone(),
+                password: None,
+                method: client.session.terms().authentication_method.clone(),
+                data,
+            };
+            client.reauthentication = Some(Box::new((reason, login)));
+            if let Some(wire) = &client.wire {
+                wire.reader().wake_by_ref();
+            }
+        }
+    }
+
+    /// An AUTH packet that waits for the door: its Reason Code, and who says so with which data.
+    pub fn take_reauthentication(&mut self, me: Attachment) -> Option<Box<(ReasonCode, Login)>> {
+        self.client_mut(me)?.reauthentication.take()
+    }
+
+    /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.
+    pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
+        let Some(client) = self.client_mut(me) else { return };
+        let method = client.session.terms().authentication_method.clone();
+        client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
+        if let Some(identity) = identity {
+            client.identity = identity;
+        }
+        self.mark_dirty(me.slot);
+    }
+
+    /// A re-authentication failed [MQTT-4.12.1-2].
+    pub fn reauthentication_failed(&mut self, me: Attachment, reason: ReasonCode) {
+        self.refuse(me, &Violation { reason, why: "re-authentication failed" });
+    }
+
+    pub(super) fn note_session_end(&mut self, client: &Client<W>) {
+        if client.is_durable() {
+            self.durable.note(Change::SessionEnded, client.id.as_bytes(), &[]);
+        }
+    }
+
+    /// Publishes a Will whose delay has passed.
+    pub(super) fn publish_will_if_due(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if client.will.as_ref().is_some_and(|will| will.due.is_some_and(|due| due <= now))
+            && let Some(will) = client.will.take()
+        {
+            self.publish_will(slot, &will.message);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The hall, where Clients meet. A broker is N shards; a shard is one thread and everything about the Clients that live
+//! on it. Shards share three things only (router, retained Messages, directory) and otherwise tell each other by mail.
+//!
+//! Nothing in here knows a socket, a clock or a runtime: bytes and the time come in through [`Shard::receive`] and
+//! [`Shard::tick`], bytes go out through a [`Wire`]. Read `shard.rs`, then `publish.rs`.
+
+mod budget;
+mod connect;
+mod directory;
+mod durable;
+mod mail;
+mod publish;
+mod retained;
+mod router;
+mod shard;
+mod share;
+mod slab;
+mod subscribe;
+mod sys;
+
+pub use connect::{Handshake, Opened, Refused, Request, Versions};
+pub use directory::Home;
+pub use mail::Strategies;
+pub use shard::{Attachment, Broken, End, Shard, Wire};
+pub use sys::Statistics;
+
+use crate::access::{Access, Authenticator};
+use crate::codec::{Message, Origin};
+use crate::session;
+use crate::topic::{HashKey, Retained};
+use arc_swap::ArcSwap;
+use budget::Budget;
+use directory::Directory;
+use mail::Port;
+use parking_lot::Mutex;
+use router::Router;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Waker;
+use std::time::Duration;
+
+/// One of the node's shards, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// The hall's settings: every bound that a Client can meet. The roof fills them from the configuration.
+#[derive(Clone)]
+pub struct Settings {
+    pub session: session::Limits,
+    /// 1 to 64.
+    pub shards: usize,
+    pub connect_packet_size_max: u32,
+    pub client_id_size_max: usize,
+    pub subscriptions_per_session_max: usize,
+    pub retained_messages_max: usize,
+    pub retained_bytes_max: usize,
+    /// Bytes of Messages in all queues and the retained store together.
+    pub memory_budget: usize,
+    /// A Client that takes nothing for so long, while there is something for it, is disconnected.
+    pub write_stall_max: Duration,
+    pub wildcard_subscription_available: bool,
+    pub shared_subscription_available: bool,
+    /// Prefix of Response Information; empty = none is given.
+    pub response_information: String,
+    pub assigned_client_id_prefix: String,
+    /// Whether the protocol level may carry the bridge bit 0x80.
+    pub bridge_bit: bool,
+    pub shared_strategies: Strategies,
+    /// How often `$SYS` is published; zero = never.
+    pub sys_interval: Duration,
+    /// `None`: everybody is let in, and no Authentication Method is known.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// Of all hashing; `None` = one that nobody can guess. Simulations name one, to be repeatable.
+    pub seed: Option<u64>,
+}
+
+/// What the shards of one node share.
+pub struct Shared {
+    settings: Settings,
+    router: Router,
+    retained: Retained<Message>,
+    directory: Directory,
+    ports: Box<[Port]>,
+    access: ArcSwap<Access>,
+    budget: Budget,
+    /// Network Connections by shard, for placing new ones.
+    connections: Box<[AtomicUsize]>,
+    statistics: Box<[Mutex<Statistics>]>,
+}
+
+impl Shared {
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let shards = settings.shards.clamp(1, router::SHARDS_MAX);
+        let key = settings.seed.map_or_else(HashKey::random, HashKey::fixed);
+        Arc::new(Self {
+            router: Router::new(key.clone()),
+            retained: Retained::with_key(key.clone()),
+            directory: Directory::new(key),
+            ports: (0..shards).map(|_| Port::new(shards)).collect(),
+            access: ArcSwap::from_pointee(Access),
+            budget: Budget::new(settings.memory_budget, shards),
+            connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            statistics: (0..shards).map(|_| Mutex::default()).collect(),
+            settings: Settings { shards, ..settings },
+        })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        (0..self.ports.len() as u16).map(ShardId)
+    }
+
+    /// The shard with the fewest Network Connections.
+    pub fn least_loaded(&self) -> ShardId {
+        let load = |shard: &ShardId| self.connections[usize::from(shard.0)].load(std::sync::atomic::Ordering::Relaxed);
+        self.shards().min_by_key(load).unwrap_or(ShardId(0))
+    }
+
+    /// Network Connections of all shards that are past CONNECT.
+    pub fn connections(&self) -> usize {
+        self.connections.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum()
+    }
+
+    /// Who is to be woken when mail arrives for a sleeping shard.
+    pub fn set_waker(&self, shard: ShardId, waker: Waker) {
+        self.ports[usize::from(shard.0)].set_waker(waker);
+    }
+
+    /// The shard's thread is about to sleep; its waker is woken if mail has come meanwhile.
+    pub fn fall_asleep(&self, shard: ShardId) {
+        self.ports[usize::from(shard.0)].fall_asleep();
+    }
+
+    /// The mark by which a publisher's Messages are recognised.
+    pub fn origin_of(&self, client_id: &str) -> Origin {
+        self.directory.origin_of(client_id)
+    }
+
+    pub fn awake(&self, shard: ShardId) {
+        self.ports[usize::from(shard.0)].awake();
+    }
+
+    /// The payload retained for a Topic Name.
+    pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
+        self.retained.get(topic).map(|message| message.payload().to_vec())
+    }
+
+    /// The sum over all shards, as of their last ticks.
+    pub fn statistics(&self) -> Statistics {
+        let mut sum = Statistics::default();
+        for one in &self.statistics {
+            sum.add(&one.lock());
+        }
+        sum
+    }
+
+    /// Filters that somebody subscribes to, shared ones included.
+    pub fn filters(&self) -> usize {
+        self.router.filters()
+    }
+}

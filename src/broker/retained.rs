@@ -1,0 +1,185 @@
+//! Retained Messages: kept on PUBLISH, replayed on SUBSCRIBE by a cursor, under back-pressure.
+//!
+//! However many match, all of them arrive, and nobody else waits meanwhile: each tick spends a bounded number of entries on
+//! replays, and only for Clients whose queue has room. The value sent is the one current when it is sent.
+
+use super::budget::Level;
+use super::durable::Change;
+use super::shard::{Shard, Wire};
+use super::subscribe::Subscriber;
+use crate::codec::{Message, Moment, ReasonCode};
+use crate::session::{Bound, GroupId, How, Outgoing, Session};
+use crate::store::Position;
+use crate::topic::{Cursor, Progress, SweepCursor};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// A replay under way.
+pub(super) struct Replay {
+    cursor: Cursor,
+    filter: Box<[u8]>,
+    subscriber: Subscriber,
+}
+
+/// A replay goes on while less than this waits for the Client.
+const ROOM_BYTES: usize = super::shard::FLUSH_BYTES;
+const ROOM_MESSAGES: usize = 1024;
+/// Entries visited under one lock.
+const ENTRIES_PER_STEP: usize = 256;
+/// Entries that one sweep looks at, and how often there is one.
+const ENTRIES_PER_SWEEP: usize = 1024;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Removing what has expired: goes round the store as long as something that this shard has retained can expire.
+#[derive(Default)]
+pub(super) struct Sweep {
+    cursor: SweepCursor,
+    due: Moment,
+    /// When the last of them expires. Then there is one more round, and rest.
+    until: Moment,
+    /// Sweeps that are left of that round.
+    last_round: usize,
+}
+
+impl Sweep {
+    pub(super) fn due(&self) -> Option<Moment> {
+        (self.until > Moment::default()).then_some(self.due)
+    }
+}
+
+/// Whether more retained Messages may be queued for this Client.
+pub(super) fn has_room(session: &Session) -> bool {
+    let (messages, bytes) = session.waiting();
+    messages < ROOM_MESSAGES && bytes < ROOM_BYTES
+}
+
+impl<W: Wire> Shard<W> {
+    /// Keeps or clears the retained Message of a Topic; before any acknowledgement, so that whoever has seen that finds it.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`: the store is full; what was retained before stays.
+    pub(super) fn retain(&mut self, message: &Message) -> Result<Option<Position>, ReasonCode> {
+        let retained = &self.shared.retained;
+        if message.payload().is_empty() {
+            // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+            let existed = retained.clear(message.topic());
+            return Ok(existed.then(|| self.durable.note(Change::RetainedCleared, message.topic(), &[])));
+        }
+        let settings = &self.shared.settings;
+        let full = self.level == Level::Full
+            || retained.len() >= settings.retained_messages_max
+            || retained.bytes() + message.size() > settings.retained_bytes_max;
+        if full
+            && retained.get(message.topic()).is_none_or(|known| {
+                retained.bytes().saturating_sub(known.size()) + message.size() > settings.retained_bytes_max
+            })
+        {
+            self.statistics.retained_refused += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        retained.set(message.clone()); // [MQTT-3.3.1-5]
+        if let Some(expires) = message.expires_at() {
+            self.sweep.until = self.sweep.until.max(expires);
+        }
+        Ok(Some(self.durable.note_message(Change::Retained, message)))
+    }
+
+    /// A subscription wants what is retained for it; one that was `known` may have asked before, and begins anew.
+    pub(super) fn begin_replay(&mut self, slot: u32, filter: &[u8], subscriber: &Subscriber, known: bool) {
+        if self.shared.retained.len() == 0 {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if known {
+            client.replays.retain(|replay| *replay.filter != *filter);
+        }
+        client.replays.push(Replay { cursor: Cursor::new(filter), filter: filter.into(), subscriber: *subscriber });
+        self.resume_replay(slot);
+    }
+
+    pub(super) fn forget_replays(&mut self, slot: u32, filter: &[u8]) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.replays.retain(|replay| *replay.filter != *filter);
+        }
+    }
+
+    pub(super) fn resume_replay(&mut self, slot: u32) {
+        let session = self.reference(slot);
+        if let Some(client) = self.clients.get_mut(slot)
+            && !client.replaying
+        {
+            client.replaying = true;
+            self.replays.push_back(session);
+            self.wants_tick = true;
+        }
+    }
+
+    pub(super) fn run_sweep(&mut self) {
+        if self.sweep.due().is_none_or(|due| due > self.now) {
+            return;
+        }
+        self.shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP);
+        self.sweep.due = self.now.plus(SWEEP_EVERY);
+        if self.now < self.sweep.until {
+            self.sweep.last_round = self.shared.retained.len() / ENTRIES_PER_SWEEP + 2;
+        } else if self.sweep.last_round > 0 {
+            self.sweep.last_round -= 1;
+        } else {
+            self.sweep.until = Moment::default();
+        }
+    }
+
+    /// Each Client that replays gets a step in turn.
+    pub(super) fn run_replays(&mut self, entries: usize) {
+        if self.level != Level::Normal {
+            return;
+        }
+        for _ in 0..(entries / ENTRIES_PER_STEP).min(self.replays.len().max(1) * 4) {
+            let Some(session) = self.replays.pop_front() else { return };
+            if self.clients.is_current(session.slot, session.generation) && self.step_replay(session.slot) {
+                self.replays.push_back(session);
+            }
+        }
+    }
+
+    /// `true`: go on in a later step. `false`: done, or waiting until the Client has taken what is queued.
+    fn step_replay(&mut self, slot: u32) -> bool {
+        let (now, shared) = (self.now, std::sync::Arc::clone(&self.shared));
+        let Some(client) = self.clients.get_mut(slot) else { return false };
+        let mut pushed = false;
+        let mut go_on = false;
+        if client.wire.is_some()
+            && let Some(replay) = client.replays.last_mut()
+        {
+            let (session, origin, subscriber) = (&mut client.session, client.origin, &replay.subscriber);
+            let progress = shared.retained.step(&mut replay.cursor, ENTRIES_PER_STEP, now, &mut |message: &Message| {
+                if subscriber.no_local() && message.origin() == origin {
+                    return ControlFlow::Continue(());
+                }
+                let how = How {
+                    qos: subscriber.qos().min(message.qos()),
+                    retain: true, // [MQTT-3.1.1: 3.3.1-8]
+                    subscription_id: subscriber.subscription_id,
+                    group: GroupId::NONE,
+                    bound: Bound::Caller,
+                };
+                if !has_room(session)
+                    || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err()
+                {
+                    return ControlFlow::Break(());
+                }
+                pushed = true;
+                ControlFlow::Continue(())
+            });
+            if progress == Progress::Done {
+                client.replays.pop();
+            }
+            go_on = !client.replays.is_empty() && has_room(&client.session);
+        }
+        client.replaying = go_on;
+        if pushed {
+            self.mark_dirty_bulk(slot);
+        }
+        go_on
+    }
+}

@@ -1,0 +1,374 @@
+//! Shared subscriptions: the group owns the queue, its home shard owns the group.
+//!
+//! Members pull: a Message goes to a member only while that member has fewer open deliveries than its window, and waits in
+//! the group otherwise. So a member that is away or slow strands nothing. What a member had not acknowledged when it went away
+//! comes back and is given to another, but for QoS 2 exchanges that have begun (4.8.2). Members may live in other shards;
+//! then all this goes by mail.
+
+use super::ShardId;
+use super::budget::Level;
+use super::mail::{Mail, Member, SessionRef};
+use super::router::Seat;
+use super::shard::{Shard, Wire};
+use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
+use crate::session::{Bound, GroupId, HandedBack, How, Limits, Outgoing};
+use crate::topic::{Group, Queued, Waiting, WaitingLimits};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Deliveries that one member may have open, whatever its Receive Maximum.
+pub(super) const WINDOW_MAX: u32 = 1000;
+
+/// A group, at its home.
+pub(super) struct SharedGroup {
+    seat: Arc<Seat>,
+    /// Who is chosen.
+    group: Group<SessionRef>,
+    /// What no member has place for. QoS 0 waits only while somebody is there.
+    waiting: Waiting<(Message, Qos)>,
+    members: HashMap<SessionRef, Member, RandomState>,
+}
+
+impl<W: Wire> Shard<W> {
+    // --- the member's side ----------------------------------------------------------------------------------------
+
+    pub(super) fn join_share(&mut self, slot: u32, name: &str, filter: &[u8], options: Options, subscription_id: u32) {
+        let Some(member) = self.member(slot, options, subscription_id) else { return };
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let known = client.shares.iter_mut().find(|(seat, _)| *seat.name == *name && *seat.filter == *filter);
+        let seat = match known {
+            Some((seat, joined)) => {
+                *joined = member;
+                Arc::clone(seat)
+            }
+            None => {
+                let strategy = self.shared.settings.shared_strategies.of(name);
+                let seat = self.shared.router.join(name, filter, self.id, strategy);
+                client.shares.push((Arc::clone(&seat), member));
+                self.statistics.shared_subscriptions += 1;
+                seat
+            }
+        };
+        self.group_mail(&Arc::clone(&seat), Mail::Join(seat, member));
+    }
+
+    /// `true`: there was such a subscription.
+    pub(super) fn leave_share(&mut self, slot: u32, name: &str, filter: &[u8]) -> bool {
+        let Some(client) = self.clients.get_mut(slot) else { return false };
+        let Some(at) = client.shares.iter().position(|(seat, _)| *seat.name == *name && *seat.filter == *filter) else {
+            return false;
+        };
+        let (seat, _) = client.shares.swap_remove(at);
+        self.leave_seat(slot, &seat);
+        true
+    }
+
+    pub(super) fn leave_all_shares(&mut self, slot: u32) {
+        while let Some((seat, _)) = self.clients.get_mut(slot).and_then(|client| client.shares.pop()) {
+            self.leave_seat(slot, &seat);
+        }
+    }
+
+    fn leave_seat(&mut self, slot: u32, seat: &Arc<Seat>) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.session.own_group(seat.id);
+        }
+        self.statistics.shared_subscriptions -= 1;
+        let session = self.reference(slot);
+        self.shared.router.leave(seat);
+        self.group_mail(seat, Mail::Leave(seat.id, session));
+    }
+
+    /// The Client is back, perhaps on other terms.
+    pub(super) fn rejoin_groups(&mut self, slot: u32) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let terms = client.session.terms();
+        let (window, packet_size_max) = (u32::from(terms.receive_maximum).min(WINDOW_MAX), terms.packet_size_max);
+        let shares = client.shares.clone();
+        for (seat, mut member) in shares {
+            member.online = true;
+            member.window = window;
+            member.packet_size_max = packet_size_max;
+            self.group_mail(&Arc::clone(&seat), Mail::Join(seat, member));
+        }
+    }
+
+    /// The Client has gone: what it had not acknowledged goes back to its groups, before anything newer.
+    pub(super) fn leave_groups(&mut self, slot: u32) {
+        let session = self.reference(slot);
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if client.shares.is_empty() {
+            return;
+        }
+        let mut returned = Vec::new();
+        client.session.take_shared(&mut returned);
+        let shares = client.shares.clone();
+        for (seat, _) in &shares {
+            self.group_mail(seat, Mail::Away(seat.id, session));
+        }
+        for (seat, _) in &shares {
+            let of_this = |back: &&HandedBack| back.group == seat.id;
+            let back: Vec<_> = returned.iter().filter(of_this).map(|back| (back.message.clone(), back.qos)).collect();
+            if !back.is_empty() {
+                self.group_mail(seat, Mail::HandedBack(seat.id, session, back));
+            }
+        }
+    }
+
+    /// Gives back what this member cannot take.
+    pub(super) fn hand_on(&mut self, slot: u32, handed_back: HandedBack) {
+        let session = self.reference(slot);
+        let HandedBack { group, message, qos } = handed_back;
+        if let Some(seat) = self.seat_of(slot, group) {
+            self.group_mail(&seat, Mail::HandedBack(group, session, vec![(message, qos)]));
+        }
+    }
+
+    /// A delivery of a shared subscription is settled; its member has a place free.
+    pub(super) fn settle(&mut self, group: GroupId, slot: u32) {
+        let session = self.reference(slot);
+        if let Some(seat) = self.seat_of(slot, group) {
+            self.group_mail(&seat, Mail::Settled(group, session));
+        }
+    }
+
+    fn seat_of(&self, slot: u32, group: GroupId) -> Option<Arc<Seat>> {
+        self.clients.get(slot)?.shares.iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
+    }
+
+    /// Delivers what the group's home has chosen this member for. If it went away while the Message was under way, the
+    /// Message goes back, together with others of the same tick, in their order.
+    pub(super) fn deliver_shared(&mut self, home: ShardId, to: SessionRef, message: Message, how: How) {
+        let limits = &self.shared.settings.session;
+        let here = self.clients.is_current(to.slot, to.generation);
+        if here
+            && let Some(client) = self.clients.get_mut(to.slot)
+            && client.wire.is_some()
+            && client.session.push(&Outgoing::new(message.clone()), how, limits, self.now).is_ok()
+        {
+            self.mark_dirty(to.slot);
+        } else {
+            self.refused_shares.push((home, how.group, to, (message, how.qos)));
+            self.wants_tick = true;
+        }
+    }
+
+    pub(super) fn hand_back_refused(&mut self) {
+        let mut refused = std::mem::take(&mut self.refused_shares).into_iter().peekable();
+        while let Some((home, group, member, first)) = refused.next() {
+            let mut back = vec![first];
+            while let Some((_, _, _, next)) = refused.next_if(|next| (next.0, next.1, next.2) == (home, group, member))
+            {
+                back.push(next);
+            }
+            let mail = Mail::HandedBack(group, member, back);
+            if home == self.id { self.take_group_mail(mail) } else { self.mail(home, mail) }
+        }
+    }
+
+    // --- the group's side -----------------------------------------------------------------------------------------
+
+    /// For one of the members. `true`: the group has it.
+    pub(super) fn offer(&mut self, seat: &Arc<Seat>, message: &Message) -> bool {
+        if seat.home == self.id {
+            self.take_offer(seat.id, message.clone())
+        } else {
+            self.mail(seat.home, Mail::Offer(Arc::clone(seat), message.clone()));
+            true
+        }
+    }
+
+    fn group_mail(&mut self, seat: &Arc<Seat>, mail: Mail) {
+        if seat.home == self.id {
+            self.take_group_mail(mail);
+        } else {
+            self.mail(seat.home, mail);
+        }
+    }
+
+    /// Mail for a group that is not known comes from somebody who has not noticed yet that its last member has left.
+    pub(super) fn take_group_mail(&mut self, mail: Mail) {
+        let group = match &mail {
+            Mail::Join(seat, member) => {
+                let (seat, member) = (Arc::clone(seat), *member);
+                let id = seat.id;
+                let limits = &self.shared.settings.session;
+                self.groups.entry(id).or_insert_with(|| SharedGroup::new(seat, limits)).join(member);
+                return self.pump(id);
+            }
+            Mail::Offer(seat, _) => seat.id,
+            Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => {
+                *group
+            }
+            Mail::Publish(..) | Mail::Deliver(..) => return,
+        };
+        let Some(known) = self.groups.get_mut(&group) else { return };
+        match mail {
+            Mail::Offer(_, message) => {
+                self.take_offer(group, message);
+            }
+            Mail::Leave(_, session) => {
+                known.leave(session);
+                // Another member's Join may still be on its way: then the queue waits for it.
+                if known.members.is_empty() && !self.shared.router.has_seat(&known.seat) {
+                    let lost = known.waiting.len() as u64;
+                    self.statistics.dropped += lost;
+                    self.groups.remove(&group);
+                }
+            }
+            Mail::Away(_, session) => {
+                known.set_away(session);
+                let dropped = known.drop_qos0_if_alone();
+                self.statistics.dropped += dropped as u64;
+            }
+            Mail::Settled(_, session) => {
+                known.group.settle(session);
+            }
+            Mail::HandedBack(_, session, back) => {
+                for _ in &back {
+                    known.group.settle(session);
+                }
+                let epochs = &self.shared.router.epochs;
+                known.waiting.push_front(back.into_iter().map(|(message, qos)| {
+                    let topic_hash = epochs.hash(message.topic());
+                    queued(message, qos, topic_hash)
+                }));
+            }
+            Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
+        }
+        self.pump(group);
+    }
+
+    /// `false`: nobody can take it and the queue is full.
+    fn take_offer(&mut self, group: GroupId, message: Message) -> bool {
+        let topic_hash = self.shared.router.epochs.hash(message.topic());
+        let Some(known) = self.groups.get_mut(&group) else { return false };
+        let qos = message.qos();
+        if known.waiting.is_empty()
+            && let Some(member) = known.choose(&message, topic_hash)
+        {
+            self.give(group, member, message, qos);
+            return true;
+        }
+        if qos == Qos::AtMostOnce && !known.is_attended() {
+            self.statistics.dropped += 1;
+            return true;
+        }
+        let taken = self.level != Level::Full && known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
+        if !taken {
+            self.statistics.dropped += 1;
+        }
+        self.pump(group); // what no member can ever take must not stay in front
+        taken
+    }
+
+    /// Gives out what waits, as far as members have place.
+    fn pump(&mut self, group: GroupId) {
+        let now = self.now;
+        loop {
+            let Some(known) = self.groups.get_mut(&group) else { return };
+            let Some(front) = known.waiting.front() else { return };
+            let (message, qos) = front.message.clone();
+            let topic_hash = front.topic_hash;
+            // Larger than any member takes: as if it had been delivered.
+            let hopeless = message.is_expired(now) || known.nobody_takes(&message);
+            let member = if hopeless { None } else { known.choose(&message, topic_hash) };
+            if member.is_none() && !hopeless {
+                return;
+            }
+            known.waiting.pop_front();
+            match member {
+                Some(member) => self.give(group, member, message, qos),
+                None => self.statistics.dropped += 1,
+            }
+        }
+    }
+
+    fn give(&mut self, group: GroupId, member: Member, message: Message, qos: Qos) {
+        let how = How {
+            qos: qos.min(message.qos()).min(member.qos), // [MQTT-4.8.2-3]
+            retain: message.retain() && member.retain_as_published,
+            subscription_id: member.subscription_id,
+            group,
+            bound: Bound::Caller,
+        };
+        if member.session.shard == self.id {
+            self.deliver_shared(self.id, member.session, message, how);
+        } else {
+            self.mail(member.session.shard, Mail::Deliver(self.id, member.session, message, how));
+        }
+    }
+}
+
+fn queued(message: Message, qos: Qos, topic_hash: u64) -> Queued<(Message, Qos)> {
+    Queued { size: message.size(), origin_hash: message.origin().value(), topic_hash, message: (message, qos) }
+}
+
+impl SharedGroup {
+    fn new(seat: Arc<Seat>, limits: &Limits) -> Self {
+        let limits = WaitingLimits { messages_max: limits.queue_messages_max, bytes_max: limits.queue_bytes_max };
+        Self {
+            group: Group::new(seat.strategy, u64::from(seat.id.0)),
+            waiting: Waiting::new(limits),
+            members: HashMap::default(),
+            seat,
+        }
+    }
+
+    fn join(&mut self, member: Member) {
+        self.members.insert(member.session, member);
+        self.group.join(member.session, member.window);
+        self.group.set_window(member.session, member.window);
+        self.group.set_online(member.session, member.online);
+    }
+
+    fn leave(&mut self, session: SessionRef) {
+        self.members.remove(&session);
+        self.group.leave(session);
+    }
+
+    fn set_away(&mut self, session: SessionRef) {
+        if let Some(member) = self.members.get_mut(&session) {
+            member.online = false;
+        }
+        self.group.set_online(session, false);
+    }
+
+    fn is_attended(&self) -> bool {
+        self.members.values().any(|member| member.online)
+    }
+
+    /// A member with place for this Message, which is taken from now on. Members whose Maximum Packet Size is too small
+    /// for it are passed over.
+    fn choose(&mut self, message: &Message, topic_hash: u64) -> Option<Member> {
+        let members = &self.members;
+        let fits = |session| members.get(&session).is_some_and(|member| Self::takes(member, message));
+        let chosen = self.group.offer_where(message.origin().value(), topic_hash, fits)?;
+        self.members.get(&chosen).copied()
+    }
+
+    fn takes(member: &Member, message: &Message) -> bool {
+        // Only 5.0 Clients have a Maximum Packet Size.
+        let single = [member.subscription_id];
+        let delivery = Delivery {
+            qos: message.qos().min(member.qos),
+            packet_id: PacketId::new(1).filter(|_| message.qos().min(member.qos) != Qos::AtMostOnce),
+            subscription_ids: if member.subscription_id == 0 { &[] } else { &single },
+            ..Delivery::default()
+        };
+        publish_size(message, &delivery, Version::V5) <= member.packet_size_max as usize
+    }
+
+    fn nobody_takes(&self, message: &Message) -> bool {
+        !self.members.is_empty() && !self.members.values().any(|member| Self::takes(member, message))
+    }
+
+    /// With nobody there QoS 0 has nothing to wait for.
+    fn drop_qos0_if_alone(&mut self) -> usize {
+        if self.is_attended() {
+            return 0;
+        }
+        self.waiting.retain(|queued| queued.message.1 != Qos::AtMostOnce)
+    }
+}

@@ -1,0 +1,270 @@
+//! SUBSCRIBE and UNSUBSCRIBE: the verdict on each filter, the shard's own table of subscribers, and the shared tree.
+//!
+//! A filter is in the tree as long as some shard has a subscriber for it; who that is, only the shard knows. What is
+//! retained is sent by `retained.rs`, shared subscriptions are `share.rs`.
+
+use super::durable::Change;
+use super::mail::Member;
+use super::router::FilterId;
+use super::shard::{Shard, Wire};
+use crate::access::{Act, Verdict};
+use crate::codec::{
+    Options, Qos, ReasonCode, RetainHandling, Subscribe, SubscriptionFilter, Unsubscribe, Version, check_filter,
+};
+use crate::topic::NodeId;
+use smallvec::SmallVec;
+
+/// What a Client keeps of one subscription: the filter, and its place in the list of that filter's subscribers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscription {
+    pub(super) filter: FilterId,
+    pub(super) place: u32,
+}
+
+/// One subscriber of one filter: 12 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    pub(super) slot: u32,
+    /// 0 = none.
+    pub(super) subscription_id: u32,
+    qos: Qos,
+    no_local: bool,
+    retain_as_published: bool,
+}
+
+impl Subscriber {
+    pub(super) fn qos(&self) -> Qos {
+        self.qos
+    }
+
+    pub(super) fn no_local(&self) -> bool {
+        self.no_local
+    }
+
+    pub(super) fn retain_as_published(&self) -> bool {
+        self.retain_as_published
+    }
+}
+
+/// The subscribers of one filter in this shard.
+pub(super) struct Subscribers {
+    node: NodeId,
+    list: SmallVec<[Subscriber; 1]>,
+}
+
+impl Subscribers {
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Subscriber> {
+        self.list.get(index)
+    }
+}
+
+impl<W: Wire> Shard<W> {
+    pub(super) fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>) {
+        let mut codes = Vec::with_capacity(subscribe.filters.len());
+        for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
+            codes.push(if index < self.shared.settings.session.filters_per_subscribe_max {
+                self.subscribe_one(slot, filter, options, subscribe.subscription_id.unwrap_or(0))
+            } else {
+                ReasonCode::QuotaExceeded
+            });
+        }
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.session.subscribed(subscribe.packet_id, &codes); // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
+        }
+    }
+
+    fn subscribe_one(&mut self, slot: u32, text: &str, options: Options, subscription_id: u32) -> ReasonCode {
+        let settings = &self.shared.settings;
+        let parsed = match check_filter(text, settings.session.topic_levels_max) {
+            Ok(parsed) => parsed,
+            Err(reason) => return reason,
+        };
+        if parsed.share.is_some() && !settings.shared_subscription_available {
+            return ReasonCode::SharedSubscriptionsNotSupported;
+        }
+        if !settings.wildcard_subscription_available && memchr::memchr2(b'+', b'#', parsed.filter.as_bytes()).is_some()
+        {
+            return ReasonCode::WildcardSubscriptionsNotSupported;
+        }
+        let Some(client) = self.clients.get(slot) else { return ReasonCode::UnspecifiedError };
+        if self.access.decide(&client.identity, Act::Subscribe { filter: parsed.filter.as_bytes() }) == Verdict::Denied
+        {
+            self.statistics.denied += 1;
+            return ReasonCode::NotAuthorized;
+        }
+        let room = client.subscriptions.len() + client.shares.len() < settings.subscriptions_per_session_max;
+        let known = match parsed.share {
+            Some(share) => {
+                client.shares.iter().any(|(seat, _)| *seat.name == *share && *seat.filter == *parsed.filter.as_bytes())
+            }
+            None => self.find_subscription(slot, parsed.filter.as_bytes()).is_some(),
+        };
+        if !known && !room {
+            return ReasonCode::QuotaExceeded;
+        }
+        let durable = client.is_durable();
+        if durable {
+            let client_id = std::sync::Arc::clone(&client.id);
+            self.durable.note(Change::Subscribed, client_id.as_bytes(), text.as_bytes());
+        }
+        match parsed.share {
+            Some(share) => self.join_share(slot, share, parsed.filter.as_bytes(), options, subscription_id),
+            None => self.add_subscription(slot, &parsed, options, subscription_id, known),
+        }
+        match options.qos {
+            Qos::AtMostOnce => ReasonCode::GrantedQos0, // [MQTT-3.8.4-7]
+            Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+            Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+        }
+    }
+
+    fn add_subscription(
+        &mut self,
+        slot: u32,
+        parsed: &SubscriptionFilter<'_>,
+        options: Options,
+        subscription_id: u32,
+        known: bool,
+    ) {
+        let filter = parsed.filter.as_bytes();
+        let Some(client) = self.clients.get(slot) else { return };
+        let terms = client.session.terms();
+        let bridge = terms.bridge && terms.version != Version::V5;
+        let subscriber = Subscriber {
+            slot,
+            subscription_id,
+            qos: options.qos,
+            no_local: options.no_local || bridge,
+            retain_as_published: options.retain_as_published || bridge,
+        };
+        if known {
+            // Replaced in place: no Message is lost in between [MQTT-3.8.4-3] [MQTT-3.8.4-4].
+            if let Some((id, place)) = self.find_subscription(slot, filter)
+                && let Some(subscribers) = self.subscribers.get_mut(&id)
+                && let Some(entry) = subscribers.list.get_mut(place)
+            {
+                *entry = subscriber;
+            }
+        } else {
+            // The shard's bit is set and the caches are told before the list has the entry and SUBACK is sent.
+            let (id, node) = self.shared.router.subscribe(filter, self.id);
+            let subscribers = self.subscribers.entry(id).or_insert_with(|| Subscribers { node, list: SmallVec::new() });
+            let place = subscribers.list.len() as u32;
+            subscribers.list.push(subscriber);
+            if let Some(client) = self.clients.get_mut(slot) {
+                let at = client.subscriptions.partition_point(|subscription| subscription.filter < id);
+                client.subscriptions.insert(at, Subscription { filter: id, place });
+            }
+            self.statistics.subscriptions += 1;
+        }
+        let replay = match options.retain_handling {
+            RetainHandling::Send => true,        // [MQTT-3.3.1-9]
+            RetainHandling::SendIfNew => !known, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
+        };
+        if replay {
+            self.begin_replay(slot, filter, &subscriber, known);
+        }
+    }
+
+    /// The filter's number and the subscriber's place in its list, if this Client subscribes to this very filter.
+    fn find_subscription(&self, slot: u32, filter: &[u8]) -> Option<(FilterId, usize)> {
+        let client = self.clients.get(slot)?;
+        if client.subscriptions.is_empty() {
+            return None;
+        }
+        let id = self.shared.router.find(filter)?;
+        let at = client.subscriptions.binary_search_by_key(&id, |subscription| subscription.filter).ok()?;
+        Some((id, client.subscriptions[at].place as usize))
+    }
+
+    pub(super) fn unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
+        let mut codes = Vec::with_capacity(unsubscribe.filters.len());
+        for text in unsubscribe.filters.iter() {
+            codes.push(self.unsubscribe_one(slot, text));
+        }
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.session.unsubscribed(unsubscribe.packet_id, &codes); // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+        }
+    }
+
+    /// What was queued or begun stays and is finished [MQTT-3.10.4-3].
+    fn unsubscribe_one(&mut self, slot: u32, text: &str) -> ReasonCode {
+        let parsed = match check_filter(text, self.shared.settings.session.topic_levels_max) {
+            Ok(parsed) => parsed,
+            Err(reason) => return reason,
+        };
+        let removed = match parsed.share {
+            Some(share) => self.leave_share(slot, share, parsed.filter.as_bytes()),
+            None => match self.find_subscription(slot, parsed.filter.as_bytes()) {
+                Some((id, _)) => {
+                    self.remove_subscription(slot, id);
+                    self.forget_replays(slot, parsed.filter.as_bytes());
+                    true
+                }
+                None => false,
+            },
+        };
+        if !removed {
+            return ReasonCode::NoSubscriptionExisted;
+        }
+        if let Some(client) = self.clients.get(slot)
+            && client.is_durable()
+        {
+            let client_id = std::sync::Arc::clone(&client.id);
+            self.durable.note(Change::Unsubscribed, client_id.as_bytes(), text.as_bytes());
+        }
+        ReasonCode::Success
+    }
+
+    /// Takes one subscriber out of its list; the last one of the list moves into the gap.
+    fn remove_subscription(&mut self, slot: u32, id: FilterId) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Ok(at) = client.subscriptions.binary_search_by_key(&id, |subscription| subscription.filter) else { return };
+        let place = client.subscriptions.remove(at).place as usize;
+        let Some(subscribers) = self.subscribers.get_mut(&id) else { return };
+        if place < subscribers.list.len() {
+            subscribers.list.swap_remove(place);
+            self.statistics.subscriptions -= 1;
+        }
+        if let Some(moved) = subscribers.list.get(place)
+            && let Some(client) = self.clients.get_mut(moved.slot)
+            && let Ok(at) = client.subscriptions.binary_search_by_key(&id, |subscription| subscription.filter)
+        {
+            client.subscriptions[at].place = place as u32;
+        }
+        if subscribers.list.is_empty() {
+            let node = subscribers.node;
+            self.subscribers.remove(&id);
+            self.shared.router.unsubscribe(node, self.id);
+        } else if subscribers.list.spilled() && subscribers.list.len() * 4 < subscribers.list.capacity() {
+            subscribers.list.shrink_to_fit();
+        }
+    }
+
+    /// A Session ends: nothing of it stays in any list.
+    pub(super) fn remove_all_subscriptions(&mut self, slot: u32) {
+        while let Some(last) = self.clients.get(slot).and_then(|client| client.subscriptions.last().copied()) {
+            self.remove_subscription(slot, last.filter);
+        }
+        self.leave_all_shares(slot);
+    }
+
+    pub(super) fn member(&self, slot: u32, options: Options, subscription_id: u32) -> Option<Member> {
+        let client = self.clients.get(slot)?;
+        let terms = client.session.terms();
+        Some(Member {
+            session: self.reference(slot),
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            subscription_id,
+            window: u32::from(terms.receive_maximum).min(super::share::WINDOW_MAX),
+            packet_size_max: terms.packet_size_max,
+            online: client.wire.is_some(),
+        })
+    }
+}

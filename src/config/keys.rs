@@ -1,0 +1,252 @@
+//! Every key of the configuration with its text, its kind, its bounds and its default, each stated once: here.
+//! The structs that the node reads, `config/reference.toml`, the error messages and the names of environment variables all come from this table.
+//! Read `kind.rs` for what a kind accepts and `mod.rs` for how layers of settings become one `Config`.
+
+use super::address::Address;
+use super::kind::Kind;
+use super::macros::{settings, words};
+use crate::log::{Format, Level};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A table of the configuration, `[limits]`, or a list of tables, `[[listener]]`.
+#[derive(Debug)]
+pub struct Section {
+    pub name: &'static str,
+    /// How many tables of this name there may be; `None` for the one and only `[name]`.
+    pub list_max: Option<usize>,
+    /// Lines of text.
+    pub docs: &'static [&'static str],
+    pub keys: &'static [Key],
+}
+
+/// One key of a section.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// Lines of text.
+    pub docs: &'static [&'static str],
+    pub kind: Kind,
+    pub fallback: Fallback,
+}
+
+/// What holds when nobody sets a key. Values are written as in TOML.
+#[derive(Debug)]
+pub enum Fallback {
+    Value(&'static str),
+    /// Nothing holds; `example` shows how to set it.
+    Absent {
+        example: &'static str,
+    },
+    /// Every table must set it.
+    Required {
+        example: &'static str,
+    },
+}
+
+/// All sections, in the order of the reference.
+pub const SECTIONS: &[Section] = &[
+    Node::SECTION,
+    Listener::SECTION,
+    Limits::SECTION,
+    Mqtt::SECTION,
+    SharedGroup::SECTION,
+    Sys::SECTION,
+    Log::SECTION,
+];
+
+settings! {
+    /// The process as a whole.
+    [node] Node {
+        /// Folder for everything that survives a restart. It is made when it does not exist; a relative path starts at the
+        /// working directory. Two nodes cannot share one.
+        data_dir: PathBuf = Kind::Path, default "waypost-data";
+        /// Threads that own Clients. 0 means one per core that this process may use, but not more than 64.
+        shards: usize = count(0, 64), default 0;
+        /// Memory that queued and retained messages and buffers may take in all. When it gets short, QoS 0 messages
+        /// are dropped first, then new Clients are refused; the process does not grow beyond it for the sake of a Client.
+        memory_budget: u64 = size(16 * MIB, 64 * TIB), default "1GiB";
+    }
+
+    /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.
+    /// Without any there is one on 127.0.0.1:1883 that only this machine reaches and that lets everybody in.
+    [[listener; 64]] Listener {
+        /// `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`. `0.0.0.0` and `[::]` mean all addresses of this machine. Port 0 means any
+        /// free port; the log says which one it became.
+        address: Address = Kind::Address, required "127.0.0.1:1883";
+        /// Accepts only what comes in through this network interface.
+        interface: Option<String> = text(1, 15, "/ "), absent "eth0";
+        /// Protocol versions that are spoken here. A Client that asks for another one is refused: with Reason Code 0x84, or
+        /// return code 1 where its version has no Reason Codes.
+        versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
+        /// Whether Clients may enter without saying who they are. For an address that other machines can reach it must be
+        /// stated, or the broker does not start; the default is for addresses that only this machine reaches.
+        allow_anonymous: bool = Kind::Switch, default true;
+        /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
+        connections_max: usize = count(1, 10_000_000), default 100_000;
+        /// Connections that the operating system completes and keeps until the broker accepts them.
+        /// The operating system has a bound of its own (`net.core.somaxconn`).
+        backlog: u32 = count(1, 65_535), default 1024;
+    }
+
+    /// What one Client may ask of the broker. Each limit is finite; what happens at the limit stands beside it.
+    [limits] Limits {
+        /// Largest packet that is taken after CONNECT, announced as Maximum Packet Size. A larger one ends the Network
+        /// Connection with Reason Code 0x95. The most that MQTT can express is 268435460 bytes.
+        packet_size_max: u64 = size(128, 268_435_460), default "16MiB";
+        /// Largest CONNECT packet. A larger one is refused before its body is read.
+        connect_packet_size_max: u64 = size(128, 268_435_460), default "384KiB";
+        /// Longest time from accepting a Network Connection to its complete CONNECT packet; then it is closed.
+        connect_timeout: Duration = time(100 * MILLISECOND, 10 * MINUTE), default "10s";
+        /// Network Connections of all listeners together. Further ones are closed at once and counted.
+        connections_max: usize = count(1, 10_000_000), default 100_000;
+        /// Network Connections that have not yet completed their CONNECT. Further ones are closed at once and counted.
+        connections_pending_max: usize = count(1, 1_000_000), default 1_000;
+        /// PUBLISH packets of QoS 1 and 2 that a Client may send before the first of them is acknowledged, announced as Receive
+        /// Maximum. A 5.0 Client that sends more is disconnected with Reason Code 0x93, an older one without a word.
+        receive_maximum: u16 = count(1, 65_535), default 1_000;
+        /// Topic Aliases that a Client may use when it publishes, announced as Topic Alias Maximum. 0 means none.
+        topic_alias_maximum: u16 = count(0, 65_535), default 16;
+        /// Topic Aliases that the broker uses towards one Client, as far as that Client allows. 0 means none.
+        topic_alias_outbound_max: u16 = count(0, 65_535), default 32;
+        /// Levels of a Topic Name or Topic Filter, the parts between the slashes. More are refused with Reason Code 0x90 or 0x8F.
+        topic_levels_max: u16 = count(1, 65_535), default 128;
+        /// Longest Client Identifier. A longer one is refused with Reason Code 0x85, or return code 2.
+        client_id_size_max: u64 = size(23, 65_535), default "1KiB";
+        /// User Properties in one packet. More end the Network Connection with Reason Code 0x97. 0 means none.
+        user_properties_max: u16 = count(0, 65_535), default 64;
+        /// Bytes of all properties of one packet. More end the Network Connection with Reason Code 0x97.
+        property_size_max: u64 = size(128, 16 * MIB), default "64KiB";
+        /// Topic Filters in one SUBSCRIBE packet. Those beyond are refused with Reason Code 0x97, or 0x80 before 5.0.
+        filters_per_subscribe_max: usize = count(1, 1_000_000), default 1_000;
+        /// Subscriptions of one Session. Further ones are refused with Reason Code 0x97, or 0x80 before 5.0.
+        subscriptions_per_session_max: usize = count(1, 10_000_000), default 10_000;
+        /// Longest time that a Session outlives its Network Connection. A 5.0 Client that asks for more is told this one;
+        /// a persistent Session of an older Client gets exactly this. 0s means that every Session ends with its Network Connection.
+        session_expiry_max: Duration = time_or_zero(SECOND, 49_710 * DAY), default "7d";
+        /// Longest Keep Alive. A 5.0 Client that asks for more, or for none, is told this one as Server Keep Alive. An older
+        /// Client cannot be told: what it asks for holds, and probes of the operating system find those that are gone.
+        keep_alive_max: Duration = time(SECOND, 65_535 * SECOND), default "1h";
+        /// QoS 1 and 2 messages on their way to one Client, sent and not yet acknowledged. A 5.0 Client can ask for fewer with its
+        /// Receive Maximum. Further messages wait in the queue.
+        in_flight_max: u16 = count(1, 65_535), default 1_000;
+        /// QoS 1 and 2 messages that wait for one Session. At this bound new ones are refused or dropped, and counted;
+        /// the log says so.
+        queue_messages_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// Bytes of the QoS 1 and 2 messages that wait for one Session. The same happens at this bound.
+        queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
+        /// QoS 0 messages that wait for one connected Client that reads too slowly. At this bound new ones are dropped and counted.
+        queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
+        queue_qos0_size_max: u64 = size(KIB, 64 * TIB), default "16MiB";
+        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
+        write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
+        /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
+        /// counted. To retain none at all, set `mqtt.retain_available = false`.
+        retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
+        /// Bytes of all retained messages with their Topics. The same happens at this bound.
+        retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
+    }
+
+    /// What of the protocol is offered, and how strictly it is read.
+    [mqtt] Mqtt {
+        /// Highest QoS that Clients may publish with, announced as Maximum QoS.
+        maximum_qos: u8 = count(0, 2), default 2;
+        /// Whether messages can be retained, announced as Retain Available. Otherwise a PUBLISH or Will with RETAIN ends the
+        /// Network Connection with Reason Code 0x9A.
+        retain_available: bool = Kind::Switch, default true;
+        /// Whether Topic Filters may hold `+` and `#`. Otherwise such a subscription is refused with Reason Code 0xA2.
+        wildcard_subscription_available: bool = Kind::Switch, default true;
+        /// Whether there are Shared Subscriptions (`$share/...`). Otherwise such a subscription is refused with Reason Code 0x9E.
+        shared_subscription_available: bool = Kind::Switch, default true;
+        /// Whether a payload that its Payload Format Indicator calls UTF-8 is checked. One that is not is refused with
+        /// Reason Code 0x99.
+        validate_utf8_payload: bool = Kind::Switch, default false;
+        /// Whether control characters (U+0001 to U+001F, U+007F to U+009F) and non-characters are refused in Topics, Topic
+        /// Filters, Wills and Client Identifiers. The standard leaves it to the Server.
+        strict_characters: bool = Kind::Switch, default false;
+        /// Whether protocol levels 0x83 and 0x84 are taken as 3.1 and 3.1.1 of a bridge, as Mosquitto's bridges say them.
+        bridge_bit: bool = Kind::Switch, default true;
+        /// Start of the Topics for responses, told to a 5.0 Client that requests Response Information. Empty means that
+        /// none is told.
+        response_information: String = text(0, 1024, "+#"), default "";
+        /// Start of the Client Identifiers that the broker assigns.
+        assigned_client_id_prefix: String = text(0, 64, ""), default "auto-";
+        /// Whether QoS 0 messages, too, wait for a Session whose Client is away.
+        queue_qos0_offline: bool = Kind::Switch, default false;
+        /// Which member of a shared group gets a message, unless a `[[shared_group]]` says otherwise. `round_robin`: each in turn;
+        /// `random`: any; `sticky`: the same one as long as it can; `hash_client` and `hash_topic`: chosen by the publisher or
+        /// by the Topic; `least_in_flight`: the one with the fewest unacknowledged messages.
+        shared_strategy: SharedStrategy = Kind::OneOf(SharedStrategy::WORDS), default "round_robin";
+    }
+
+    /// The strategy of one group of Shared Subscriptions; each group once.
+    [[shared_group; 1000]] SharedGroup {
+        /// The ShareName, as in `$share/NAME/filter`.
+        name: String = text(1, 1024, "/+#"), required "workers";
+        /// As `mqtt.shared_strategy`, for this group.
+        strategy: SharedStrategy = Kind::OneOf(SharedStrategy::WORDS), required "least_in_flight";
+    }
+
+    /// Figures of the broker, published below `$SYS/`.
+    [sys] Sys {
+        /// How often they are published. 0s means never.
+        interval: Duration = time_or_zero(100 * MILLISECOND, DAY), default "10s";
+    }
+
+    /// The log, written to standard error.
+    [log] Log {
+        /// How much is logged. Each level includes those before it. The flag `-v` means `debug`, `-vv` means `trace`.
+        level: Level = Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), default "info";
+        /// `text`: time, level, message and `key=value`; `json`: one object per line.
+        format: Format = Kind::OneOf(&["text", "json"]), default "text";
+    }
+}
+
+words! {
+    /// A version of the protocol.
+    pub enum Version { V3_1 = "3.1", V3_1_1 = "3.1.1", V5 = "5.0" }
+}
+
+words! {
+    /// How a shared group chooses the member that gets a message.
+    pub enum SharedStrategy {
+        RoundRobin = "round_robin",
+        Random = "random",
+        Sticky = "sticky",
+        HashClient = "hash_client",
+        HashTopic = "hash_topic",
+        LeastInFlight = "least_in_flight",
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+// In milliseconds.
+const MILLISECOND: u64 = 1;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+const fn count(least: u64, most: u64) -> Kind {
+    Kind::Count { least, most }
+}
+
+const fn size(least: u64, most: u64) -> Kind {
+    Kind::Size { least, most }
+}
+
+const fn time(least_ms: u64, most_ms: u64) -> Kind {
+    Kind::Time { least: Duration::from_millis(least_ms), most: Duration::from_millis(most_ms), or_zero: false }
+}
+
+const fn time_or_zero(least_ms: u64, most_ms: u64) -> Kind {
+    Kind::Time { least: Duration::from_millis(least_ms), most: Duration::from_millis(most_ms), or_zero: true }
+}
+
+const fn text(least: usize, most: usize, refused: &'static str) -> Kind {
+    Kind::Text { least, most, refused }
+}

@@ -1,0 +1,113 @@
+//! The configuration: one TOML file, its drop-in folder, the environment and the flags become one `Config` of typed values.
+//! Nothing is ignored in silence, all faults are reported at once, and no other room knows this one: the node fills the settings of each.
+//! Read `keys.rs` first, the table of all keys; `layers.rs` and `rules.rs` say how it is read and what must hold.
+//!
+//! ```
+//! use waypost::config::{Config, Sources};
+//!
+//! let config = Config::load(&Sources::default()).expect("the defaults are valid");
+//! assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:1883");
+//! ```
+
+mod address;
+mod errors;
+mod file;
+mod keep;
+mod keys;
+mod kind;
+mod layers;
+mod macros;
+mod reference;
+mod rules;
+mod units;
+mod unknown;
+
+pub use address::{Address, NotAnAddress};
+pub use errors::{ConfigError, ConfigErrors};
+pub use keys::{
+    Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy, Sys, Version,
+};
+pub use kind::Kind;
+pub use layers::{Flags, Sources, is_setting};
+pub use reference::reference;
+
+use ::config::{Map, Value, ValueKind};
+use layers::Layers;
+use std::path::PathBuf;
+
+/// All settings of a node, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub node: Node,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    pub limits: Limits,
+    pub mqtt: Mqtt,
+    pub shared_groups: Vec<SharedGroup>,
+    pub sys: Sys,
+    pub log: Log,
+    /// Where all this came from; see `reload`.
+    pub sources: Sources,
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads all layers and checks each and the whole. An error reports every fault that was found.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::read(sources);
+        let merged = layers.merged();
+        rules::check(&merged, &mut layers);
+        if layers.errors.is_empty() { Ok(Self::of(&merged, layers, sources)) } else { Err(layers.errors) }
+    }
+
+    /// Reads the same sources again. After an error the present configuration is still the one that holds.
+    pub fn reload(&self) -> Result<Self, ConfigErrors> {
+        Self::load(&self.sources)
+    }
+
+    /// What is allowed and yet probably not meant, one sentence each, for the log.
+    pub fn notes(&self) -> Vec<String> {
+        rules::notes(self)
+    }
+
+    fn of(merged: &Map<String, Value>, layers: Layers, sources: &Sources) -> Self {
+        Self {
+            node: Node::of(table(merged, "node")),
+            listeners: tables(merged, "listener").map(Listener::of).collect(),
+            limits: Limits::of(table(merged, "limits")),
+            mqtt: Mqtt::of(table(merged, "mqtt")),
+            shared_groups: tables(merged, "shared_group").map(SharedGroup::of).collect(),
+            sys: Sys::of(table(merged, "sys")),
+            log: Log::of(table(merged, "log")),
+            sources: sources.clone(),
+            files: layers.files,
+        }
+    }
+}
+
+/// What holds when nobody configures anything.
+impl Default for Config {
+    fn default() -> Self {
+        Self::load(&Sources::default()).expect("the defaults are valid")
+    }
+}
+
+fn table<'a>(merged: &'a Map<String, Value>, name: &str) -> &'a Map<String, Value> {
+    merged.get(name).and_then(as_table).expect("each section has defaults")
+}
+
+fn tables<'a>(merged: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &'a Map<String, Value>> {
+    let items = match merged.get(name).map(|value| &value.kind) {
+        Some(ValueKind::Array(items)) => items.as_slice(),
+        _ => &[],
+    };
+    items.iter().filter_map(as_table)
+}
+
+fn as_table(value: &Value) -> Option<&Map<String, Value>> {
+    match &value.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
+    }
+}

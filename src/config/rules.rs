@@ -1,0 +1,135 @@
+//! What keys demand of one another: required keys, listeners that can stand side by side, who may enter.
+//! It looks at the merged layers only, and judges nothing that a kind has refused already.
+//! Read `mod.rs` next, which makes the `Config` once all rules hold.
+
+use super::Config;
+use super::address::Address;
+use super::errors::ConfigErrors;
+use super::keys::{Fallback, SECTIONS};
+use super::layers::{DEFAULT, Layers, PREFIX};
+use super::units::ShownSize;
+use super::unknown::header;
+use crate::notice::Outside;
+use config::{Map, Value, ValueKind};
+
+/// Adds to `layers.errors` what is wrong with the whole.
+pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
+    let mut errors = std::mem::take(&mut layers.errors);
+    required_keys(merged, layers, &mut errors);
+    listeners(&tables(merged, "listener"), layers, &mut errors);
+    shared_groups(&tables(merged, "shared_group"), &mut errors);
+    layers.errors = errors;
+}
+
+fn required_keys(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErrors) {
+    for section in SECTIONS.iter().filter(|section| section.list_max.is_some()) {
+        let places = layers.lists.get(section.name).map_or(&[][..], Vec::as_slice);
+        for (index, place) in places.iter().enumerate() {
+            let table = tables(merged, section.name).get(index).copied();
+            for key in section.keys {
+                let Fallback::Required { example } = key.fallback else { continue };
+                let is_set = table.is_some_and(|table| table.contains_key(key.name));
+                if !is_set && !layers.refused.contains(&format!("{}[{index}].{}", section.name, key.name)) {
+                    let header = header(section);
+                    errors.push(
+                        place,
+                        format!("this {header} has no {name}; write for example {name} = {example}", name = key.name),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn listeners(tables: &[&Map<String, Value>], layers: &Layers, errors: &mut ConfigErrors) {
+    let mut earlier: Vec<(Address, Option<&Value>, &str)> = Vec::new();
+    for (index, listener) in tables.iter().enumerate() {
+        let Some((address, place)) = address(listener) else { continue };
+        let interface = listener.get("interface");
+        let is_stated = listener.get("allow_anonymous").is_some_and(|value| value.origin() != Some(DEFAULT))
+            || layers.refused.contains(&format!("listener[{index}].allow_anonymous"));
+        if !address.is_loopback() && !is_stated {
+            errors.push(place, decision_missing(&address, index, place));
+        }
+        let collision = earlier.iter().find(|(other, other_interface, _)| {
+            address.collides(other) && interface.map(|value| &value.kind) == other_interface.map(|value| &value.kind)
+        });
+        if let Some((other, _, other_place)) = collision {
+            let message = format!(
+                "listener {address} takes the same address as listener {other} at {other_place}; give each its own"
+            );
+            errors.push(place, message);
+        }
+        earlier.push((address, interface, place));
+    }
+}
+
+fn address(listener: &Map<String, Value>) -> Option<(Address, &str)> {
+    let value = listener.get("address")?;
+    match &value.kind {
+        ValueKind::String(text) => Some((text.parse().ok()?, value.origin().unwrap_or(DEFAULT))),
+        _ => None,
+    }
+}
+
+fn decision_missing(address: &Address, index: usize, place: &str) -> String {
+    let line = if place.starts_with(PREFIX) {
+        format!("set {PREFIX}LISTENER__{index}__ALLOW_ANONYMOUS=true")
+    } else {
+        "write the line allow_anonymous = true in this [[listener]]".to_owned()
+    };
+    format!(
+        "other machines can reach listener {address}, but nothing says who may enter; \
+         {line} to let everybody in, or listen on 127.0.0.1:{} for this machine only",
+        address.port()
+    )
+}
+
+fn shared_groups(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
+    let mut earlier: Vec<&Value> = Vec::new();
+    for name in tables.iter().filter_map(|table| table.get("name")) {
+        match earlier.iter().find(|other| other.kind == name.kind) {
+            Some(other) => {
+                let (place, other_place) = (name.origin().unwrap_or(DEFAULT), other.origin().unwrap_or(DEFAULT));
+                let name = name.to_string();
+                let shown = Outside::of(&name);
+                errors.push(
+                    place,
+                    format!("shared_group.name \"{shown}\" is there twice; the first one is at {other_place}"),
+                );
+            }
+            None => earlier.push(name),
+        }
+    }
+}
+
+fn tables<'a>(merged: &'a Map<String, Value>, name: &str) -> Vec<&'a Map<String, Value>> {
+    let Some(ValueKind::Array(items)) = merged.get(name).map(|value| &value.kind) else { return Vec::new() };
+    let table = |item: &'a Value| match &item.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
+    };
+    items.iter().filter_map(table).collect()
+}
+
+/// What is allowed and yet probably not meant, one sentence each.
+pub(super) fn notes(config: &Config) -> Vec<String> {
+    let limits = &config.limits;
+    let packet = limits.packet_size_max;
+    let mut notes = Vec::new();
+    for (key, size) in [
+        ("limits.queue_size_max", limits.queue_size_max),
+        ("limits.queue_qos0_size_max", limits.queue_qos0_size_max),
+        ("limits.retained_size_max", limits.retained_size_max),
+        ("node.memory_budget", config.node.memory_budget),
+    ] {
+        if size < packet {
+            notes.push(format!(
+                "{key} is {}, less than one packet of limits.packet_size_max, {}: the largest messages will not fit",
+                ShownSize(size),
+                ShownSize(packet)
+            ));
+        }
+    }
+    notes
+}

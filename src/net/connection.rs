@@ -1,0 +1,376 @@
+//! One task, one Network Connection: reads bytes, hands them to the shard, and closes so that the last packet arrives.
+//!
+//! It owns no buffer, channel or timer while the Client is connected: what is read goes through the thread's scratch, what is
+//! written is written by the shard's tick. The shard is never borrowed across an await.
+
+use super::listener::{Accepted, Seat};
+use super::thread::{Counted, Errand, Moved, Thread};
+use crate::access::{Exchange, Identity, Login, Step};
+use crate::broker::{Attachment, Broken, Handshake, Opened, Refused, Request, Versions, Wire};
+use crate::codec::{Auth, Header, Packet, ReasonCode, Sender, Version};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// The writing side of a TCP connection, owned by the shard. Dropping it shuts the sending side down.
+pub(super) struct TcpWire {
+    writer: OwnedWriteHalf,
+    reader: Waker,
+}
+
+impl Wire for TcpWire {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        match self.writer.try_write(bytes) {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(_) => Err(Broken),
+        }
+    }
+
+    fn reader(&self) -> &Waker {
+        &self.reader
+    }
+}
+
+/// How long we wait for the peer to close after our last packet, and how much we drop meanwhile. Closing with unread input
+/// makes the kernel send a reset, and the peer would never see the Reason Code.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+/// Read at a time before CONNECT.
+const HANDSHAKE_READ: usize = 4096;
+
+/// Serves a Network Connection until it is known who it is from; what follows is a task of its own, because what a task needs
+/// once is part of it for ever.
+pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted, count: Counted) {
+    let Accepted { stream, peer, versions, allow_anonymous, pass, seat } = accepted;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    if let Some((stream, request, identity)) = enter(&thread, stream, peer, versions, allow_anonymous).await {
+        tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
+    }
+    drop(pass);
+}
+
+/// Serves a Client that another shard has sent here, its home.
+pub(super) fn serve_moved(thread: Rc<Thread>, moved: Box<Moved>, count: Counted) {
+    let Moved { stream, request, identity, seat } = *moved;
+    if let Ok(stream) = TcpStream::from_std(stream) {
+        tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
+    }
+}
+
+/// A Client that has been recognised.
+struct Entered {
+    stream: TcpStream,
+    request: Box<Request>,
+    identity: Identity,
+    seat: Seat,
+}
+
+/// CONNECT and who it is from. `None`: refused, closed.
+async fn enter(
+    thread: &Thread,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    versions: Versions,
+    allow_anonymous: bool,
+) -> Option<(TcpStream, Box<Request>, Identity)> {
+    let entering = async {
+        let request = read_connect(thread, &mut stream, versions).await?;
+        log_in(thread, &mut stream, request, allow_anonymous).await
+    };
+    let refused = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
+        Ok(Ok((request, identity))) => return Some((stream, request, identity)),
+        Ok(Err(refused)) => refused,
+        Err(_) => Refused { answer: Vec::new(), why: "CONNECT was not complete in time" },
+    };
+    thread.log_refused(peer, refused.why);
+    say_last(thread, stream, &refused.answer).await;
+    None
+}
+
+async fn read_connect(thread: &Thread, stream: &mut TcpStream, versions: Versions) -> Result<Box<Request>, Refused> {
+    let mut handshake = Handshake::new(versions);
+    let shared = thread.shard.borrow().shared().clone();
+    loop {
+        let read = read(thread, stream, |bytes| {
+            handshake.receive(bytes, shared.settings(), thread.clock.now(), |client_id| shared.origin_of(client_id))
+        });
+        match read.await {
+            None => return Err(Refused { answer: Vec::new(), why: "closed by the peer before CONNECT was complete" }),
+            Some(Err(refused)) => return Err(refused),
+            Some(Ok(Some(request))) => return Ok(request),
+            Some(Ok(None)) => {}
+        }
+    }
+}
+
+/// Reads once, through the thread's scratch: a connection that waits owns no buffer. `None`: closed.
+async fn read<T>(thread: &Thread, input: &mut (impl AsyncRead + Unpin), mut take: impl FnMut(&[u8]) -> T) -> Option<T> {
+    poll_fn(|context| {
+        let mut scratch = thread.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch[..HANDSHAKE_READ]);
+        let read = Pin::new(&mut *input).poll_read(context, &mut buffer);
+        read.map(|_| (!buffer.filled().is_empty()).then(|| take(buffer.filled())))
+    })
+    .await
+}
+
+/// Finds out who this is; it may take AUTH packets to and fro [MQTT-4.12.0-2]. Nothing else is read meanwhile.
+async fn log_in(
+    thread: &Thread,
+    stream: &mut TcpStream,
+    mut request: Box<Request>,
+    allow_anonymous: bool,
+) -> Result<(Box<Request>, Identity), Refused> {
+    let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
+    let mut step = match authenticator {
+        Some(authenticator) => authenticator.begin(request.login.clone()).await,
+        None if request.login.method.is_some() => Step::Refuse(ReasonCode::BadAuthenticationMethod), // [MQTT-4.12.0-1]
+        // Without a way to prove it, a name is as good as none.
+        None if !allow_anonymous && request.login.user_name.is_some() => {
+            Step::Refuse(ReasonCode::BadUserNameOrPassword)
+        }
+        None if !allow_anonymous => Step::Refuse(ReasonCode::NotAuthorized),
+        None => Step::Accept { identity: Identity { user_name: request.login.user_name.take() }, data: None },
+    };
+    loop {
+        step = match step {
+            Step::Accept { identity, data } => {
+                request.authentication_data = data;
+                return Ok((request, identity));
+            }
+            Step::Refuse(reason) => return Err(request.refused(reason, "the Client was not recognised")),
+            Step::Challenge { data, exchange } => {
+                let mut packet = Vec::new();
+                let auth = Auth {
+                    data: Some(&data),
+                    ..Auth::new(ReasonCode::ContinueAuthentication, request.login.method.as_deref())
+                };
+                Packet::Auth(auth).encode(request.version, &mut packet);
+                if !request.takes(&packet) {
+                    return Err(request
+                        .refused(ReasonCode::ImplementationSpecificError, "an AUTH larger than the Client takes"));
+                }
+                let _ = stream.write_all(&packet).await;
+                let answer = read_auth(thread, stream, &mut request).await?;
+                exchange.proceed(answer).await
+            }
+        };
+    }
+}
+
+/// The Client's next packet, which must be AUTH 0x18 with the same method [MQTT-4.12.0-3] [MQTT-3.1.2-30].
+async fn read_auth(
+    thread: &Thread,
+    stream: &mut TcpStream,
+    request: &mut Request,
+) -> Result<Option<Box<[u8]>>, Refused> {
+    let limits = thread.shard.borrow().shared().settings().session.codec.clone();
+    loop {
+        match Header::decode(&request.rest, Sender::Client, Version::V5, &limits) {
+            Err(violation) => return Err(request.refused(violation.reason, violation.why)),
+            Ok(Some(header)) if header.packet_size() > limits.property_bytes_max as usize + 16 => {
+                return Err(request.refused(ReasonCode::PacketTooLarge, "a large packet during authentication"));
+            }
+            Ok(Some(header)) if header.packet_size() <= request.rest.len() => {
+                let packet: Vec<u8> = request.rest.drain(..header.packet_size()).collect();
+                return match Packet::decode(&header, &packet[header.header_size()..], Version::V5, &limits) {
+                    Err(violation) => Err(request.refused(violation.reason, violation.why)),
+                    Ok(Packet::Auth(auth))
+                        if auth.reason == ReasonCode::ContinueAuthentication
+                            && auth.method == request.login.method.as_deref() =>
+                    {
+                        Ok(auth.data.map(Into::into))
+                    }
+                    Ok(Packet::Disconnect(_)) => {
+                        Err(Refused { answer: Vec::new(), why: "the Client gave up its authentication" })
+                    }
+                    Ok(_) => {
+                        Err(request
+                            .refused(ReasonCode::ProtocolError, "something else than AUTH during authentication"))
+                    }
+                };
+            }
+            Ok(_) => {}
+        }
+        if read(thread, stream, |bytes| request.rest.extend_from_slice(bytes)).await.is_none() {
+            return Err(Refused { answer: Vec::new(), why: "closed by the peer during authentication" });
+        }
+    }
+}
+
+/// Opens the Session in its home shard and reads until the end. What lives here lives as long as the connection, in each of
+/// them: keep it small.
+async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
+    let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+    let (me, mut reader, _seat) = match open(&thread, entered, waker) {
+        Ok(opened) => opened,
+        Err(None) => return,
+        Err(Some((stream, refused))) => return Box::pin(say_last(&thread, stream, &refused.answer)).await,
+    };
+    let mut exchange = None;
+    while let Some(authentication) = poll_fn(|context| thread.poll_read(me, &mut reader, context)).await {
+        exchange = Box::pin(reauthenticate(&thread, me, authentication, exchange)).await;
+    }
+    Box::pin(linger(&thread, reader)).await;
+}
+
+/// `Err`: the Client was sent on to its home, or is refused.
+fn open(
+    thread: &Thread,
+    entered: Box<Entered>,
+    reader_waker: Waker,
+) -> Result<(Attachment, OwnedReadHalf, Seat), Option<(TcpStream, Refused)>> {
+    let Entered { stream, mut request, identity, seat } = *entered;
+    let (reader, writer) = stream.into_split();
+    let rest = std::mem::take(&mut request.rest);
+    let opened = thread.shard.borrow_mut().open(
+        request,
+        identity.clone(),
+        TcpWire { writer, reader: reader_waker },
+        thread.clock.now(),
+    );
+    let opened = match opened {
+        Opened::Here(me) => {
+            if !rest.is_empty() {
+                thread.shard.borrow_mut().receive(me, &rest, thread.clock.now());
+            }
+            Ok((me, reader, seat))
+        }
+        Opened::Elsewhere(home, mut request, wire) => {
+            request.rest = rest;
+            if let Some(stream) = whole(reader, wire).and_then(|stream| stream.into_std().ok()) {
+                thread.send(home, Errand::Moved(Box::new(Moved { stream, request, identity, seat })));
+            }
+            Err(None)
+        }
+        Opened::Refused(refused, wire) => Err(whole(reader, wire).map(|stream| (stream, refused))),
+    };
+    thread.see_to_tick();
+    opened
+}
+
+fn whole(reader: OwnedReadHalf, wire: TcpWire) -> Option<TcpStream> {
+    reader.reunite(wire.writer).ok()
+}
+
+/// A Client proves again who it is while its Session goes on (4.12.1).
+async fn reauthenticate(
+    thread: &Thread,
+    me: Attachment,
+    authentication: Box<(ReasonCode, Login)>,
+    exchange: Option<Box<dyn Exchange>>,
+) -> Option<Box<dyn Exchange>> {
+    let (reason, login) = *authentication;
+    let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
+    let step = match (reason, exchange, authenticator) {
+        (ReasonCode::ReAuthenticate, None, Some(authenticator)) => authenticator.begin(login).await,
+        (ReasonCode::ContinueAuthentication, Some(exchange), _) => exchange.proceed(login.data).await,
+        _ => Step::Refuse(ReasonCode::ProtocolError),
+    };
+    let mut shard = thread.shard.borrow_mut();
+    match step {
+        Step::Accept { identity, data } => shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity)),
+        Step::Refuse(reason) => shard.reauthentication_failed(me, reason),
+        Step::Challenge { data, exchange } => {
+            shard.say_auth(me, ReasonCode::ContinueAuthentication, Some(&data), None);
+            return Some(exchange);
+        }
+    }
+    None
+}
+
+impl Thread {
+    /// Reads what there is and hands it to the shard. Ready when the shard has let go of the connection (`None`), or when the
+    /// Client wants to authenticate again.
+    fn poll_read(
+        &self,
+        me: Attachment,
+        reader: &mut OwnedReadHalf,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
+        let polled = self.poll_read_shard(me, reader, context);
+        self.see_to_tick();
+        polled
+    }
+
+    fn poll_read_shard(
+        &self,
+        me: Attachment,
+        reader: &mut OwnedReadHalf,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
+        let mut shard = self.shard.borrow_mut();
+        let mut scratch = self.scratch.borrow_mut();
+        loop {
+            if !shard.is_attached(me) {
+                return Poll::Ready(None);
+            }
+            while shard.is_blocked(me) {
+                match reader.as_ref().poll_write_ready(context) {
+                    Poll::Ready(Ok(())) => shard.writable(me, self.clock.now()),
+                    Poll::Ready(Err(_)) => break,
+                    Poll::Pending => break,
+                }
+            }
+            if let Some(authentication) = shard.take_reauthentication(me) {
+                return Poll::Ready(Some(authentication));
+            }
+            if !shard.may_read(me, context.waker()) {
+                return Poll::Pending;
+            }
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = Pin::new(&mut *reader).poll_read(context, &mut buffer);
+            let full = buffer.remaining() == 0;
+            match read {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    shard.receive(me, buffer.filled(), self.clock.now())
+                }
+                Poll::Ready(_) => {
+                    shard.lost(me, self.clock.now());
+                    return Poll::Ready(None);
+                }
+            }
+            if full {
+                // There is more, but others have a turn first.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// The last packet, then nothing more: see [`LINGER`].
+async fn say_last(thread: &Thread, mut stream: TcpStream, answer: &[u8]) {
+    if answer.is_empty() {
+        return;
+    }
+    let _ = tokio::time::timeout(LINGER, async {
+        let _ = stream.write_all(answer).await;
+        let _ = stream.shutdown().await;
+        drop_input(thread, stream).await;
+    })
+    .await;
+}
+
+async fn linger(thread: &Thread, reader: OwnedReadHalf) {
+    let _ = tokio::time::timeout(LINGER, drop_input(thread, reader)).await;
+}
+
+async fn drop_input(thread: &Thread, mut input: impl AsyncRead + Unpin) {
+    let mut dropped = 0;
+    while let Some(count) = read(thread, &mut input, <[u8]>::len).await {
+        dropped += count;
+        if dropped > LINGER_BYTES {
+            return;
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One thread, one runtime, one shard. Two kinds of tasks: one for each Network Connection, and the tick.
+//!
+//! The tick is woken when the first Session has something to send or mail is written; the local queue is first in, first
+//! out, so it runs after everything that was ready, and writes all of it together. A thread that sleeps is woken by mail; a
+//! busy one never is.
+
+use super::Clock;
+use super::connection::{TcpWire, serve, serve_moved};
+use super::listener::{Accepted, Admission, Listener, Seat};
+use crate::access::Identity;
+use crate::broker::{Request, Shard, ShardId, Shared};
+use crate::codec::{Moment, ReasonCode};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
+use crate::store::Memory;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Sleep;
+
+/// What the doors are told by the configuration.
+#[derive(Clone, Debug)]
+pub struct DoorSettings {
+    /// From accept to a complete CONNECT and login.
+    pub connect_timeout: Duration,
+    pub connections_max: usize,
+    pub connections_pending_max: usize,
+    /// How long a stop waits for the last packets to be taken.
+    pub stop_timeout: Duration,
+}
+
+/// Something for a thread to do.
+pub(super) enum Errand {
+    /// A Network Connection has been accepted.
+    Accepted(Accepted),
+    /// A Client comes home from another shard.
+    Moved(Box<Moved>),
+    /// Say goodbye to everybody and end.
+    Stop,
+}
+
+/// A Client on its way to its home shard.
+pub(super) struct Moved {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) request: Box<Request>,
+    pub(super) identity: Identity,
+    pub(super) seat: Seat,
+}
+
+/// Bytes read at a time, for all Network Connections of a thread.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Polls between two looks at the sockets.
+const EVENT_INTERVAL: u32 = 61;
+
+/// What the tasks of one thread share.
+pub(super) struct Thread {
+    pub(super) shard: RefCell<Shard<TcpWire>>,
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(super) clock: Clock,
+    pub(super) settings: DoorSettings,
+    others: Vec<UnboundedSender<Errand>>,
+    tick: RefCell<Waker>,
+    tick_is_coming: Cell<bool>,
+    stopping: Cell<bool>,
+}
+
+/// The errand channels of all threads.
+pub struct Threads {
+    errands: Vec<UnboundedSender<Errand>>,
+    handles: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts one thread for each shard; the first also serves the listeners.
+    ///
+    /// # Errors
+    /// The system has no thread or no epoll for us. Threads that run already end with this process.
+    pub fn start(
+        shared: &Arc<Shared>,
+        clock: Clock,
+        settings: &DoorSettings,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
+        let (errands, inboxes): (Vec<_>, Vec<_>) = shared.shards().map(|_| unbounded_channel()).unzip();
+        let mut listeners = Some(listeners);
+        let mut handles = Vec::new();
+        for (id, inbox) in shared.shards().zip(inboxes) {
+            let (shared, settings, others) = (Arc::clone(shared), settings.clone(), errands.clone());
+            let listeners = listeners.take().unwrap_or_default();
+            let name = format!("waypost-{}", id.0);
+            handles.push(std::thread::Builder::new().name(name).spawn(move || {
+                if let Err(error) = run(id, shared, clock, settings, others, inbox, listeners) {
+                    tracing::error!(target: "waypost::node", shard = id.0, %error, "shard could not start");
+                }
+            })?);
+        }
+        Ok(Self { errands, handles })
+    }
+
+    /// Says goodbye to all Clients and waits for the threads to end. `Err`: one of them has panicked.
+    pub fn stop(self) -> Result<(), ()> {
+        for errand in &self.errands {
+            let _ = errand.send(Errand::Stop);
+        }
+        drop(self.errands);
+        let ended: Vec<bool> = self.handles.into_iter().map(|handle| handle.join().is_ok()).collect();
+        if ended.iter().all(|ended| *ended) { Ok(()) } else { Err(()) }
+    }
+}
+
+fn run(
+    id: ShardId,
+    shared: Arc<Shared>,
+    clock: Clock,
+    settings: DoorSettings,
+    others: Vec<UnboundedSender<Errand>>,
+    inbox: UnboundedReceiver<Errand>,
+    listeners: Vec<Listener>,
+) -> io::Result<()> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL);
+    if others.len() > 1 {
+        let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
+        builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));
+    }
+    let runtime = builder.build_local(LocalOptions::default())?;
+    let thread = Rc::new(Thread {
+        shard: RefCell::new(Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), clock.now())),
+        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+        clock,
+        others: others.clone(),
+        tick: RefCell::new(Waker::noop().clone()),
+        tick_is_coming: Cell::new(false),
+        stopping: Cell::new(false),
+        settings,
+    });
+    let admission = Arc::new(Admission {
+        pending: Arc::new(AtomicUsize::new(0)),
+        pending_max: thread.settings.connections_pending_max,
+        connections_max: thread.settings.connections_max,
+    });
+    runtime.block_on(async {
+        let tick = tokio::task::spawn_local(Rc::clone(&thread).tick());
+        for listener in listeners {
+            tokio::task::spawn_local(listener.serve(Arc::clone(&shared), others.clone(), Arc::clone(&admission)));
+        }
+        drop(others);
+        Rc::clone(&thread).run_errands(inbox).await;
+        tick.abort();
+    });
+    Ok(())
+}
+
+impl Thread {
+    async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
+        let connections = Rc::new(Cell::new(0_usize));
+        while let Some(errand) = inbox.recv().await {
+            let count = Counted::new(&connections);
+            match errand {
+                Errand::Accepted(accepted) => drop(tokio::task::spawn_local(serve(Rc::clone(&self), accepted, count))),
+                Errand::Moved(moved) => serve_moved(Rc::clone(&self), moved, count),
+                Errand::Stop => break,
+            }
+        }
+        self.stopping.set(true);
+        self.shard.borrow_mut().stop(ReasonCode::ServerShuttingDown, self.clock.now());
+        self.see_to_tick();
+        let _ = tokio::time::timeout(self.settings.stop_timeout, async {
+            while connections.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    pub(super) fn send(&self, to: ShardId, errand: Errand) {
+        let _ = self.others[usize::from(to.0)].send(errand); // a thread that has ended takes nobody in
+    }
+
+    /// Whatever was done to the shard may want a tick: see that one comes, once.
+    pub(super) fn see_to_tick(&self) {
+        if !self.tick_is_coming.get() && self.shard.borrow().wants_tick() {
+            self.tick_is_coming.set(true);
+            self.tick.borrow().wake_by_ref();
+        }
+    }
+
+    async fn tick(self: Rc<Self>) {
+        let mut sleep: Option<(Moment, Pin<Box<Sleep>>)> = None;
+        poll_fn(move |context: &mut Context<'_>| -> Poll<()> {
+            if !self.tick.borrow().will_wake(context.waker()) {
+                self.tick.replace(context.waker().clone());
+                let shard = self.shard.borrow();
+                shard.shared().set_waker(shard.id(), context.waker().clone());
+            }
+            loop {
+                let mut shard = self.shard.borrow_mut();
+                shard.tick(self.clock.now());
+                let again = shard.wants_tick();
+                self.tick_is_coming.set(again);
+                if again {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                let Some(deadline) = shard.deadline() else { return Poll::Pending };
+                drop(shard);
+                let until = tokio::time::Instant::from_std(self.clock.instant(deadline));
+                match &mut sleep {
+                    Some((set, _)) if *set == deadline => {}
+                    Some((set, sleep)) => {
+                        *set = deadline;
+                        sleep.as_mut().reset(until);
+                    }
+                    None => sleep = Some((deadline, Box::pin(tokio::time::sleep_until(until)))),
+                }
+                if let Some((set, timer)) = &mut sleep {
+                    if timer.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    *set = Moment::from_millis(u64::MAX);
+                }
+            }
+        })
+        .await;
+    }
+
+    /// One line about a connection that never became a Client, but not more of them than anyone can read.
+    pub(super) fn log_refused(&self, peer: SocketAddr, why: &str) {
+        if let Permit::Log { suppressed } = REFUSED.permit(self.clock.now().as_millis()) {
+            if suppressed > 0 {
+                tracing::info!(target: "waypost::listener", "suppressed {suppressed} lines about connections that were refused");
+            }
+            tracing::info!(target: "waypost::listener", %peer, "connection refused: {why}");
+        }
+    }
+}
+
+/// Peers can have themselves refused as often as they like.
+static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+
+/// Counts tasks that run.
+pub(super) struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -1,0 +1,293 @@
+//! A running broker, built out of a configuration: the only place where keys of the file become settings of the rooms.
+//!
+//! [`Node::start`] binds all listeners before anything else can go wrong, so that a start that fails has changed nothing;
+//! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between.
+
+use crate::broker::{Settings, Shared, Strategies, Versions};
+use crate::codec::{Characters, Limits as CodecLimits, Qos};
+use crate::config::{Address, Config, SharedStrategy, Version};
+use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
+use crate::session::Limits;
+use crate::topic::Strategy;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Why a node did not start. Nothing is left behind.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
+    Listen { address: String, error: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("a shard has panicked; this is a bug in Waypost")]
+    Panicked,
+}
+
+/// What to do about the usual reasons.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is another broker running? Choose another port with -p or [[listener]] address",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 and network interfaces need privileges",
+        _ => "",
+    }
+}
+
+/// A broker that serves.
+pub struct Node {
+    shared: Arc<Shared>,
+    threads: Threads,
+    addresses: Vec<SocketAddr>,
+}
+
+/// How long a stop waits for Clients to take their DISCONNECT.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Binds every listener and starts the shards.
+    ///
+    /// # Errors
+    /// The first listener that cannot be bound, or a thread that cannot be started.
+    pub fn start(config: &Config) -> Result<Self, NodeError> {
+        Self::start_with(config, settings(config))
+    }
+
+    /// The same with settings that differ from the configuration's; for what has no key of its own, such as an authenticator.
+    pub fn start_with(config: &Config, settings: Settings) -> Result<Self, NodeError> {
+        raise_open_files();
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
+            for address in resolve(&listener.address).map_err(failed)? {
+                listeners.push(
+                    Listener::bind(ListenerSettings {
+                        address,
+                        interface: listener.interface.clone(),
+                        versions: versions(&listener.versions),
+                        allow_anonymous: listener.allow_anonymous,
+                        backlog: listener.backlog,
+                        connections_max: listener.connections_max,
+                    })
+                    .map_err(failed)?,
+                );
+            }
+        }
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+        let shared = Shared::new(settings);
+        let doors = DoorSettings {
+            connect_timeout: config.limits.connect_timeout,
+            connections_max: config.limits.connections_max,
+            connections_pending_max: config.limits.connections_pending_max,
+            stop_timeout: STOP_TIMEOUT,
+        };
+        let threads = Threads::start(&shared, Clock::new(), &doors, listeners).map_err(NodeError::Thread)?;
+        for address in &addresses {
+            tracing::info!(%address, "listening");
+        }
+        Ok(Self { shared, threads, addresses })
+    }
+
+    /// Where it listens, with real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// DISCONNECT with 0x8B to every Client, and the end of all threads.
+    ///
+    /// # Errors
+    /// `Panicked`: a thread had ended before, by a bug.
+    pub fn stop(self) -> Result<(), NodeError> {
+        self.threads.stop().map_err(|()| NodeError::Panicked)
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
+pub fn run(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&NodeError::Thread(error)),
+    };
+    // Before anything else: from the first moment on a signal stops the node, and does not kill it.
+    let mut signals = match runtime.block_on(async { Signals::new() }) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&NodeError::Thread(error)),
+    };
+    let node = match Node::start(config) {
+        Ok(node) => node,
+        Err(error) => return fail(&error),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = node.shared.shards().count(), "waypost is ready");
+    runtime.block_on(signals.stop());
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| node.stop());
+        runtime.block_on(async {
+            while !stopping.is_finished() {
+                let patience = tokio::time::timeout(LOOK_EVERY, signals.stop());
+                if patience.await.is_ok() {
+                    tracing::warn!("second signal: stopping at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+        stopping.join().unwrap_or(Err(NodeError::Panicked))
+    });
+    match stopped {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// How often a stop looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The signals that a node knows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Comes back when the node is to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: this version cannot reload its configuration; nothing has changed");
+                }
+            }
+        }
+    }
+}
+
+fn fail(error: &NodeError) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::FAILURE
+}
+
+/// A connection needs a descriptor: take as many as the system lets us have.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit on open files");
+        }
+    }
+}
+
+fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
+    match address {
+        Address::Ip(address) => Ok(vec![*address]),
+        Address::Name { host, port } => {
+            let addresses: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs()?.collect();
+            if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
+        }
+    }
+}
+
+fn versions(listed: &[Version]) -> Versions {
+    Versions {
+        v3_1: listed.contains(&Version::V3_1),
+        v3_1_1: listed.contains(&Version::V3_1_1),
+        v5: listed.contains(&Version::V5),
+    }
+}
+
+/// The hall's settings out of the file's keys.
+pub fn settings(config: &Config) -> Settings {
+    let (limits, mqtt) = (&config.limits, &config.mqtt);
+    let shards = match config.node.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    };
+    Settings {
+        session: Limits {
+            codec: CodecLimits {
+                packet_size_max: narrow(limits.packet_size_max),
+                user_properties_max: limits.user_properties_max,
+                property_bytes_max: narrow(limits.property_size_max),
+                characters: if mqtt.strict_characters { Characters::Strict } else { Characters::Lenient },
+            },
+            receive_maximum: limits.receive_maximum,
+            topic_alias_maximum: limits.topic_alias_maximum,
+            topic_alias_outbound_max: limits.topic_alias_outbound_max,
+            topic_levels_max: usize::from(limits.topic_levels_max),
+            maximum_qos: Qos::from_value(mqtt.maximum_qos).unwrap_or(Qos::ExactlyOnce),
+            retain_available: mqtt.retain_available,
+            validate_utf8_payload: mqtt.validate_utf8_payload,
+            session_expiry_max: limits.session_expiry_max,
+            keep_alive_max: limits.keep_alive_max,
+            in_flight_max: limits.in_flight_max,
+            queue_messages_max: limits.queue_messages_max,
+            queue_bytes_max: bytes(limits.queue_size_max),
+            queue_qos0_messages_max: limits.queue_qos0_messages_max,
+            queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
+            queue_qos0_offline: mqtt.queue_qos0_offline,
+            filters_per_subscribe_max: limits.filters_per_subscribe_max,
+        },
+        shards,
+        connect_packet_size_max: narrow(limits.connect_packet_size_max),
+        client_id_size_max: bytes(limits.client_id_size_max),
+        subscriptions_per_session_max: limits.subscriptions_per_session_max,
+        retained_messages_max: limits.retained_messages_max,
+        retained_bytes_max: bytes(limits.retained_size_max),
+        memory_budget: bytes(config.node.memory_budget),
+        write_stall_max: limits.write_stall_max,
+        wildcard_subscription_available: mqtt.wildcard_subscription_available,
+        shared_subscription_available: mqtt.shared_subscription_available,
+        response_information: mqtt.response_information.clone(),
+        assigned_client_id_prefix: mqtt.assigned_client_id_prefix.clone(),
+        bridge_bit: mqtt.bridge_bit,
+        shared_strategies: Strategies {
+            default: strategy(mqtt.shared_strategy),
+            by_name: config.shared_groups.iter().map(|group| (group.name.clone(), strategy(group.strategy))).collect(),
+        },
+        sys_interval: config.sys.interval,
+        authenticator: None,
+        seed: None,
+    }
+}
+
+fn strategy(strategy: SharedStrategy) -> Strategy {
+    match strategy {
+        SharedStrategy::RoundRobin => Strategy::RoundRobin,
+        SharedStrategy::Random => Strategy::Random,
+        SharedStrategy::Sticky => Strategy::Sticky,
+        SharedStrategy::HashClient => Strategy::HashClient,
+        SharedStrategy::HashTopic => Strategy::HashTopic,
+        SharedStrategy::LeastInFlight => Strategy::LeastInFlight,
+    }
+}
+
+/// The configuration's bounds keep these within range.
+fn narrow(size: u64) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,369 @@
+//! The sending side: into the queue, out of it within the send quota, and what the Client's acknowledgements settle.
+//!
+//! Packet Identifiers are given when a PUBLISH is encoded, so nothing that waits holds one. Nothing is ever sent twice on
+//! one Network Connection [MQTT-4.4.0-1]; what is repeated after a resumption goes first, in its first order, with DUP.
+//! `queue.rs` and `in_flight.rs` are the two places where a delivery can be.
+
+use super::in_flight::{self, Slot};
+use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
+use super::{Action, Limits, Session};
+use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, encode_publish, publish_size};
+use std::rc::Rc;
+
+/// What one call of [`Session::fill`] did. Reused by the caller; [`Filled::clear`] first.
+#[derive(Default, Debug)]
+pub struct Filled {
+    /// PUBLISH packets encoded.
+    pub published: u64,
+    /// Deliveries given up, with the reason.
+    pub dropped: Vec<Dropped>,
+    /// Groups of shared subscriptions in which a place became free.
+    pub settled: Vec<GroupId>,
+    /// Messages of shared subscriptions that this receiver cannot take.
+    pub handed_back: Vec<HandedBack>,
+}
+
+impl Filled {
+    pub fn clear(&mut self) {
+        self.published = 0;
+        self.dropped.clear();
+        self.settled.clear();
+        self.handed_back.clear();
+    }
+}
+
+/// A Message of a shared subscription that goes back to its group.
+#[derive(Debug)]
+pub struct HandedBack {
+    pub group: GroupId,
+    pub message: Message,
+    pub qos: Qos,
+}
+
+/// Weights of the lanes QoS 0, 1, 2 in bytes a round: with all three full each gets its share, and a QoS 0 head waits
+/// for at most 48 KiB and one packet of each higher lane.
+const QUANTUM: [i64; 3] = [4 << 10, 16 << 10, 32 << 10];
+
+impl Session {
+    /// Queues a delivery.
+    ///
+    /// # Errors
+    /// The reason why it was not queued; nothing has changed then.
+    pub fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits, now: Moment) -> Result<(), Dropped> {
+        if !self.connected && how.qos == Qos::AtMostOnce && !limits.queue_qos0_offline {
+            return Err(Dropped::Offline);
+        }
+        self.queue.get_or_insert_default().push(outgoing, how, limits, now)
+    }
+
+    /// Messages that wait, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.queue.as_ref().map_or((0, 0), |queue| (queue.len(), queue.bytes()))
+    }
+
+    /// QoS 1 and 2 deliveries that are not settled.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.len())
+    }
+
+    /// How many more QoS 1 and 2 PUBLISH packets may be sent now [MQTT-4.9.0-2].
+    pub(super) fn quota(&self) -> u32 {
+        let maximum = self.terms.receive_maximum;
+        match &self.in_flight {
+            None => maximum.into(),
+            Some(in_flight) if in_flight.has_room(maximum) => u32::from(maximum) - in_flight.open(),
+            Some(_) => 0,
+        }
+    }
+
+    /// Appends what may be sent now to `out`, at most `room` bytes and one packet. `may_receive` decides for each Message,
+    /// at the last moment, whether this Client may still read it.
+    pub fn fill(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: usize,
+        limits: &Limits,
+        now: Moment,
+        may_receive: impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
+        if !self.control.is_empty() {
+            // Acknowledgements are small and open other people's windows.
+            out.append(&mut self.control);
+        }
+        let end = out.len() + room;
+        self.fill_resends(out, end, now, &may_receive, filled);
+        if self.queue.is_none() || self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
+            return; // nothing new before all that is old [MQTT-3.1.1: 4.6.0-1]
+        }
+        while out.len() < end {
+            let Some(lane) = self.next_lane() else { break };
+            let before = out.len();
+            self.send_from(lane, out, limits, now, &may_receive, filled);
+            if let Some(queue) = &mut self.queue {
+                queue.credit[lane] -= (out.len() - before) as i64;
+            }
+        }
+    }
+
+    /// Deficit round robin: the highest lane that has something to send and credit left; when none has, a new round.
+    fn next_lane(&mut self) -> Option<usize> {
+        let quota = self.quota() > 0;
+        let queue = self.queue.as_mut()?;
+        let ready = |queue: &super::Queue, lane: usize| queue.front(lane).is_some() && (lane == 0 || quota);
+        let mut candidates = 0;
+        let mut last = None;
+        for lane in [2, 1, 0] {
+            if ready(queue, lane) {
+                if queue.credit[lane] > 0 {
+                    return Some(lane);
+                }
+                candidates += 1;
+                last = Some(lane);
+            } else {
+                queue.credit[lane] = 0;
+            }
+        }
+        if candidates == 0 {
+            return None;
+        }
+        if candidates == 1 {
+            queue.credit[last?] = QUANTUM[last?];
+            return last;
+        }
+        for lane in 0..3 {
+            if ready(queue, lane) {
+                queue.credit[lane] += QUANTUM[lane];
+            }
+        }
+        // A packet larger than the quantum may have left a deep debt: pay it off rather than send out of turn.
+        [2, 1, 0].into_iter().find(|lane| ready(queue, *lane) && queue.credit[*lane] > 0).or_else(|| {
+            for lane in 0..3 {
+                queue.credit[lane] = if ready(queue, lane) { QUANTUM[lane] } else { 0 };
+            }
+            last
+        })
+    }
+
+    fn send_from(
+        &mut self,
+        lane: usize,
+        out: &mut Vec<u8>,
+        limits: &Limits,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
+        let Some(queued) = self.queue.as_mut().and_then(|queue| queue.pop(lane)) else { return };
+        let message = queued.message();
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][lane];
+        if message.is_expired(now) {
+            return Self::give_up(&queued, Dropped::Expired, filled);
+        }
+        if !may_receive(message) {
+            return Self::give_up(&queued, Dropped::NotAuthorized, filled);
+        }
+        let single = [queued.subscription_id()];
+        let mut delivery = Delivery {
+            qos,
+            packet_id: (qos != Qos::AtMostOnce).then_some(in_flight::FIRST),
+            dup: false,
+            retain: queued.retain(),
+            subscription_ids: identifiers(&queued, &single),
+            alias: None,
+        };
+        let version = self.terms.version;
+        if publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
+            if queued.group.is_some() {
+                filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
+                return;
+            }
+            return Self::give_up(&queued, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        }
+        delivery.alias = self.outbound_aliases(limits).and_then(|aliases| aliases.choose(message.topic()));
+        if delivery.alias.is_some() && publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
+            // The alias property was the straw too many; the pair is forgotten at the other end's expense, not ours.
+            self.outbound_aliases = None;
+            delivery.alias = None;
+        }
+        match qos {
+            Qos::AtMostOnce => {
+                encode_publish(message, &delivery, version, now, out);
+                if queued.group.is_some() {
+                    filled.settled.push(queued.group);
+                }
+            }
+            Qos::AtLeastOnce | Qos::ExactlyOnce => {
+                let in_flight = self.in_flight.get_or_insert_default();
+                let slot = if qos == Qos::AtLeastOnce {
+                    Slot::AtLeastOnce(queued.clone())
+                } else {
+                    Slot::ExactlyOnce(queued.clone())
+                };
+                delivery.packet_id = Some(in_flight.begin(slot));
+                encode_publish(message, &delivery, version, now, out);
+            }
+        }
+        filled.published += 1;
+    }
+
+    fn give_up(queued: &Queued, reason: Dropped, filled: &mut Filled) {
+        filled.dropped.push(reason);
+        if queued.group.is_some() {
+            filled.settled.push(queued.group);
+        }
+    }
+
+    /// Sends again the PUBLISH packets that a former Network Connection left unsettled, with DUP [MQTT-3.3.1-1].
+    fn fill_resends(
+        &mut self,
+        out: &mut Vec<u8>,
+        end: usize,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
+        if !self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
+            return;
+        }
+        while out.len() < end {
+            let Some(in_flight) = &mut self.in_flight else { return };
+            let Some(packet_id) = in_flight.next_resend(self.terms.receive_maximum) else { return };
+            self.resend(packet_id, out, now, may_receive, filled);
+        }
+    }
+
+    fn resend(
+        &mut self,
+        packet_id: PacketId,
+        out: &mut Vec<u8>,
+        now: Moment,
+        may_receive: &impl Fn(&Message) -> bool,
+        filled: &mut Filled,
+    ) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        let (queued, qos) = match in_flight.sent(packet_id) {
+            Some(Slot::AtLeastOnce(queued)) => (queued.clone(), Qos::AtLeastOnce),
+            Some(Slot::ExactlyOnce(queued)) => (queued.clone(), Qos::ExactlyOnce),
+            _ => return,
+        };
+        if !may_receive(queued.message()) {
+            in_flight.finish(packet_id);
+            return Self::give_up(&queued, Dropped::NotAuthorized, filled);
+        }
+        let single = [queued.subscription_id()];
+        let delivery = Delivery {
+            qos,
+            packet_id: Some(packet_id),
+            dup: true,
+            retain: queued.retain(),
+            subscription_ids: identifiers(&queued, &single),
+            alias: None,
+        };
+        if publish_size(queued.message(), &delivery, self.terms.version) > self.terms.packet_size_max as usize {
+            // The Client came back with a smaller Maximum Packet Size: as if it had been delivered.
+            in_flight.finish(packet_id);
+            return Self::give_up(&queued, Dropped::PacketTooLarge, filled);
+        }
+        encode_publish(queued.message(), &delivery, self.terms.version, now, out);
+        filled.published += 1;
+    }
+
+    pub(super) fn receive_puback<'a>(&mut self, packet_id: PacketId) -> Action<'a> {
+        let Some(in_flight) = &mut self.in_flight else { return Action::Nothing };
+        match in_flight.sent(packet_id) {
+            // A reason of 0x80 or above settles it as well: no resend [MQTT-4.4.0-2].
+            Some(Slot::AtLeastOnce(queued)) => {
+                let group = queued.group;
+                in_flight.finish(packet_id);
+                settled(group)
+            }
+            // A PUBACK for a QoS 2 delivery settles nothing; it stays open and is sent again after a reconnect.
+            _ => Action::Nothing,
+        }
+    }
+
+    pub(super) fn receive_pubrec<'a>(&mut self, packet_id: PacketId, reason: ReasonCode) -> Action<'a> {
+        let mut group = GroupId::NONE;
+        let answer = match self.in_flight.as_mut().and_then(|in_flight| in_flight.sent(packet_id)) {
+            Some(Slot::ExactlyOnce(queued)) if reason.is_error() => {
+                group = queued.group;
+                None
+            }
+            Some(slot @ Slot::ExactlyOnce(_)) => {
+                if let Slot::ExactlyOnce(queued) = slot {
+                    *slot = Slot::Released(queued.group);
+                }
+                Some(ReasonCode::Success) // [MQTT-4.3.3-4]
+            }
+            Some(Slot::Released(_) | Slot::ReleasedBefore(_)) if !reason.is_error() => Some(ReasonCode::Success),
+            Some(_) => return Action::Nothing,
+            None if reason.is_error() => return Action::Nothing,
+            None => Some(ReasonCode::PacketIdentifierNotFound),
+        };
+        match answer {
+            Some(reason) => {
+                self.acknowledge(PacketType::PubRel, packet_id, reason);
+                Action::Nothing
+            }
+            None => {
+                if let Some(in_flight) = &mut self.in_flight {
+                    in_flight.finish(packet_id);
+                }
+                settled(group)
+            }
+        }
+    }
+
+    pub(super) fn receive_pubcomp<'a>(&mut self, packet_id: PacketId) -> Action<'a> {
+        let Some(in_flight) = &mut self.in_flight else { return Action::Nothing };
+        match in_flight.sent(packet_id) {
+            Some(Slot::Released(group) | Slot::ReleasedBefore(group)) => {
+                let group = *group;
+                in_flight.finish(packet_id);
+                settled(group)
+            }
+            _ => Action::Nothing,
+        }
+    }
+
+    /// The Client has left this shared subscription: what it was given already is its own, to be finished as usual
+    /// [MQTT-3.10.4-3].
+    pub fn own_group(&mut self, group: GroupId) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.own_group(group);
+        }
+        if let Some(queue) = &mut self.queue {
+            queue.own_group(group);
+        }
+    }
+
+    /// Takes out everything of shared subscriptions that another member may have instead: what was never sent, and QoS 1
+    /// deliveries without their PUBACK. In the order in which they came.
+    pub fn take_shared(&mut self, into: &mut Vec<HandedBack>) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.take_shared(|queued| {
+                into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos: Qos::AtLeastOnce });
+            });
+        }
+        if let Some(queue) = &mut self.queue {
+            queue.take_shared(|queued, qos| {
+                into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos });
+            });
+        }
+    }
+}
+
+fn settled<'a>(group: GroupId) -> Action<'a> {
+    if group.is_some() { Action::Settled(group) } else { Action::Nothing }
+}
+
+fn identifiers<'a>(queued: &'a Queued, single: &'a [u32; 1]) -> &'a [u32] {
+    if !queued.outgoing.subscription_ids.is_empty() {
+        &queued.outgoing.subscription_ids
+    } else if single[0] != 0 {
+        single
+    } else {
+        &[]
+    }
+}

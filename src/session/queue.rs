@@ -1,0 +1,218 @@
+//! Messages that wait for one Client: three lanes by delivered QoS, each in the order of arrival.
+//!
+//! The order that the standard demands holds within a Topic and QoS [MQTT-4.6.0-5], so lanes can never break it, and
+//! urgent lanes may overtake. It never encodes anything and never decides what is sent: `deliver.rs` does.
+
+use super::Limits;
+use crate::codec::{Message, Moment, Qos};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// One Message on its way to receivers of one shard: shared by all of them, counted without atomics.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub message: Message,
+    /// Subscription Identifiers, where one delivery has several [MQTT-3.3.4-4]. Otherwise empty.
+    pub subscription_ids: Box<[u32]>,
+}
+
+impl Outgoing {
+    pub fn new(message: Message) -> Rc<Self> {
+        Rc::new(Self { message, subscription_ids: Box::default() })
+    }
+}
+
+/// The shared subscription that a delivery was taken from; unique for the life of the process. 0 = none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct GroupId(pub u32);
+
+impl GroupId {
+    pub const NONE: Self = Self(0);
+
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+/// Who sees to it that a queue does not grow without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The queue itself: beyond its limits a Message is refused.
+    Queue,
+    /// Whoever pushes: a shared subscription by its member's window, a replay by the room that it looks for.
+    Caller,
+}
+
+/// How a Message is to be delivered to one Client.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    pub qos: Qos,
+    /// RETAIN as the receiver will see it.
+    pub retain: bool,
+    /// A single Subscription Identifier, 0 = none; several are in the [`Outgoing`].
+    pub subscription_id: u32,
+    pub group: GroupId,
+    pub bound: Bound,
+}
+
+/// One delivery that waits or is in flight: 16 bytes.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    pub outgoing: Rc<Outgoing>,
+    /// Subscription Identifier (28 bits) and flags above it.
+    packed: u32,
+    pub group: GroupId,
+}
+
+const RETAIN: u32 = 1 << 28;
+const SUBSCRIPTION_ID: u32 = RETAIN - 1;
+
+impl Queued {
+    fn new(outgoing: &Rc<Outgoing>, how: How) -> Self {
+        let packed = (how.subscription_id & SUBSCRIPTION_ID) | if how.retain { RETAIN } else { 0 };
+        Self { outgoing: Rc::clone(outgoing), packed, group: how.group }
+    }
+
+    pub fn message(&self) -> &Message {
+        &self.outgoing.message
+    }
+
+    pub fn retain(&self) -> bool {
+        self.packed & RETAIN != 0
+    }
+
+    pub fn subscription_id(&self) -> u32 {
+        self.packed & SUBSCRIPTION_ID
+    }
+}
+
+/// Why a delivery was not queued or not sent. Each has a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    /// The queue of the receiving Session is full.
+    QueueFull,
+    /// QoS 0, and the Client is away.
+    Offline,
+    /// The Message expired while it waited [MQTT-3.3.2-5].
+    Expired,
+    /// Larger than the receiver's Maximum Packet Size [MQTT-3.1.2-25].
+    PacketTooLarge,
+    /// The receiver may not read this Topic.
+    NotAuthorized,
+}
+
+/// The lanes. Exists only while something has been queued.
+#[derive(Default)]
+pub(super) struct Queue {
+    lanes: [VecDeque<Queued>; 3],
+    /// Bytes of Messages in the lanes: QoS 0, and QoS 1 and 2 together.
+    bytes: [usize; 2],
+    /// Deficit round robin between the lanes; see `deliver.rs`.
+    pub(super) credit: [i64; 3],
+}
+
+impl Queue {
+    /// Appends to the lane of the delivered QoS.
+    ///
+    /// # Errors
+    /// `QueueFull`: the bound of the lane is reached even without what has expired; nothing was queued.
+    pub(super) fn push(
+        &mut self,
+        outgoing: &Rc<Outgoing>,
+        how: How,
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<(), Dropped> {
+        let kept = usize::from(how.qos != Qos::AtMostOnce);
+        let size = outgoing.message.size();
+        if how.bound == Bound::Queue && self.is_full(kept, size, limits) {
+            self.drop_expired(now);
+            if self.is_full(kept, size, limits) {
+                return Err(Dropped::QueueFull);
+            }
+        }
+        self.bytes[kept] += size;
+        self.lanes[how.qos as usize].push_back(Queued::new(outgoing, how));
+        Ok(())
+    }
+
+    fn is_full(&self, kept: usize, size: usize, limits: &Limits) -> bool {
+        if kept == 0 {
+            self.lanes[0].len() >= limits.queue_qos0_messages_max || self.bytes[0] + size > limits.queue_qos0_bytes_max
+        } else {
+            self.lanes[1].len() + self.lanes[2].len() >= limits.queue_messages_max
+                || self.bytes[1] + size > limits.queue_bytes_max
+        }
+    }
+
+    /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
+    fn drop_expired(&mut self, now: Moment) {
+        for lane in 0..self.lanes.len() {
+            while self.lanes[lane]
+                .front()
+                .is_some_and(|queued| queued.message().is_expired(now) && !queued.group.is_some())
+            {
+                self.pop(lane);
+            }
+        }
+    }
+
+    pub(super) fn front(&self, lane: usize) -> Option<&Queued> {
+        self.lanes[lane].front()
+    }
+
+    pub(super) fn pop(&mut self, lane: usize) -> Option<Queued> {
+        let queued = self.lanes[lane].pop_front()?;
+        self.bytes[usize::from(lane != 0)] -= queued.message().size();
+        Some(queued)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// Whether something could be sent: QoS 0 always, the others while there is send quota.
+    pub(super) fn can_send(&self, quota: bool) -> bool {
+        !self.lanes[0].is_empty() || (quota && !(self.lanes[1].is_empty() && self.lanes[2].is_empty()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes[0] + self.bytes[1]
+    }
+
+    /// How many were dropped.
+    pub(super) fn drop_qos0(&mut self) -> usize {
+        let dropped = self.lanes[0].len();
+        self.lanes[0] = VecDeque::new();
+        self.bytes[0] = 0;
+        dropped
+    }
+
+    /// What came from this shared subscription belongs to the Session from now on.
+    pub(super) fn own_group(&mut self, group: GroupId) {
+        for queued in self.lanes.iter_mut().flatten().filter(|queued| queued.group == group) {
+            queued.group = GroupId::NONE;
+        }
+    }
+
+    /// Takes out what came from shared subscriptions, in order; for another member to get it.
+    pub(super) fn take_shared(&mut self, mut take: impl FnMut(Queued, Qos)) {
+        for (lane, qos) in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().enumerate() {
+            if !self.lanes[lane].iter().any(|queued| queued.group.is_some()) {
+                continue;
+            }
+            for queued in std::mem::take(&mut self.lanes[lane]) {
+                if queued.group.is_some() {
+                    self.bytes[usize::from(lane != 0)] -= queued.message().size();
+                    take(queued, qos);
+                } else {
+                    self.lanes[lane].push_back(queued);
+                }
+            }
+        }
+    }
+}

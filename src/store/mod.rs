@@ -1,0 +1,44 @@
+//! What survives. Knows no MQTT: records go in as bytes with a kind, positions come out.
+//!
+//! The hall appends a record for each change that must outlive the process and lets an acknowledgement go only once the
+//! journal says that its position is durable. There is one implementation so far, [`Memory`], which calls everything durable
+//! at once and keeps nothing; the journal on disk takes its place behind the same trait. `broker/durable.rs` is the caller.
+
+/// How far a journal has come. Positions only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position(pub u64);
+
+/// One change. The bytes are borrowed: a journal that keeps nothing costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The caller's number for what this is.
+    pub kind: u8,
+    pub key: &'a [u8],
+    pub body: &'a [u8],
+}
+
+/// The commit point. `append` never blocks.
+pub trait Journal {
+    /// Takes a record in. It is safe once `durable() >= ` the position returned, and lost or kept, but never torn, before.
+    fn append(&mut self, record: Record<'_>) -> Position;
+
+    /// Everything up to here is safe.
+    fn durable(&self) -> Position;
+}
+
+/// `durability = "memory"`: nothing survives the process, and nothing waits.
+#[derive(Default, Debug)]
+pub struct Memory {
+    appended: Position,
+}
+
+impl Journal for Memory {
+    fn append(&mut self, _record: Record<'_>) -> Position {
+        self.appended.0 += 1;
+        self.appended
+    }
+
+    fn durable(&self) -> Position {
+        self.appended
+    }
+}

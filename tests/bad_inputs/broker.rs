@@ -1,0 +1,282 @@
+//! The built binary as a process of its own, with the test profile: small limits, so that tests reach them fast.
+//!
+//! Each broker has a port, a data folder and a log file of its own, and is gone with its test: when the test ends,
+//! when it panics, and, through a watching shell, when the test process is killed.
+//!
+//! `BAD_INPUTS_PORT` names the port of a broker that is already running; the rows then run against that one, so that
+//! two brokers can be compared. `BAD_INPUTS_PID` tells its process id, if its memory and descriptors shall be checked.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The largest packet after CONNECT in the test profile.
+pub(crate) const PACKET_SIZE_MAX: usize = 1024 * 1024;
+pub(crate) const RECEIVE_MAXIMUM: u16 = 100;
+pub(crate) const TOPIC_ALIAS_MAXIMUM: u16 = 16;
+pub(crate) const TOPIC_LEVELS_MAX: usize = 128;
+pub(crate) const CLIENT_ID_SIZE_MAX: usize = 1024;
+pub(crate) const FILTERS_PER_SUBSCRIBE_MAX: usize = 100;
+pub(crate) const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 1000;
+pub(crate) const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
+pub(crate) const KEEP_ALIVE_MAX_S: u16 = 3600;
+
+/// The configuration of one broker, and the environment of its process.
+pub(crate) struct Profile {
+    /// Values as they are written in the file, by section and key.
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Profile {
+    pub(crate) fn test() -> Self {
+        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new() };
+        profile
+            .set("node.shards", 2)
+            .set("node.memory_budget", "256MiB")
+            .set("limits.packet_size_max", "1MiB")
+            .set("limits.connect_packet_size_max", "384KiB")
+            .set("limits.connect_timeout", "5s")
+            .set("limits.connections_pending_max", 1000)
+            .set("limits.receive_maximum", 100)
+            .set("limits.topic_alias_maximum", 16)
+            .set("limits.topic_levels_max", 128)
+            .set("limits.client_id_size_max", 1024)
+            .set("limits.user_properties_max", 64)
+            .set("limits.property_size_max", "64KiB")
+            .set("limits.filters_per_subscribe_max", 100)
+            .set("limits.subscriptions_per_session_max", 1000)
+            .set("limits.session_expiry_max", "7d")
+            .set("limits.keep_alive_max", "1h")
+            .set("limits.queue_messages_max", 1000)
+            .set("limits.queue_size_max", "8MiB")
+            .set("limits.write_stall_max", "20s")
+            .set("limits.retained_messages_max", 100_000)
+            .set("limits.retained_size_max", "64MiB")
+            .set("mqtt.bridge_bit", false)
+            .set("[listener].allow_anonymous", true);
+        profile
+    }
+
+    /// Sets `section.key`, or `[listener].key` for the one listener. The Debug form of numbers, switches, strings and
+    /// lists of strings is also their form in TOML, as long as the strings are plain.
+    pub(crate) fn set(&mut self, key: &str, value: impl Debug) -> &mut Self {
+        let (section, key) = key.split_once('.').expect("a key is `section.key`");
+        let section = self.sections.entry(section.to_owned()).or_default();
+        section.insert(key.to_owned(), format!("{value:?}"));
+        self
+    }
+
+    pub(crate) fn environment(&mut self, name: &'static str, value: impl Into<String>) -> &mut Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn to_toml(&self, address: SocketAddr) -> String {
+        let mut text = String::new();
+        for (section, values) in &self.sections {
+            let _ = writeln!(text, "[{section}]");
+            if section == "[listener]" {
+                let _ = writeln!(text, "address = \"{address}\"");
+            }
+            for (key, value) in values {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+        text
+    }
+}
+
+pub(crate) struct Broker {
+    address: SocketAddr,
+    pid: Option<u32>,
+    process: Option<Process>,
+}
+
+/// What has to be taken down again.
+struct Process {
+    child: Child,
+    watch: Child,
+    folder: PathBuf,
+}
+
+impl Broker {
+    pub(crate) fn start(profile: &Profile) -> Self {
+        if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
+            let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
+        }
+        // A free port may be taken by somebody else before the broker binds it: then the broker ends, and we try another.
+        let mut log = String::new();
+        for _ in 0..5 {
+            match Self::start_once(profile) {
+                Ok(broker) => return broker,
+                Err(its_log) => log = its_log,
+            }
+        }
+        panic!("the broker does not start; its log:\n{log}");
+    }
+
+    fn start_once(profile: &Profile) -> Result<Self, String> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("waypost-bad-inputs-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).expect("the temporary folder can be written");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+        let address = free.local_addr().expect("a bound socket has an address");
+        drop(free);
+        let file = folder.join("broker.toml");
+        fs::write(&file, profile.to_toml(address)).expect("the temporary folder can be written");
+        let log = File::create(folder.join("log")).expect("the temporary folder can be written");
+        let child = Command::new(env!("CARGO_BIN_EXE_waypost"))
+            .arg("-c")
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .envs(profile.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be cloned"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let watch = watch_over(child.id(), &folder);
+        let mut broker = Self { address, pid: Some(child.id()), process: Some(Process { child, watch, folder }) };
+        if broker.accepts_within(Duration::from_secs(10)) { Ok(broker) } else { Err(broker.log()) }
+    }
+
+    fn accepts_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && self.is_alive() {
+            if TcpStream::connect(self.address).is_ok() {
+                return self.is_alive();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the process that was started is still the one that runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        match &mut self.process {
+            Some(process) => matches!(process.child.try_wait(), Ok(None)),
+            None => true,
+        }
+    }
+
+    /// Whether this is our binary, whose log and answers are checked in full, or a broker that somebody else started.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// All that the process has written so far. Bytes that are not UTF-8 show as replacement characters.
+    pub(crate) fn log(&self) -> String {
+        let mut bytes = Vec::new();
+        if let Some(process) = &self.process {
+            let mut file = File::open(process.folder.join("log")).expect("the log was created at the start");
+            file.read_to_end(&mut bytes).expect("the log can be read");
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A look at the process, where there is one to look at.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.pid.map(Usage::of)
+    }
+
+    /// Forgets the highest memory use so far, so that the next look shows the peak from now on.
+    pub(crate) fn forget_peak(&self) {
+        if let Some(pid) = self.pid {
+            // Without this right the peak since the start is compared, which is stricter and not wrong.
+            let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if thread::panicking() && self.is_ours() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            crate::report(&format!(
+                "the end of the broker's log:\n{}",
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            ));
+        }
+        if let Some(mut process) = self.process.take() {
+            // The watch first: once the broker is reaped, its process id may belong to somebody else.
+            for child in [&mut process.watch, &mut process.child] {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            let _ = fs::remove_dir_all(&process.folder);
+        }
+    }
+}
+
+/// A shell that waits for its standard input to end, which it does when this process is gone, and then cleans up.
+fn watch_over(pid: u32, folder: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", "read line; kill -9 \"$1\"; rm -rf \"$2\"", "watch"])
+        .arg(pid.to_string())
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("every system has sh")
+}
+
+fn number_from_environment(name: &str) -> Option<u32> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
+}
+
+/// What a process holds at one moment, from /proc.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) resident_bytes: u64,
+    pub(crate) peak_bytes: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: usize,
+    /// Time on a processor, summed over the threads that live now.
+    pub(crate) cpu: Duration,
+}
+
+impl Usage {
+    fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        Self {
+            resident_bytes: field("VmRSS:") * 1024,
+            peak_bytes: field("VmHWM:") * 1024,
+            threads: field("Threads:"),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+            cpu: cpu_of(pid),
+        }
+    }
+}
+
+fn cpu_of(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let nanoseconds = threads.flatten().map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}

@@ -1,0 +1,45 @@
+//! Hostile Clients: what real brokers have stumbled over, sent to the built binary over TCP.
+//!
+//! A test carries the number of its row: a letter for the section, two digits for the case. Each module is a section, and
+//! opens with the list of its rows; `each_version!` makes two tests of a row, `v5` and `v311`. Around every row the rules
+//! of `rules.rs` are checked: the broker lives, other Clients do not notice, nothing grows, nothing rejected has an effect.
+//!
+//! Load rows are small by default; `WAYPOST_LOAD=full` plays them in full. They report figures on standard error.
+//! Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
+
+#![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
+
+/// Makes two tests of each row, which is a function of the protocol version.
+macro_rules! each_version {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            #[test]
+            fn v5() {
+                super::$row(crate::packet::Version::V5);
+            }
+            #[test]
+            fn v311() {
+                super::$row(crate::packet::Version::V311);
+            }
+        }
+    )+};
+}
+
+mod a_framing;
+mod authenticating;
+mod b_connect;
+mod broker;
+mod c_topics;
+mod client;
+mod corpus;
+mod d_properties;
+mod e_qos;
+mod f_subscribe;
+mod packet;
+mod rules;
+
+/// Figures of load rows, and the broker's log when a test fails.
+#[expect(clippy::print_stderr, reason = "standard error is where a test reports")]
+fn report(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,330 @@
+//! The built binary as an operator meets it: arguments in, text and exit codes out.
+//! Only what ends by itself is waited for without a limit; a broker that runs is stopped by the test that started it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+// Help and version
+
+#[test]
+fn version_names_the_program_and_its_version() {
+    for flag in ["--version", "-V"] {
+        let output = waypost().arg(flag).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        assert_eq!(text(&output.stdout), format!("waypost {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn help_names_every_command_and_flag() {
+    let output = waypost().arg("--help").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for part in
+        ["run", "check", "config", "-c, --config <FILE>", "-p, --port <PORT>", "--data-dir <DIR>", "-v, --verbose"]
+    {
+        assert!(help.contains(part), "{part} is missing in:\n{help}");
+    }
+}
+
+// check
+
+#[test]
+fn check_says_in_one_line_what_would_run() {
+    let folder = Folder::new();
+    let output = folder.waypost().arg("check").output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(
+        text(&output.stdout),
+        "the configuration without a file: valid; listens on 127.0.0.1:1883 (anonymous allowed); data in waypost-data\n"
+    );
+
+    folder.write(
+        "a.toml",
+        "[[listener]]\naddress = '0.0.0.0:1'\nallow_anonymous = false\n[[listener]]\naddress = '[::1]:2'\n",
+    );
+    folder.write("a.toml.d/b.toml", "[node]\ndata_dir = '/var/lib/waypost'\n");
+    let output = folder.waypost().args(["check", "-c", "a.toml"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(
+        text(&output.stdout),
+        "a.toml, a.toml.d/b.toml: valid; listens on 0.0.0.0:1, [::1]:2 (anonymous allowed); data in /var/lib/waypost\n"
+    );
+}
+
+#[test]
+fn check_touches_nothing() {
+    let folder = Folder::new();
+    let output = folder.waypost().args(["check", "--data-dir", "data"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(fs::read_dir(&folder.0).expect("the folder is there").count(), 0);
+}
+
+#[test]
+fn check_notes_what_is_allowed_and_yet_probably_not_meant() {
+    let folder = Folder::new();
+    folder.write("a.toml", "[limits]\nretained_size_max = '1MiB'\n");
+    let output = folder.waypost().args(["check", "-c", "a.toml"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    let note = "note: limits.retained_size_max is 1MiB, less than one packet of limits.packet_size_max, 16MiB: the largest messages will not fit";
+    assert_eq!(text(&output.stdout).lines().last(), Some(note));
+}
+
+// Wrong settings
+
+#[test]
+fn every_fault_is_reported_and_the_exit_code_is_2_to_check_and_to_run() {
+    let folder = Folder::new();
+    folder.write("a.toml", "[limits]\nrecieve_maximum = 5\nconnect_timeout = '5x'\n");
+    let errors = "a.toml:2:1: unknown key \"recieve_maximum\" in [limits]; did you mean \"receive_maximum\"?\n\
+                  a.toml:3:19: limits.connect_timeout is \"5x\", which is not a duration; write for example \"5s\", \"1m30s\" or \"250ms\"\n\
+                  WAYPOST__LOG__LEVEL: log.level is \"loud\"; allowed: \"error\", \"warn\", \"info\", \"debug\" or \"trace\"\n";
+    for command in [&["check"][..], &["run"], &[]] {
+        let output = folder
+            .waypost()
+            .args(command)
+            .args(["-c", "a.toml"])
+            .env("WAYPOST__LOG__LEVEL", "loud")
+            .output()
+            .expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{command:?}");
+        assert_eq!(text(&output.stderr), errors, "{command:?}");
+    }
+    assert_eq!(fs::read_dir(&folder.0).expect("the folder is there").count(), 1, "nothing but the file");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_faults() {
+    let folder = Folder::new();
+    for (path, error) in
+        [("gone.toml", "gone.toml: cannot be read: there is no such file\n"), (".", ".: is a folder; name a file\n")]
+    {
+        let output = folder.waypost().args(["-c", path]).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), error.to_owned()));
+    }
+}
+
+#[test]
+fn wrong_arguments_are_faults() {
+    let folder = Folder::new();
+    for (arguments, part) in [
+        (&["--prot", "1"][..], "'--port'"),
+        (&["-p", "65536"], "65536"),
+        (&["-p", "-1"], "-1"),
+        (&["-p", "x"], "invalid value 'x'"),
+        (&["-p"], "a value is required"),
+        (&["serve"], "unrecognized subcommand 'serve'"),
+        (&["-c", "a", "-c", "b"], "cannot be used multiple times"),
+        (&["config"], "Usage:"),
+        (&["-v", "check"], "Usage:"),
+    ] {
+        let output = folder.waypost().args(arguments).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{arguments:?}");
+        assert!(text(&output.stderr).contains(part), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_port_flag_and_a_listener_in_the_file_contradict_each_other() {
+    let folder = Folder::new();
+    folder.write("a.toml", "[[listener]]\naddress = '127.0.0.1:1'\n");
+    let output = folder.waypost().args(["check", "-c", "a.toml", "-p", "2"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "-p: sets the port of the default listener, but there is a [[listener]] at a.toml:1:1; set the port in its address\n"
+    );
+    let output = folder.waypost().args(["check", "-p", "2"]).output().expect("it runs");
+    assert!(text(&output.stdout).contains("listens on 127.0.0.1:2 "), "{}", text(&output.stdout));
+}
+
+// config reference
+
+#[test]
+fn config_reference_prints_the_reference() {
+    let output = waypost().args(["config", "reference"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout) == waypost::config::reference(), "it prints something else");
+}
+
+// Broken outputs
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut child =
+        waypost().args(["config", "reference"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn an_output_that_is_full_is_a_failure() {
+    let full = File::options().write(true).open("/dev/full").expect("the device is there");
+    let output = waypost().args(["config", "reference"]).stdout(full).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("cannot write to standard output: "), "{}", text(&output.stderr));
+}
+
+#[test]
+fn faults_keep_their_exit_code_when_standard_error_is_closed() {
+    let folder = Folder::new();
+    for arguments in [&["-c", "gone.toml"][..], &["check", "-c", "gone.toml"], &["--nonsense"]] {
+        let mut child = folder.waypost().args(arguments).stderr(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_broker_whose_standard_error_is_closed_runs_on() {
+    for closed in [true, false] {
+        let folder = Folder::new();
+        let port = free_port();
+        let mut broker = folder.waypost();
+        broker
+            .args(["-vv", "--data-dir", "data", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut broker = Running(broker.spawn().expect("it runs"));
+        let stderr = broker.0.stderr.take();
+        if closed {
+            drop(stderr);
+        }
+        broker.serves(port);
+        for _ in 0..20 {
+            // Each connection is logged, at the latest when it is closed.
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut client| client.write_all(b"nonsense")).ok();
+        }
+        broker.serves(port);
+    }
+}
+
+// Running
+
+#[test]
+fn a_running_broker_logs_lines_of_time_level_and_message_to_standard_error() {
+    let folder = Folder::new();
+    folder.write("a.toml", "[limits]\nretained_size_max = '1MiB'\n");
+    let port = free_port();
+    let mut broker = folder.waypost();
+    broker.args(["-c", "a.toml", "--data-dir", "data", "-p", &port.to_string()]);
+    let mut broker = Running(broker.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs"));
+    let line = broker.first_line();
+    let (time, rest) = line.split_once(' ').expect("a time, then the rest");
+    assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
+    assert!(rest.starts_with("WARN limits.retained_size_max is 1MiB, less than one packet"), "{line}");
+    broker.serves(port);
+}
+
+#[test]
+fn a_running_broker_logs_json_when_it_is_told_to() {
+    let folder = Folder::new();
+    let port = free_port();
+    let mut broker = folder.waypost();
+    broker.args(["--data-dir", "data", "-p", &port.to_string()]).env("WAYPOST__LOG__FORMAT", "json");
+    broker.env("WAYPOST__LIMITS__RETAINED_SIZE_MAX", "1MiB").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut broker = Running(broker.spawn().expect("it runs"));
+    let line = broker.first_line();
+    assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
+    assert!(line.contains("\"level\":\"WARN\",\"message\":\"limits.retained_size_max is 1MiB"), "{line}");
+    broker.serves(port);
+}
+
+// What the tests are written with
+
+/// The binary without any settings of whoever runs the tests.
+fn waypost() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"WAYPOST__") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("all that it prints is UTF-8")
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// A broker that is killed at the end of its test.
+struct Running(Child);
+
+impl Running {
+    /// Waits until it accepts connections.
+    #[track_caller]
+    fn serves(&mut self, port: u16) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if let Some(status) = self.0.try_wait().expect("it can be asked") {
+                panic!("it has ended with {status}");
+            }
+            assert!(Instant::now() < deadline, "it does not serve");
+            thread::yield_now();
+        }
+    }
+
+    /// The first line of its log, which it keeps open.
+    fn first_line(&mut self) -> String {
+        let mut stderr = BufReader::new(self.0.stderr.take().expect("the log is piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("the log is UTF-8");
+        self.0.stderr = Some(stderr.into_inner());
+        line
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder of this test alone; removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().expect("it lies in the folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// The binary with this folder as its working directory.
+    fn waypost(&self) -> Command {
+        let mut command = waypost();
+        command.current_dir(&self.0);
+        command
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the build folder.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,271 @@
+//! Many Sessions, several shards, virtual time, one seed: random publishing, subscribing, losses of connection, resumptions,
+//! shards that work in any order, and a journal whose records become safe late.
+//!
+//! What is checked is what Clients see: QoS 2 exactly once, QoS 1 at least once (and once only on an undisturbed
+//! connection), order for each (publisher, Topic, QoS), nothing without a subscription, acknowledgements in order.
+//!
+//! A failure prints its seed; `SEED=123 cargo test --test simulation` plays it again, `SEEDS=1000` runs that many and
+//! `TALK=1` prints every packet.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[allow(unreachable_pub, reason = "the modules of one test crate")]
+mod client;
+#[allow(unreachable_pub, reason = "the modules of one test crate")]
+mod random;
+
+use client::{Client, Got, STEADY_SHARE, Sent};
+use random::Random;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use support::TestBroker;
+use waypost::codec::{Qos, filter_matches};
+use waypost::store::{Journal, Position, Record};
+
+/// Runs in CI; each takes some milliseconds.
+const SEEDS_DEFAULT: u64 = 300;
+const STEPS: usize = 1_500;
+
+const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "s/1", "s/2", "a//c"];
+const FILTERS: &[&str] =
+    &["b/#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b", STEADY_SHARE];
+
+/// A journal in which records become safe only when the simulation says so.
+struct Late {
+    appended: Position,
+    safe: Rc<Cell<u64>>,
+}
+
+impl Journal for Late {
+    fn append(&mut self, _record: Record<'_>) -> Position {
+        self.appended.0 += 1;
+        self.appended
+    }
+
+    fn durable(&self) -> Position {
+        Position(self.safe.get().min(self.appended.0))
+    }
+}
+
+struct Simulation {
+    random: Random,
+    broker: TestBroker,
+    clients: Vec<Client>,
+    safe: Rc<Cell<u64>>,
+}
+
+#[test]
+fn whatever_happens_clients_get_what_they_were_promised() {
+    let seeds: Vec<u64> = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => {
+            let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS_DEFAULT);
+            (1..=count).collect()
+        }
+    };
+    let mut totals = (0, 0);
+    for seed in seeds {
+        let shown = SeedOnPanic(seed);
+        let mut simulation = Simulation::new(seed);
+        simulation.run();
+        let (published, received) = simulation.check();
+        totals.0 += published;
+        totals.1 += received;
+        drop(shown);
+    }
+    assert!(totals.0 > 0 && totals.1 > 0, "the simulation did nothing at all: {totals:?}");
+}
+
+/// With `TALK` set, everything that is said is printed; for a look at a single seed.
+fn talk(what: std::fmt::Arguments<'_>) {
+    if std::env::var_os("TALK").is_some() {
+        println!("{what}");
+    }
+}
+
+struct SeedOnPanic(u64);
+
+impl Drop for SeedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("replay with: SEED={} cargo test --test simulation", self.0);
+        }
+    }
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let shards = 1 + random.below(4);
+        let safe = Rc::new(Cell::new(u64::MAX));
+        let late = random.one_in(2);
+        if late {
+            safe.set(0);
+        }
+        let receive_maximum = [1, 2, 5, 100][random.below(4)];
+        let journal_safe = Rc::clone(&safe);
+        let broker = TestBroker::with_journals(
+            |settings| {
+                settings.shards = shards;
+                settings.seed = Some(seed);
+                settings.session.receive_maximum = 100;
+                settings.session.in_flight_max = receive_maximum;
+                settings.session.queue_messages_max = 1_000_000;
+                settings.session.queue_bytes_max = 1 << 30;
+            },
+            move || Box::new(Late { appended: Position(0), safe: Rc::clone(&journal_safe) }),
+            true,
+        );
+        let count = 3 + random.below(8);
+        // The first half are steady: their Sessions last and their subscriptions stay.
+        let clients = (0..count).map(|number| Client::new(number, number * 2 < count, &mut random)).collect();
+        Self { random, broker, clients, safe }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            self.step();
+        }
+        self.come_to_rest();
+    }
+
+    fn step(&mut self) {
+        let number = self.random.below(self.clients.len());
+        match self.random.below(100) {
+            0..25 => {
+                let shard = self.random.below(self.broker.shards());
+                self.broker.tick(shard);
+            }
+            25..45 => self.clients[number].let_broker_read(&self.broker),
+            45..60 => self.clients[number].read(&mut self.random),
+            60..62 => self.clients[number].lose_connection(),
+            62..70 => self.clients[number].connect(&self.broker, &mut self.random),
+            70..74 => {
+                let filter = self.random.pick(FILTERS);
+                self.clients[number].subscribe(filter, &mut self.random);
+            }
+            74..75 => {
+                let filter = self.random.pick(FILTERS);
+                self.clients[number].unsubscribe(filter);
+            }
+            75..97 => {
+                let topic = self.random.pick(TOPICS);
+                self.clients[number].publish(topic, &mut self.random);
+            }
+            97..98 => self.broker.advance(Duration::from_millis(self.random.below(2000) as u64)),
+            _ => self.safe.set(self.safe.get().saturating_add(self.random.below(20) as u64)),
+        }
+    }
+
+    /// Everybody comes back, everything becomes safe, and the broker works until nothing moves.
+    fn come_to_rest(&mut self) {
+        self.safe.set(u64::MAX);
+        let mut quiet_rounds = 0;
+        for _ in 0..20_000 {
+            let mut quiet = true;
+            for client in &mut self.clients {
+                client.connect_steadily(&self.broker, &mut self.random);
+                client.let_broker_read(&self.broker);
+                quiet &= !client.read_all();
+            }
+            for shard in 0..self.broker.shards() {
+                self.broker.tick(shard);
+            }
+            quiet &= self.clients.iter().all(Client::is_quiet);
+            quiet_rounds = if quiet { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds == 10 {
+                return;
+            }
+        }
+        panic!("the broker never comes to rest");
+    }
+
+    /// Messages published and received.
+    fn check(&self) -> (usize, usize) {
+        for receiver in self.clients.iter().filter(|client| client.steady) {
+            for publisher in &self.clients {
+                for sent in &publisher.sent {
+                    self.check_promise(receiver, publisher, sent);
+                }
+            }
+        }
+        self.check_steady_share();
+        let count = |of: fn(&Client) -> usize| self.clients.iter().map(of).sum();
+        (count(|client| client.sent.len()), count(|client| client.received.len()))
+    }
+
+    /// A group with a member whose Session lasts gets every acknowledged Message, and each QoS 2 one goes to one member only.
+    fn check_steady_share(&self) {
+        let joined = self
+            .clients
+            .iter()
+            .flat_map(|client| &client.steady_filters)
+            .filter(|steady| steady.filter == STEADY_SHARE)
+            .map(|steady| steady.since)
+            .min();
+        for publisher in &self.clients {
+            for sent in publisher.sent.iter().filter(|sent| sent.topic.starts_with("s/")) {
+                let of_this =
+                    |got: &&Got| got.by_steady_share && got.publisher == publisher.number && got.serial == sent.serial;
+                let copies: usize =
+                    self.clients.iter().map(|client| client.received.iter().filter(of_this).count()).sum();
+                if sent.acknowledged && sent.qos != Qos::AtMostOnce && joined.is_some_and(|since| since <= sent.at) {
+                    assert!(copies >= 1, "no member of the steady share got {sent:?} of client {}", publisher.number);
+                }
+                if sent.qos == Qos::ExactlyOnce {
+                    assert!(
+                        copies <= 1,
+                        "the steady share got {sent:?} of client {} {copies} times at QoS 2",
+                        publisher.number
+                    );
+                }
+            }
+        }
+    }
+
+    /// A steady subscription that stood before the Message was published gets what was acknowledged.
+    fn check_promise(&self, receiver: &Client, publisher: &Client, sent: &Sent) {
+        if sent.topic.starts_with("s/") {
+            return; // Topics of the steady share, which has its own check
+        }
+        let Some(granted) = receiver
+            .steady_filters
+            .iter()
+            .filter(|steady| {
+                steady.filter != STEADY_SHARE
+                    && steady.since <= sent.at
+                    && filter_matches(steady.filter.as_bytes(), sent.topic.as_bytes())
+            })
+            .map(|steady| steady.qos)
+            .max()
+        else {
+            return;
+        };
+        let copies = receiver
+            .received
+            .iter()
+            .filter(|got| got.publisher == publisher.number && got.serial == sent.serial)
+            .count();
+        let qos = granted.min(sent.qos);
+        if sent.acknowledged && qos != Qos::AtMostOnce {
+            assert!(
+                copies >= 1,
+                "client {} never got acknowledged message {:?} of client {} (granted {granted:?})",
+                receiver.number,
+                sent,
+                publisher.number
+            );
+        }
+        if qos == Qos::ExactlyOnce {
+            assert!(
+                copies <= 1,
+                "client {} got message {:?} of client {} {copies} times at QoS 2",
+                receiver.number,
+                sent,
+                publisher.number
+            );
+        }
+    }
+}

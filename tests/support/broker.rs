@@ -1,0 +1,453 @@
+//! A whole broker in memory: real bytes, real shards, virtual time, no socket and no thread.
+//!
+//! `TestBroker` runs its shards until nothing moves after each thing that a test does, so a test reads like a conversation.
+//! The simulation uses the same world by hand (`TestBroker::by_hand`): it decides itself which shard works next.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use waypost::access::{Identity, Pending, Step};
+use waypost::broker::{
+    Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
+    Wire,
+};
+use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode};
+use waypost::session::Limits;
+use waypost::store::{Journal, Memory};
+
+/// The settings that tests start from: small, so that bounds are reached fast.
+pub fn settings() -> Settings {
+    Settings {
+        session: Limits {
+            codec: CodecLimits {
+                packet_size_max: 1 << 20,
+                user_properties_max: 64,
+                property_bytes_max: 64 << 10,
+                characters: Characters::Lenient,
+            },
+            receive_maximum: 100,
+            topic_alias_maximum: 16,
+            topic_alias_outbound_max: 16,
+            topic_levels_max: 128,
+            maximum_qos: Qos::ExactlyOnce,
+            retain_available: true,
+            validate_utf8_payload: false,
+            session_expiry_max: Duration::from_secs(7 * 24 * 3600),
+            keep_alive_max: Duration::from_secs(3600),
+            in_flight_max: 100,
+            queue_messages_max: 1000,
+            queue_bytes_max: 8 << 20,
+            queue_qos0_messages_max: 1000,
+            queue_qos0_bytes_max: 8 << 20,
+            queue_qos0_offline: false,
+            filters_per_subscribe_max: 100,
+        },
+        shards: 2,
+        connect_packet_size_max: 384 << 10,
+        client_id_size_max: 1024,
+        subscriptions_per_session_max: 1000,
+        retained_messages_max: 100_000,
+        retained_bytes_max: 64 << 20,
+        memory_budget: 256 << 20,
+        write_stall_max: Duration::from_secs(20),
+        wildcard_subscription_available: true,
+        shared_subscription_available: true,
+        response_information: String::new(),
+        assigned_client_id_prefix: "auto-".to_owned(),
+        bridge_bit: true,
+        shared_strategies: Strategies::default(),
+        sys_interval: Duration::ZERO,
+        authenticator: None,
+        seed: Some(1),
+    }
+}
+
+/// The broker, shared by all links to it.
+#[derive(Clone)]
+pub struct TestBroker {
+    world: Rc<RefCell<World>>,
+    by_hand: bool,
+}
+
+/// One Network Connection, seen from the Client's end.
+pub struct Link {
+    broker: TestBroker,
+    number: usize,
+}
+
+struct World {
+    shared: Arc<Shared>,
+    shards: Vec<Shard<Pipe>>,
+    links: Vec<LinkState>,
+    now: Moment,
+    next_shard: usize,
+}
+
+struct LinkState {
+    shard: usize,
+    stage: Stage,
+    /// Sent by the Client, not yet read by the broker.
+    inbox: Vec<u8>,
+    pipe: Rc<PipeState>,
+}
+
+enum Stage {
+    Handshake(Handshake),
+    LogIn(Box<Request>, Pending),
+    Open(Attachment),
+    Closed,
+}
+
+/// What the broker has written.
+#[derive(Default)]
+struct PipeState {
+    bytes: RefCell<Vec<u8>>,
+    stopped: Cell<bool>,
+}
+
+struct Pipe {
+    state: Rc<PipeState>,
+}
+
+impl Wire for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        if self.state.stopped.get() {
+            return Ok(0);
+        }
+        self.state.bytes.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn reader(&self) -> &Waker {
+        Waker::noop()
+    }
+}
+
+impl Default for TestBroker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestBroker {
+    pub fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with_journals(change, || Box::new(Memory::default()), false)
+    }
+
+    /// Nothing moves unless the test says so.
+    pub fn by_hand(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with_journals(change, || Box::new(Memory::default()), true)
+    }
+
+    pub fn with_journals(
+        change: impl FnOnce(&mut Settings),
+        journal: impl Fn() -> Box<dyn Journal>,
+        by_hand: bool,
+    ) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
+        let now = Moment::from_millis(0);
+        let shared = Shared::new(settings);
+        let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), journal(), now)).collect();
+        let broker = Self {
+            world: Rc::new(RefCell::new(World { shared, shards, links: Vec::new(), now, next_shard: 0 })),
+            by_hand,
+        };
+        broker.settle();
+        broker
+    }
+
+    /// A Network Connection; shards get them in turn.
+    pub fn link(&self) -> Link {
+        let mut world = self.world.borrow_mut();
+        let shard = world.next_shard;
+        world.next_shard = (shard + 1) % world.shards.len();
+        world.links.push(LinkState {
+            shard,
+            stage: Stage::Handshake(Handshake::new(Versions::ALL)),
+            inbox: Vec::new(),
+            pipe: Rc::default(),
+        });
+        Link { broker: self.clone(), number: world.links.len() - 1 }
+    }
+
+    /// Time passes, and whatever is due happens when it is due.
+    pub fn advance(&self, duration: Duration) {
+        let end = self.world.borrow().now.plus(duration);
+        loop {
+            let next = {
+                let world = self.world.borrow();
+                world.shards.iter().filter_map(Shard::deadline).filter(|deadline| *deadline <= end).min()
+            };
+            let Some(next) = next else { break };
+            {
+                let mut world = self.world.borrow_mut();
+                world.now = world.now.max(next);
+                let now = world.now;
+                for shard in &mut world.shards {
+                    if shard.deadline().is_some_and(|deadline| deadline <= now) {
+                        shard.tick(now);
+                    }
+                }
+            }
+            self.settle();
+        }
+        self.world.borrow_mut().now = end;
+        self.settle();
+    }
+
+    pub fn retained(&self, topic: &str) -> Option<Vec<u8>> {
+        self.world.borrow().shared.retained_payload(topic.as_bytes())
+    }
+
+    /// Sessions, connected or not.
+    pub fn sessions(&self) -> usize {
+        self.world.borrow().shards.iter().map(Shard::sessions).sum()
+    }
+
+    /// Subscriptions of all Sessions, shared ones included.
+    pub fn subscriptions(&self) -> usize {
+        self.tick_all();
+        let sum = self.world.borrow().shared.statistics();
+        usize::try_from(sum.subscriptions + sum.shared_subscriptions).expect("not that many")
+    }
+
+    /// Different filters in the tree.
+    pub fn filters(&self) -> usize {
+        self.world.borrow().shared.filters()
+    }
+
+    pub fn statistics(&self) -> waypost::broker::Statistics {
+        self.tick_all();
+        self.world.borrow().shared.statistics()
+    }
+
+    /// A clean stop of the node.
+    pub fn stop(&self) {
+        let mut world = self.world.borrow_mut();
+        let now = world.now;
+        for shard in &mut world.shards {
+            shard.stop(ReasonCode::ServerShuttingDown, now);
+        }
+    }
+
+    /// One tick of one shard, whether it wants one or not.
+    pub fn tick(&self, shard: usize) {
+        let mut world = self.world.borrow_mut();
+        let now = world.now;
+        world.shards[shard].tick(now);
+    }
+
+    pub fn wants_tick(&self, shard: usize) -> bool {
+        self.world.borrow().shards[shard].wants_tick()
+    }
+
+    pub fn shards(&self) -> usize {
+        self.world.borrow().shards.len()
+    }
+
+    /// Lets one link's bytes be read. `false`: there was nothing to read, or the shard did not want to.
+    pub fn read(&self, link: usize) -> bool {
+        self.world.borrow_mut().read(link)
+    }
+
+    fn tick_all(&self) {
+        for shard in 0..self.shards() {
+            self.tick(shard);
+        }
+        self.settle();
+    }
+
+    fn after_action(&self) {
+        if !self.by_hand {
+            self.settle();
+        }
+    }
+
+    /// Runs everything until nothing moves any more.
+    pub fn settle(&self) {
+        let mut world = self.world.borrow_mut();
+        for _ in 0..100_000 {
+            let mut moved = false;
+            for link in 0..world.links.len() {
+                moved |= world.read(link);
+            }
+            let now = world.now;
+            for shard in &mut world.shards {
+                if shard.wants_tick() {
+                    shard.tick(now);
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the broker never comes to rest");
+    }
+}
+
+impl World {
+    fn read(&mut self, number: usize) -> bool {
+        let (now, shared) = (self.now, Arc::clone(&self.shared));
+        let link = &mut self.links[number];
+        match &mut link.stage {
+            Stage::Closed => false,
+            Stage::Handshake(handshake) => {
+                if link.inbox.is_empty() {
+                    return false;
+                }
+                let bytes = std::mem::take(&mut link.inbox);
+                match handshake.receive(&bytes, shared.settings(), now, |client_id| shared.origin_of(client_id)) {
+                    Ok(None) => {}
+                    Ok(Some(request)) => self.log_in(number, request),
+                    Err(refused) => self.refuse(number, &refused),
+                }
+                true
+            }
+            Stage::LogIn(_, pending) => {
+                let Poll::Ready(step) = pending.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                    return false;
+                };
+                let Stage::LogIn(request, _) = std::mem::replace(&mut link.stage, Stage::Closed) else {
+                    unreachable!("it was just that")
+                };
+                match step {
+                    Step::Accept { identity, data } => {
+                        let mut request = request;
+                        request.authentication_data = data;
+                        self.open(number, request, identity);
+                    }
+                    Step::Refuse(reason) => self.refuse(number, &request.refused(reason, "not recognised")),
+                    Step::Challenge { .. } => panic!("AUTH packets are tested over sockets"),
+                }
+                true
+            }
+            Stage::Open(me) => {
+                let me = *me;
+                let shard = &mut self.shards[link.shard];
+                if !shard.is_attached(me) {
+                    link.stage = Stage::Closed;
+                    return true;
+                }
+                if shard.is_blocked(me) && !link.pipe.stopped.get() {
+                    shard.writable(me, now);
+                }
+                if link.inbox.is_empty() || !shard.may_read(me, Waker::noop()) {
+                    return false;
+                }
+                let bytes = std::mem::take(&mut link.inbox);
+                shard.receive(me, &bytes, now);
+                true
+            }
+        }
+    }
+
+    fn log_in(&mut self, number: usize, request: Box<Request>) {
+        match self.shared.settings().authenticator.clone() {
+            Some(authenticator) => {
+                let pending = authenticator.begin(request.login.clone());
+                self.links[number].stage = Stage::LogIn(request, pending);
+            }
+            None if request.login.method.is_some() => {
+                self.refuse(number, &request.refused(ReasonCode::BadAuthenticationMethod, "no method"))
+            }
+            None => {
+                let identity = Identity { user_name: request.login.user_name.clone() };
+                self.open(number, request, identity);
+            }
+        }
+    }
+
+    fn open(&mut self, number: usize, mut request: Box<Request>, identity: Identity) {
+        let now = self.now;
+        let mut wire = Pipe { state: Rc::clone(&self.links[number].pipe) };
+        let rest = std::mem::take(&mut request.rest);
+        loop {
+            let shard = self.links[number].shard;
+            match self.shards[shard].open(request, identity.clone(), wire, now) {
+                Opened::Here(me) => {
+                    self.links[number].stage = Stage::Open(me);
+                    self.links[number].inbox.splice(0..0, rest);
+                    return;
+                }
+                Opened::Elsewhere(ShardId(home), again, back) => {
+                    self.links[number].shard = usize::from(home);
+                    (request, wire) = (again, back);
+                }
+                Opened::Refused(refused, _) => return self.refuse(number, &refused),
+            }
+        }
+    }
+
+    fn refuse(&mut self, number: usize, refused: &Refused) {
+        let link = &mut self.links[number];
+        link.pipe.bytes.borrow_mut().extend_from_slice(&refused.answer);
+        link.stage = Stage::Closed;
+    }
+}
+
+impl Link {
+    /// Hands bytes over. Bytes sent on a closed connection are lost, as they are on the wire.
+    pub fn send(&self, bytes: &[u8]) {
+        self.state(|link| link.inbox.extend_from_slice(bytes));
+        self.broker.after_action();
+    }
+
+    /// Everything that the broker has written since the last call.
+    pub fn received(&self) -> Vec<u8> {
+        self.state(|link| std::mem::take(&mut *link.pipe.bytes.borrow_mut()))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        let world = self.broker.world.borrow();
+        let link = &world.links[self.number];
+        match link.stage {
+            Stage::Closed => true,
+            Stage::Open(me) => !world.shards[link.shard].is_attached(me),
+            Stage::Handshake(_) | Stage::LogIn(..) => false,
+        }
+    }
+
+    /// The network fails: no DISCONNECT.
+    pub fn drop_connection(&self) {
+        {
+            let mut world = self.broker.world.borrow_mut();
+            let now = world.now;
+            let world = &mut *world;
+            let link = &mut world.links[self.number];
+            if let Stage::Open(me) = link.stage {
+                world.shards[link.shard].lost(me, now);
+            }
+            link.stage = Stage::Closed;
+            link.inbox.clear();
+        }
+        self.broker.after_action();
+    }
+
+    /// The socket takes no more bytes.
+    pub fn stop_reading(&self) {
+        self.state(|link| link.pipe.stopped.set(true));
+    }
+
+    pub fn resume_reading(&self) {
+        self.state(|link| link.pipe.stopped.set(false));
+        self.broker.after_action();
+    }
+
+    /// Its number, for `TestBroker::read`.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    fn state<T>(&self, look: impl FnOnce(&mut LinkState) -> T) -> T {
+        look(&mut self.broker.world.borrow_mut().links[self.number])
+    }
+}

@@ -1,0 +1,8 @@
+//! What the test crates share. Each uses a part of it.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "every test crate includes all of this and uses some")]
+
+mod broker;
+pub mod wire;
+
+pub use broker::{Link, TestBroker, settings};
+pub use waypost::broker::Settings;
