@@ -19,7 +19,7 @@ use super::{ShardId, Shared};
 use crate::access::{Access, Act, Identity, Login, Verdict};
 use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Filled, GroupId, Session, WillFate};
+use crate::session::{Action, Arrival, Dropped, Filled, GroupId, Session, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
@@ -79,6 +79,9 @@ const FANOUTS_MAX: usize = 256;
 const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+/// How often the log is told what one Client loses.
+const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 static MEMORY: Limited = Limited::new(1);
 pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 /// Bytes that count as much as a complete packet for Keep Alive [MQTT-3.1.2-22].
@@ -110,6 +113,7 @@ pub(super) struct Client<W> {
     pub(super) fanout_seen: u64,
     pub(super) dirty: Dirty,
     pub(super) replaying: bool,
+    drops: Option<Box<Drops>>,
     /// An AUTH packet that the door has to deal with.
     pub(super) reauthentication: Option<Box<(ReasonCode, Login)>>,
 }
@@ -119,6 +123,13 @@ pub(super) struct Will {
     pub(super) message: Message,
     pub(super) delay: Duration,
     pub(super) due: Option<Moment>,
+}
+
+/// What a Client has lost, and when the log was told.
+pub(super) struct Drops {
+    said: Option<Moment>,
+    /// Since then.
+    since: u64,
 }
 
 struct Partial {
@@ -711,10 +722,24 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    pub(super) fn count_drop(&mut self, slot: u32, reason: crate::session::Dropped) {
+    /// Counts a delivery that was given up, and says so in the log, once a minute for each Client.
+    pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
         self.statistics.dropped += 1;
-        if let Some(client) = self.clients.get(slot) {
-            tracing::debug!(target: "waypost::drop", client = %Outside::of(client.id.as_bytes()), ?reason, "message dropped");
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        // That nobody is there for a QoS 0 Message is how it should be.
+        if reason == Dropped::Offline {
+            return;
+        }
+        let drops = client.drops.get_or_insert_with(|| Box::new(Drops { said: None, since: 0 }));
+        drops.since += 1;
+        if drops.said.is_none_or(|said| said.plus(DROPS_SAID_EVERY) <= now) {
+            drops.said = Some(now);
+            let count = std::mem::take(&mut drops.since);
+            let id = Arc::clone(&client.id);
+            if self.may_log(&DROPPED) {
+                tracing::warn!(target: "waypost::drop", client = %Outside::of(id.as_bytes()), ?reason, count, "messages dropped");
+            }
         }
     }
 
@@ -843,6 +868,7 @@ impl<W> Client<W> {
             fanout_seen: 0,
             dirty: Dirty::No,
             replaying: false,
+            drops: None,
             reauthentication: None,
         }
     }
