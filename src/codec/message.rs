@@ -470,6 +470,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a thread that is joined at once, to drop something there")]
     fn live_bytes_follow_what_lives() {
         let before = live_bytes();
         let message = Message::new("t", &[0; 1000], Qos::AtMostOnce, false, Moment::default());
