@@ -9,7 +9,7 @@ use std::time::Duration;
 use triomphe::ThinArc;
 
 use super::connect::Will;
-use super::primitive::{Moment, PACKET_ID_SIZE, Qos, Version, write_variable_byte_integer};
+use super::primitive::{Moment, PACKET_ID_SIZE, Qos, Version, variable_byte_integer_size, write_variable_byte_integer};
 use super::properties::{Properties, Property, PropertyId};
 use super::publish::Publish;
 
@@ -87,8 +87,10 @@ impl Message {
             return Self::with_topic(publish, publish.topic.as_bytes(), version, origin, now);
         }
         let properties = publish.properties();
-        let payload_at = (publish.body.len() - publish.payload.len()) as u32;
-        let properties_at = payload_at - properties.as_bytes().len() as u32;
+        let property_size = properties.as_bytes().len();
+        let length_size = if version.is_v5() { variable_byte_integer_size(property_size) } else { 0 };
+        let properties_at = publish.tail_at + length_size as u32;
+        let topic_size = publish.body.first_chunk().map_or(0, |size| u16::from_be_bytes(*size));
         let expiry_interval_s = publish.message_expiry_interval_s;
         let expiry_at = match expiry_interval_s {
             None => 0,
@@ -99,14 +101,14 @@ impl Message {
                 born: now,
                 origin,
                 properties_at,
-                payload_at,
+                payload_at: properties_at + property_size as u32,
                 expiry_at,
                 expiry_interval_s: expiry_interval_s.unwrap_or(0),
-                topic_size: publish.topic.len() as u16,
+                topic_size,
                 qos: publish.qos,
                 retain: publish.retain,
                 expires: expiry_interval_s.is_some(),
-                has_packet_id: publish.tail_at as usize != 2 + publish.topic.len(),
+                has_packet_id: publish.tail_at != 2 + u32::from(topic_size),
                 has_properties: version.is_v5(),
             },
             publish.body,
@@ -407,6 +409,7 @@ impl Drop for LiveSize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Characters, Header, Limits, Publish, Sender};
     use super::{Message, MessageParts, Moment, Origin, Properties, Property, Qos, Version, Will, live_bytes};
 
     #[test]
@@ -445,6 +448,30 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "this is about threads")]
     #[test]
+    fn what_is_kept_is_the_packet_and_not_what_became_of_its_fields() {
+        let limits = Limits {
+            packet_size_max: 100,
+            user_properties_max: 1,
+            property_bytes_max: 100,
+            characters: Characters::Strict,
+        };
+        let packet = b"\x32\x0e\0\x03a/b\0\x01\x04\x03\0\x01cxyz";
+        let header = Header::decode(packet, Sender::Client, Version::V5, &limits).expect("good").expect("whole");
+        let Ok(mut publish) = Publish::decode(&header, &packet[2..], Version::V5, &limits) else {
+            panic!("a good PUBLISH");
+        };
+        (publish.topic, publish.payload, publish.packet_id) = ("elsewhere", b"longer than it was", None);
+        publish.retain = true;
+        publish.message_expiry_interval_s = Some(1);
+        let message = Message::of_publish(&publish, Version::V5, Origin::new(1), Moment::default());
+        assert_eq!((message.topic(), message.payload()), (&b"a/b"[..], &b"xyz"[..]));
+        assert_eq!(message.properties(), b"\x03\0\x01c");
+        assert!(message.retain());
+        assert_eq!(message.expiry_interval_s(), Some(1));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a thread that is joined at once, to drop something there")]
     fn live_bytes_follow_what_lives() {
         let before = live_bytes();
         let message = Message::new("t", &[0; 1000], Qos::AtMostOnce, false, Moment::default());
