@@ -154,7 +154,7 @@ impl<W: Wire> Shard<W> {
         routed
     }
 
-    fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
+    pub(super) fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
         let router = &self.shared.router;
         self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
     }

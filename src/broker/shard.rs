@@ -836,6 +836,11 @@ impl<W: Wire> Shard<W> {
         self.clients.len()
     }
 
+    /// How many filters match a Topic Name, asked as a PUBLISH asks; shared subscriptions are not among them.
+    pub fn matching(&mut self, topic: &[u8]) -> usize {
+        self.matched(topic).filters.len()
+    }
+
     /// Ends all Network Connections with this Reason Code; Sessions stay. For a node that stops.
     pub fn stop(&mut self, reason: ReasonCode, now: Moment) {
         self.now = now;

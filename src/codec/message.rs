@@ -446,7 +446,6 @@ mod tests {
         assert_eq!(again.size(), message.size());
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is about threads")]
     #[test]
     fn what_is_kept_is_the_packet_and_not_what_became_of_its_fields() {
         let limits = Limits {
