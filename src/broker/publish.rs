@@ -86,7 +86,9 @@ impl<W: Wire> Shard<W> {
         let position = position.max(routed.position);
         // An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
         if answer == Answer::None {
-        } else if self.durable.is_open(position) {
+            return;
+        }
+        if self.durable.is_open(position) {
             self.answer(me, answer, routed.reason());
         } else {
             self.durable.wait(position, me, answer, routed.reason());

@@ -271,16 +271,16 @@ impl<W: Wire> Shard<W> {
             let Some(front) = known.waiting.front() else { return };
             let (message, qos) = front.message.clone();
             let topic_hash = front.topic_hash;
-            // Larger than any member takes: as if it had been delivered.
-            let hopeless = message.is_expired(now) || known.nobody_takes(&message);
-            let member = if hopeless { None } else { known.choose(&message, topic_hash) };
-            if member.is_none() && !hopeless {
+            let member = if message.is_expired(now) { None } else { known.choose(&message, topic_hash) };
+            if let Some(member) = member {
+                known.waiting.pop_front();
+                self.give(group, member, message, qos);
+            } else if message.is_expired(now) || known.nobody_takes(&message) {
+                // Larger than any member takes: as if it had been delivered.
+                known.waiting.pop_front();
+                self.statistics.dropped += 1;
+            } else {
                 return;
-            }
-            known.waiting.pop_front();
-            match member {
-                Some(member) => self.give(group, member, message, qos),
-                None => self.statistics.dropped += 1,
             }
         }
     }
@@ -319,7 +319,6 @@ impl SharedGroup {
     fn join(&mut self, member: Member) {
         self.members.insert(member.session, member);
         self.group.join(member.session, member.window);
-        self.group.set_window(member.session, member.window);
         self.group.set_online(member.session, member.online);
     }
 
