@@ -2,6 +2,8 @@
 //! It reads arguments and the environment, reports what is wrong, and leaves all work to the rooms below.
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
+mod cert;
+
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -34,6 +36,8 @@ enum Command {
     Run(Settings),
     /// Check the configuration in all its layers without running anything
     Check(Settings),
+    /// Make certificates: an authority, servers, Clients
+    Cert(cert::Arguments),
     /// Print what can be configured
     Config {
         #[command(subcommand)]
@@ -80,6 +84,10 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
     match arguments.command.unwrap_or(Command::Run(arguments.settings)) {
         Command::Run(settings) => run_broker(&settings.sources(environment)),
         Command::Check(settings) => check(&settings.sources(environment)),
+        Command::Cert(arguments) => match arguments.run() {
+            Ok(made) => print(&made),
+            Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
+        },
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
     }
 }

@@ -3,8 +3,9 @@
 //! Read `keys.rs` for the table that says which key has which type.
 
 use super::address::Address;
-use super::keys::{SharedStrategy, Version};
+use super::keys::{ClientAuth, ClientIdentity, Protocol, SharedStrategy, TlsVersion, Version};
 use crate::log::{Format, Level};
+use crate::net::Network;
 use config::{Value, ValueKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,10 +67,16 @@ impl Keep for Address {
     }
 }
 
-impl Keep for Vec<Version> {
+impl Keep for Network {
+    fn keep(value: Option<&Value>) -> Self {
+        text(value).parse().expect("a network was checked to be one")
+    }
+}
+
+impl<T: Keep> Keep for Vec<T> {
     fn keep(value: Option<&Value>) -> Self {
         match value.map(|value| &value.kind) {
-            Some(ValueKind::Array(items)) => items.iter().map(|item| Version::keep(Some(item))).collect(),
+            Some(ValueKind::Array(items)) => items.iter().map(|item| T::keep(Some(item))).collect(),
             other => unreachable!("a list was checked to be one, not {other:?}"),
         }
     }
@@ -87,7 +94,7 @@ macro_rules! keep_words {
     )+ };
 }
 
-keep_words!(Version, SharedStrategy, Level, Format);
+keep_words!(Version, Protocol, TlsVersion, ClientAuth, ClientIdentity, SharedStrategy, Level, Format);
 
 fn number(value: Option<&Value>) -> u64 {
     match value.map(|value| &value.kind) {

@@ -25,10 +25,12 @@ mod unknown;
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy, Sys, Version,
+    ClientAuth, ClientIdentity, Fallback, Key, Limits, Listener, Log, Mqtt, Node, Protocol, SECTIONS, Section,
+    SharedGroup, SharedStrategy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
+
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};
