@@ -43,8 +43,7 @@ pub(super) fn read(der: &[u8], identity: ClientIdentity) -> Result<Certificate, 
             .0
             .iter()
             .flat_map(|relative| relative.0.iter())
-            .filter(|attribute| attribute.oid.to_string() == COMMON_NAME)
-            .next_back()
+            .rfind(|attribute| attribute.oid.to_string() == COMMON_NAME)
             .and_then(|attribute| text(&attribute.value)),
         subject: subject.to_string().into(),
         sha256: hexadecimal(digest(&SHA256, der).as_ref()),

@@ -2,7 +2,7 @@
 //!
 //! Only `listener.rs` knows which proxies are believed. What lies behind the header belongs to the Client.
 
-use ppp::v2::{Command, ParseError, Type};
+use ppp::v2::{ParseError, Type};
 use ppp::{v1, v2};
 use std::net::SocketAddr;
 
@@ -22,6 +22,9 @@ const BINARY_BYTES_MAX: usize = 2048;
 const BINARY_START: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const TEXT_START: &[u8; 6] = b"PROXY ";
 const FIXED_BYTES: usize = 16;
+const VERSION_AND_COMMAND: usize = 12;
+/// Whatever addresses follow mean nothing.
+const LOCAL: u8 = 0x20;
 /// In what version 2 says about TLS: a certificate was shown in this connection, or in the session that it resumes.
 const CERTIFICATE_SHOWN: u8 = 0x02 | 0x04;
 
@@ -37,6 +40,9 @@ pub(super) fn read(received: &[u8]) -> Result<Option<(Proxied, usize)>, &'static
             return Err("a PROXY header that is too long");
         }
         let Some(header) = received.get(..size) else { return Ok(None) };
+        if header[VERSION_AND_COMMAND] == LOCAL {
+            return Ok(Some((Proxied::default(), size))); // the proxy itself, looking whether we are well
+        }
         let proxied = v2::Header::try_from(header)
             .map_err(|_| "a malformed PROXY header")
             .and_then(|header| of_binary(&header).map_err(|_| "a malformed field in a PROXY header"))?;
@@ -64,15 +70,12 @@ fn starts_alike(received: &[u8], start: &[u8]) -> bool {
 }
 
 fn of_binary(header: &v2::Header<'_>) -> Result<Proxied, ParseError> {
-    let mut proxied = Proxied::default();
-    if header.command == Command::Local {
-        return Ok(proxied); // the proxy itself, looking whether we are well
-    }
-    proxied.address = match header.addresses {
+    let address = match header.addresses {
         v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
         v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
         v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
     };
+    let mut proxied = Proxied { address, common_name: None };
     for field in header.tlvs() {
         let field = field?;
         if field.kind == Type::SSL as u8 {
@@ -129,8 +132,13 @@ mod tests {
 
     #[test]
     fn a_proxy_that_speaks_for_itself_keeps_its_own_address() {
-        for header in [b"PROXY UNKNOWN\r\n".to_vec(), binary(0, 0, &[]), binary(0, 0x11, &ADDRESSES), binary(1, 0, &[])]
-        {
+        for header in [
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            binary(0, 0, &[]),
+            binary(0, 0x11, &[]),
+            binary(0, 0x11, &ADDRESSES),
+            binary(1, 0, &[]),
+        ] {
             let (proxied, size) = read(&header).expect("good").expect("complete");
             assert_eq!((proxied, size), (Proxied::default(), header.len()));
         }

@@ -411,3 +411,145 @@ fn header_size(second: u8) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{WebSocket, accept};
+    use proptest::prelude::*;
+    use std::io::{self, Read, Write};
+    use tungstenite::protocol::Role;
+
+    #[test]
+    fn the_proof_is_the_one_of_the_rfc() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    /// What a peer sends; what is sent to it is forgotten.
+    struct Peer<'a>(&'a [u8]);
+
+    impl Read for Peer<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.0.read(out)
+        }
+    }
+
+    impl Write for Peer<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The content of all binary messages, and how it ended.
+    fn of_tungstenite(bytes: &[u8]) -> (Vec<u8>, End) {
+        let mut socket = tungstenite::WebSocket::from_raw_socket(Peer(bytes), Role::Server, None);
+        let mut content = Vec::new();
+        loop {
+            match socket.read() {
+                Ok(tungstenite::Message::Binary(message)) => content.extend_from_slice(&message),
+                Ok(tungstenite::Message::Text(_)) => return (content, End::Text),
+                Ok(tungstenite::Message::Close(_)) => return (content, End::Closed),
+                Ok(_) => {}
+                Err(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+                    return (content, End::NotYet);
+                }
+                Err(tungstenite::Error::Io(_)) => return (content, End::NotYet),
+                Err(_) => return (content, End::Wrong),
+            }
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum End {
+        NotYet,
+        Closed,
+        Text,
+        Wrong,
+    }
+
+    fn ours(bytes: &[u8], cut: usize) -> (Vec<u8>, bool) {
+        let mut socket = WebSocket::new();
+        let mut content = Vec::new();
+        for part in bytes.chunks(cut) {
+            let mut part = part.to_vec();
+            let received = socket.receive(&mut part);
+            content.extend_from_slice(&part[..received.count]);
+            if received.ended {
+                return (content, true);
+            }
+        }
+        (content, false)
+    }
+
+    /// Mostly as it should be.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![
+            12 => Just(0x82_u8), 4 => Just(0x02), 6 => Just(0x00), 6 => Just(0x80), 3 => Just(0x89), 2 => Just(0x8A),
+            1 => Just(0x88), 1 => any::<u8>()
+        ];
+        let masked = prop_oneof![40 => Just(0x80_u8), 1 => Just(0)];
+        let size = prop_oneof![8 => 0..40_usize, 3 => 120..130_usize, 1 => 65_530..65_540_usize];
+        (first, masked, any::<[u8; 4]>(), size, any::<u8>()).prop_map(|(first, masked, mask, size, fill)| {
+            let mut bytes = vec![first];
+            match size {
+                0..=125 => bytes.push(masked | size as u8),
+                126..=0xFFFF => {
+                    bytes.push(masked | 126);
+                    bytes.extend_from_slice(&(size as u16).to_be_bytes());
+                }
+                _ => {
+                    bytes.push(masked | 127);
+                    bytes.extend_from_slice(&(size as u64).to_be_bytes());
+                }
+            }
+            bytes.extend_from_slice(&mask);
+            bytes.extend((0..size).map(|at| fill.wrapping_add(at as u8)));
+            bytes
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+        #[test]
+        fn frames_mean_what_they_mean_to_tungstenite(
+            frames in prop::collection::vec(frame(), 1..12),
+            cut in prop_oneof![Just(1_usize), Just(7), Just(100), Just(100_000)],
+        ) {
+            let bytes = frames.concat();
+            let (their_content, end) = of_tungstenite(&bytes);
+            let (content, ended) = ours(&bytes, cut);
+            // Ours comes as it arrives, theirs when a message is complete.
+            prop_assert!(content.starts_with(&their_content), "{end:?}");
+            match end {
+                End::NotYet => prop_assert!(!ended || text_begins(&bytes) || close_is_wrong(&bytes)),
+                End::Closed | End::Text | End::Wrong => prop_assert!(ended, "{end:?}"),
+            }
+        }
+
+        #[test]
+        fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 1..50_usize) {
+            let (content, _) = ours(&bytes, cut);
+            prop_assert!(content.len() <= bytes.len());
+            prop_assert_eq!(content, ours(&bytes, 1).0);
+        }
+    }
+
+    /// A text frame is refused by its first byte, before tungstenite has seen all of it.
+    fn text_begins(bytes: &[u8]) -> bool {
+        let mut socket = WebSocket::new();
+        let mut bytes = bytes.to_vec();
+        let received = socket.receive(&mut bytes);
+        received.answer.is_some_and(|answer| answer.content == 1003_u16.to_be_bytes())
+    }
+
+    /// A frame that breaks the rules is refused by its first bytes, too.
+    fn close_is_wrong(bytes: &[u8]) -> bool {
+        let mut socket = WebSocket::new();
+        let mut bytes = bytes.to_vec();
+        socket.receive(&mut bytes).answer.is_some_and(|answer| answer.content == 1002_u16.to_be_bytes())
+    }
+}

@@ -200,9 +200,9 @@ fn g14_names_that_mean_something_elsewhere_are_no_names() {
         }
         authority.client("long", &"x".repeat(2_000), Odd::default());
     });
-    for number in 0..odd.len() {
+    for (number, name) in odd.iter().enumerate() {
         let code = enter(&mut world.tls(Some(&format!("odd{number}"))), "a").expect("CONNACK");
-        assert_eq!(code, 5, "{:?}", odd[number]);
+        assert_eq!(code, 5, "{name:?}");
     }
     assert_eq!(enter(&mut world.tls(Some("long")), "a").expect("CONNACK"), 5);
 }
