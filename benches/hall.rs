@@ -7,23 +7,16 @@
 
 #[path = "support/clients.rs"]
 mod clients;
+#[path = "support/limits.rs"]
+mod limits;
 
 use std::hint::black_box;
 
 use clients::{Hall, PAYLOAD, Written, puback, publish, subscribe, subscribe_without_replay, unsubscribe};
 use gungraun::prelude::*;
-use gungraun::{Callgrind, EventKind};
+use limits::at_most;
 use waypost::broker::Attachment;
 use waypost::codec::Qos;
-
-/// The most instructions that a case may take for one time, and how many times it does its work.
-fn at_most(instructions: u64, times: u64) -> LibraryBenchmarkConfig {
-    let mut config = LibraryBenchmarkConfig::default();
-    let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
-    callgrind.hard_limits([(EventKind::Ir, instructions * times)]);
-    config.tool(callgrind);
-    config
-}
 
 // --- match: which filters a topic has, and how that is found ----------------------------------------------------------
 
