@@ -12,6 +12,7 @@
 //!           config/     the TOML file: every key with its doc, default, unit and bounds
 //!           log.rs      the log that cannot stop the process
 //! 3 doors   net/        listener.rs (accept)  connection.rs (one task, one Network Connection)  thread.rs (runs a shard)
+//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)
 //! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
@@ -70,6 +71,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod log;
+pub mod login;
 pub mod net;
 pub mod node;
 pub mod notice;

@@ -3,9 +3,11 @@
 //! [`Node::start`] binds all listeners before anything else can go wrong, so that a start that fails has changed nothing;
 //! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between.
 
+use crate::access::Authenticator;
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{Address, Config, SharedStrategy, Version};
+use crate::login::Chain;
 use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
 use crate::session::Limits;
 use crate::topic::Strategy;
@@ -54,22 +56,34 @@ impl Node {
     /// # Errors
     /// The first listener that cannot be bound, or a thread that cannot be started.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
-        Self::start_with(config, settings(config))
+        Self::start_with(config, settings(config), None)
     }
 
-    /// The same with settings that differ from the configuration's; for what has no key of its own, such as an authenticator.
-    pub fn start_with(config: &Config, settings: Settings) -> Result<Self, NodeError> {
+    /// The same with settings that differ from the configuration's, and with one authenticator for all listeners in place of
+    /// those that they name.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_with(
+        config: &Config,
+        settings: Settings,
+        guard: Option<Arc<dyn Authenticator>>,
+    ) -> Result<Self, NodeError> {
         raise_open_files();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
+            let name: Arc<str> = listener.address.to_string().into();
+            let authenticator =
+                guard.clone().unwrap_or_else(|| Arc::new(Chain::new(Vec::new(), listener.allow_anonymous)));
             for address in resolve(&listener.address).map_err(failed)? {
                 listeners.push(
                     Listener::bind(ListenerSettings {
                         address,
                         interface: listener.interface.clone(),
                         versions: versions(&listener.versions),
-                        allow_anonymous: listener.allow_anonymous,
+                        authenticator: Arc::clone(&authenticator),
+                        name: Arc::clone(&name),
                         backlog: listener.backlog,
                         connections_max: listener.connections_max,
                     })
@@ -267,7 +281,6 @@ pub fn settings(config: &Config) -> Settings {
             by_name: config.shared_groups.iter().map(|group| (group.name.clone(), strategy(group.strategy))).collect(),
         },
         sys_interval: config.sys.interval,
-        authenticator: None,
         seed: None,
     }
 }

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("store", 1),
     ("broker", 2),
     ("net", 3),
+    ("login", 3),
     ("log", 5),
     ("config", 5),
     ("node", 5),

@@ -5,14 +5,46 @@
 //! begin with `$`: those are the broker's own. Nothing here waits: logins that take time are futures that the doors await.
 //! `broker/connect.rs`, `broker/publish.rs` and `broker/subscribe.rs` are the callers.
 
-use crate::codec::{Qos, ReasonCode};
-use std::future::Future;
-use std::pin::Pin;
+mod login;
+
+pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
+
+use crate::codec::{Moment, Qos};
 
 /// What a Client has been recognised as. Rights are decided for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     pub user_name: Option<Box<str>>,
+    /// What came with a token, for the few that bring one.
+    pub token: Option<Box<Token>>,
+}
+
+/// What a token says about its bearer besides the name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Token {
+    /// From then on the bearer is nobody: the Network Connection ends.
+    pub expires_at: Option<Moment>,
+    /// The only rights that the bearer has; `None`: those of its user name.
+    pub grants: Option<Grants>,
+}
+
+/// Topic Filters that a token allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    pub publish: Box<[Box<str>]>,
+    /// To subscribe to, and to receive.
+    pub subscribe: Box<[Box<str>]>,
+}
+
+impl Identity {
+    pub fn of_user(user_name: Option<Box<str>>) -> Self {
+        Self { user_name, ..Self::default() }
+    }
+
+    /// When it stops being recognised.
+    pub fn expires_at(&self) -> Option<Moment> {
+        self.token.as_ref()?.expires_at
+    }
 }
 
 /// Something that an identity wants to do.
@@ -42,54 +74,5 @@ impl Access {
             Act::Publish { topic: [b'$', ..], .. } => Verdict::Denied,
             Act::Publish { .. } | Act::Subscribe { .. } | Act::Receive { .. } => Verdict::Allowed,
         }
-    }
-}
-
-/// What CONNECT says about who is coming.
-#[derive(Clone, Debug)]
-pub struct Login {
-    pub client_id: Box<str>,
-    pub user_name: Option<Box<str>>,
-    pub password: Option<Box<[u8]>>,
-    /// Authentication Method and Authentication Data of MQTT 5.
-    pub method: Option<Box<str>>,
-    pub data: Option<Box<[u8]>>,
-}
-
-/// The next thing in a login or re-authentication.
-pub enum Step {
-    /// Recognised; `data` goes back in CONNACK (or in AUTH 0x00 after a re-authentication).
-    Accept { identity: Identity, data: Option<Vec<u8>> },
-    /// Not let in. Goes into CONNACK (or DISCONNECT); 3.x Clients get the return code nearest to it.
-    Refuse(ReasonCode),
-    /// AUTH 0x18 with this data; the answer goes to `exchange`.
-    Challenge { data: Vec<u8>, exchange: Box<dyn Exchange> },
-}
-
-/// A login under way. Whoever drops it has given up.
-pub type Pending = Pin<Box<dyn Future<Output = Step> + Send>>;
-
-/// Recognises Clients. Must answer in bounded time; deny when in doubt.
-pub trait Authenticator: Send + Sync {
-    /// Begins a login, or a re-authentication with the method of the first one.
-    fn begin(&self, login: Login) -> Pending;
-}
-
-/// The server's half of an enhanced authentication (4.12) between two AUTH packets.
-pub trait Exchange: Send {
-    fn proceed(self: Box<Self>, data: Option<Box<[u8]>>) -> Pending;
-}
-
-/// The authenticator of a listener that lets everybody in: it believes the user name and knows no
-/// Authentication Method [MQTT-4.12.0-1].
-pub struct Anyone;
-
-impl Authenticator for Anyone {
-    fn begin(&self, login: Login) -> Pending {
-        let step = match login.method {
-            Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod),
-            None => Step::Accept { identity: Identity { user_name: login.user_name }, data: None },
-        };
-        Box::pin(std::future::ready(step))
     }
 }

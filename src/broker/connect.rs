@@ -277,6 +277,7 @@ impl Request {
                 password: connect.password.map(Into::into),
                 method: connect.authentication_method.map(Into::into),
                 data: connect.authentication_data.map(Into::into),
+                ..Login::default()
             },
             client_id,
             assigned,
@@ -497,9 +498,9 @@ impl<W: Wire> Shard<W> {
             let login = Login {
                 client_id: (*client.id).into(),
                 user_name: client.identity.user_name.clone(),
-                password: None,
                 method: client.session.terms().authentication_method.clone(),
                 data,
+                ..Login::default()
             };
             client.rare().reauthentication = Some(Box::new((reason, login)));
             if let Some(wire) = &client.wire {

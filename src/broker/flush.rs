@@ -66,6 +66,7 @@ impl<W: Wire> Shard<W> {
                 self.flush_if(slot, Dirty::Bulk);
             }
         }
+        self.filled.forget_sole();
         if self.out.capacity() > 4 * FLUSH_BYTES {
             self.out = Vec::with_capacity(FLUSH_BYTES);
         }
@@ -106,11 +107,14 @@ impl<W: Wire> Shard<W> {
         let may_receive =
             |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
         let limits = &self.shared.settings.session;
-        let mut more = true;
+        let repeated = client.session.repeat(may_receive, &mut self.filled);
+        let mut more = false;
         // As long as the socket takes everything: whoever keeps up must not lose to those who send.
         for _ in 0..FLUSH_ROUNDS {
-            self.out.clear();
-            more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+            if !repeated {
+                self.out.clear();
+                more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+            }
             if self.out.is_empty() {
                 break;
             }
@@ -126,12 +130,16 @@ impl<W: Wire> Shard<W> {
             }
         }
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
-        if client.tail.is_some() {
-            self.set_timer(slot);
-        } else if more {
+        let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        if more && !blocked {
             self.flushes.mark(slot, client);
         }
-        self.resume_replay_if_room(slot);
+        if blocked {
+            self.set_timer(slot);
+        }
+        if replay_waits {
+            self.resume_replay_if_room(slot);
+        }
         if !self.filled.is_empty() {
             self.account_filled(slot);
         }
@@ -148,6 +156,7 @@ impl<W: Wire> Shard<W> {
             }
         }
         self.out.clear();
+        self.filled.forget_sole();
         client.session.take_control(&mut self.out);
         if !self.out.is_empty() {
             self.statistics.bytes_sent += wire.write(&self.out).unwrap_or(0) as u64;

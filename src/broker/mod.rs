@@ -27,7 +27,7 @@ pub use mail::Strategies;
 pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
-use crate::access::{Access, Authenticator};
+use crate::access::Access;
 use crate::codec::{Message, Origin};
 use crate::session;
 use crate::topic::{HashKey, Retained};
@@ -71,8 +71,6 @@ pub struct Settings {
     pub shared_strategies: Strategies,
     /// How often `$SYS` is published; zero = never.
     pub sys_interval: Duration,
-    /// `None`: everybody is let in, and no Authentication Method is known.
-    pub authenticator: Option<Arc<dyn Authenticator>>,
     /// Of all hashing; `None` = one that nobody can guess. Simulations name one, to be repeatable.
     pub seed: Option<u64>,
 }

@@ -5,9 +5,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "a door starts tasks")]
 
-use super::listener::{Accepted, Seat};
+use super::listener::{Accepted, Door, Seat};
 use super::thread::{Counted, Errand, Moved, Thread};
-use crate::access::{Exchange, Identity, Login, Step};
+use crate::access::{Authenticator, Exchange, Identity, Login, Step};
 use crate::broker::{Attachment, Broken, Handshake, Opened, Refused, Request, Versions, Wire};
 use crate::codec::{Auth, Header, Packet, ReasonCode, Sender, Version};
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -51,9 +52,9 @@ const HANDSHAKE_READ: usize = 4096;
 /// Serves a Network Connection until it is known who it is from; what follows is a task of its own, because what a task needs
 /// once is part of it for ever.
 pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted, count: Counted) {
-    let Accepted { stream, peer, versions, allow_anonymous, pass, seat } = accepted;
+    let Accepted { stream, peer, pass, seat } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    if let Some((stream, request, identity)) = enter(&thread, stream, peer, versions, allow_anonymous).await {
+    if let Some((stream, request, identity)) = enter(&thread, stream, peer, &seat.door).await {
         tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
     }
     drop(pass);
@@ -80,12 +81,13 @@ async fn enter(
     thread: &Thread,
     mut stream: TcpStream,
     peer: SocketAddr,
-    versions: Versions,
-    allow_anonymous: bool,
+    door: &Door,
 ) -> Option<(TcpStream, Box<Request>, Identity)> {
     let entering = async {
-        let request = read_connect(thread, &mut stream, versions).await?;
-        log_in(thread, &mut stream, request, allow_anonymous).await
+        let mut request = read_connect(thread, &mut stream, door.versions).await?;
+        request.login.address = Some(peer.ip());
+        request.login.listener = Some(Arc::clone(&door.name));
+        log_in(thread, &mut stream, request, &*door.authenticator).await
     };
     let refused = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
         Ok(Ok((request, identity))) => return Some((stream, request, identity)),
@@ -129,19 +131,9 @@ async fn log_in(
     thread: &Thread,
     stream: &mut TcpStream,
     mut request: Box<Request>,
-    allow_anonymous: bool,
+    authenticator: &dyn Authenticator,
 ) -> Result<(Box<Request>, Identity), Refused> {
-    let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
-    let mut step = match authenticator {
-        Some(authenticator) => authenticator.begin(request.login.clone()).await,
-        None if request.login.method.is_some() => Step::Refuse(ReasonCode::BadAuthenticationMethod), // [MQTT-4.12.0-1]
-        // Without a way to prove it, a name is as good as none.
-        None if !allow_anonymous && request.login.user_name.is_some() => {
-            Step::Refuse(ReasonCode::BadUserNameOrPassword)
-        }
-        None if !allow_anonymous => Step::Refuse(ReasonCode::NotAuthorized),
-        None => Step::Accept { identity: Identity { user_name: request.login.user_name.take() }, data: None },
-    };
+    let mut step = authenticator.begin(request.login.clone()).await;
     loop {
         step = match step {
             Step::Accept { identity, data } => {
@@ -212,14 +204,14 @@ async fn read_auth(
 /// them: keep it small.
 async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-    let (me, mut reader, _seat) = match open(&thread, *entered, waker) {
+    let (me, mut reader, seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
         Err(Some((stream, refused))) => return Box::pin(say_last(&thread, stream, &refused.answer)).await,
     };
     let mut exchange = None;
     while let Some(authentication) = poll_fn(|context| thread.poll_read(me, &mut reader, context)).await {
-        exchange = Box::pin(reauthenticate(&thread, me, authentication, exchange)).await;
+        exchange = Box::pin(reauthenticate(&thread, me, &seat.door, authentication, exchange)).await;
     }
     Box::pin(linger(&thread, reader)).await;
 }
@@ -267,18 +259,24 @@ fn whole(reader: OwnedReadHalf, wire: TcpWire) -> Option<TcpStream> {
 async fn reauthenticate(
     thread: &Thread,
     me: Attachment,
+    door: &Door,
     authentication: Box<(ReasonCode, Login)>,
     exchange: Option<Box<dyn Exchange>>,
 ) -> Option<Box<dyn Exchange>> {
-    let (reason, login) = *authentication;
-    let authenticator = thread.shard.borrow().shared().settings().authenticator.clone();
-    let step = match (reason, exchange, authenticator) {
-        (ReasonCode::ReAuthenticate, None, Some(authenticator)) => authenticator.begin(login).await,
-        (ReasonCode::ContinueAuthentication, Some(exchange), _) => exchange.proceed(login.data).await,
+    let (reason, mut login) = *authentication;
+    let before = login.user_name.clone();
+    login.listener = Some(Arc::clone(&door.name));
+    let step = match (reason, exchange) {
+        (ReasonCode::ReAuthenticate, None) => door.authenticator.begin(login).await,
+        (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange.proceed(login.data).await,
         _ => Step::Refuse(ReasonCode::ProtocolError),
     };
     let mut shard = thread.shard.borrow_mut();
     match step {
+        // A Session belongs to the one who made it.
+        Step::Accept { identity, .. } if identity.user_name != before => {
+            shard.reauthentication_failed(me, ReasonCode::NotAuthorized);
+        }
         Step::Accept { identity, data } => shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity)),
         Step::Refuse(reason) => shard.reauthentication_failed(me, reason),
         Step::Challenge { data, exchange } => {

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a door waits")]
 
 use super::thread::Errand;
+use crate::access::Authenticator;
 use crate::broker::{Shared, Versions};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -17,14 +18,16 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What one listener is told by the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ListenerSettings {
+    /// What it is called in rules and in the log.
+    pub name: Arc<str>,
     pub address: SocketAddr,
     /// Network interface to bind to, as `SO_BINDTODEVICE` has it.
     pub interface: Option<String>,
     pub versions: Versions,
-    /// Whether Clients may enter without saying who they are.
-    pub allow_anonymous: bool,
+    /// Finds out who is coming, and decides about those who do not say.
+    pub authenticator: Arc<dyn Authenticator>,
     pub backlog: u32,
     pub connections_max: usize,
 }
@@ -95,28 +98,27 @@ impl Listener {
                 return tracing::error!(target: "waypost::listener", address = %self.settings.address, %error, "listener failed");
             }
         };
-        let (versions, allow_anonymous) = (self.settings.versions, self.settings.allow_anonymous);
-        let here = Arc::new(AtomicUsize::new(0));
+        let connections_max = self.settings.connections_max;
+        let here = Arc::new(Door {
+            versions: self.settings.versions,
+            name: self.settings.name,
+            authenticator: self.settings.authenticator,
+            taken: AtomicUsize::new(0),
+        });
         let mut exhausted = false;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = false;
-                    let seats = (admission.enter(&shared), Seat::take(&here, self.settings.connections_max));
+                    let seats = (admission.enter(&shared), Seat::take(&here, connections_max));
                     let (Some(pass), Some(seat)) = seats else {
                         tracing::info!(target: "waypost::listener", %peer, "connection refused: too many connections");
                         continue;
                     };
                     let home = shared.least_loaded();
                     if let Ok(stream) = unregister(stream) {
-                        let _ = shards[usize::from(home.0)].send(Errand::Accepted(Accepted {
-                            stream,
-                            peer,
-                            versions,
-                            allow_anonymous,
-                            pass,
-                            seat,
-                        }));
+                        let _ =
+                            shards[usize::from(home.0)].send(Errand::Accepted(Accepted { stream, peer, pass, seat }));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -136,8 +138,6 @@ impl Listener {
 pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) versions: Versions,
-    pub(super) allow_anonymous: bool,
     /// Given back when CONNECT is through.
     pub(super) pass: Pass,
     /// Given back when the connection ends.
@@ -171,30 +171,57 @@ impl Admission {
         if shared.connections() >= self.connections_max {
             return None;
         }
-        Seat::take(&self.pending, self.pending_max).map(Pass)
+        Pass::take(&self.pending, self.pending_max)
     }
 }
 
-/// One of a bounded number; given back when dropped.
-pub(super) struct Seat {
-    taken: Arc<AtomicUsize>,
+/// What a listener's Network Connections have in common.
+pub(super) struct Door {
+    pub(super) versions: Versions,
+    pub(super) name: Arc<str>,
+    pub(super) authenticator: Arc<dyn Authenticator>,
+    /// Those that are open.
+    taken: AtomicUsize,
 }
 
-/// The right to be connected without having said who one is.
-pub(super) struct Pass(#[expect(dead_code, reason = "held for its Drop")] Seat);
+/// One of a listener's bounded number of Network Connections; given back when dropped.
+pub(super) struct Seat {
+    pub(super) door: Arc<Door>,
+}
 
 impl Seat {
-    fn take(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) >= max {
-            taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self { taken: Arc::clone(taken) })
+    fn take(door: &Arc<Door>, max: usize) -> Option<Self> {
+        enter(&door.taken, max).then(|| Self { door: Arc::clone(door) })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.door.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The right to be connected without having said who one is; one of a bounded number, given back when dropped.
+pub(super) struct Pass {
+    taken: Arc<AtomicUsize>,
+}
+
+impl Pass {
+    fn take(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        enter(taken, max).then(|| Self { taken: Arc::clone(taken) })
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn enter(taken: &AtomicUsize, max: usize) -> bool {
+    let fits = taken.fetch_add(1, Ordering::Relaxed) < max;
+    if !fits {
+        taken.fetch_sub(1, Ordering::Relaxed);
+    }
+    fits
 }

@@ -7,7 +7,7 @@
 use super::in_flight::{self, Slot};
 use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
 use super::{Action, Limits, Session};
-use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, encode_publish};
+use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
 use std::rc::Rc;
 
 /// What one call of [`Session::fill`] did. Reused by the caller, who empties it.
@@ -21,6 +21,16 @@ pub struct Filled {
     pub settled: Vec<GroupId>,
     /// Messages of shared subscriptions that this receiver cannot take.
     pub handed_back: Vec<HandedBack>,
+    /// What was appended, if it was one PUBLISH of QoS 0 and nothing else.
+    sole: Option<Sole>,
+}
+
+/// A PUBLISH as one receiver got it. The next receiver of a fan-out may need the very same bytes.
+#[derive(Debug)]
+struct Sole {
+    queued: Queued,
+    version: Version,
+    size: usize,
 }
 
 impl Filled {
@@ -28,6 +38,11 @@ impl Filled {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.dropped.is_empty() && self.settled.is_empty() && self.handed_back.is_empty()
+    }
+
+    /// What was appended last is used no more, or time has gone on.
+    pub fn forget_sole(&mut self) {
+        self.sole = None;
     }
 }
 
@@ -86,6 +101,7 @@ impl Session {
         may_receive: impl Fn(&Message) -> bool,
         filled: &mut Filled,
     ) -> bool {
+        filled.sole = None;
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
@@ -115,6 +131,24 @@ impl Session {
             }
         }
         false
+    }
+
+    /// Whether what [`fill`](Self::fill) appended last, for another receiver and at the same time, is just what this one
+    /// would get, and all that it would get; then it counts as sent.
+    #[inline]
+    pub fn repeat(&mut self, may_receive: impl Fn(&Message) -> bool, filled: &mut Filled) -> bool {
+        let (Some(sole), Some(queue)) = (&filled.sole, &mut self.queue) else { return false };
+        let plain = self.control.is_empty()
+            && self.terms.version == sole.version
+            && self.terms.topic_alias_maximum == 0
+            && sole.size <= self.terms.packet_size_max as usize
+            && self.in_flight.as_ref().is_none_or(|in_flight| !in_flight.has_resends());
+        let same = plain && queue.holds_only(&sole.queued) && may_receive(sole.queued.message());
+        if same {
+            queue.pop(0);
+            filled.published += 1;
+        }
+        same
     }
 
     /// Whether this lane has something that may be sent: QoS 0 always, the others while there is send quota.
@@ -182,6 +216,7 @@ impl Session {
         if self.terms.topic_alias_maximum > 0 {
             delivery.alias = self.outbound_aliases(limits).and_then(|aliases| aliases.choose(message.topic()));
         }
+        let before = out.len();
         let mut fits = encode_publish(message, &delivery, version, now, size_max, out);
         if !fits && delivery.alias.take().is_some() {
             // The alias property was the straw too many; the pair is forgotten at the other end's expense, not ours.
@@ -195,10 +230,14 @@ impl Session {
             }
             return Self::give_up(&queued, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         }
+        filled.sole = None;
         filled.published += 1;
         match qos {
             Qos::AtMostOnce if queued.group.is_some() => filled.settled.push(queued.group),
-            Qos::AtMostOnce => {}
+            Qos::AtMostOnce => {
+                let sole = before == 0 && delivery.alias.is_none();
+                filled.sole = sole.then(|| Sole { queued, version, size: out.len() });
+            }
             Qos::AtLeastOnce => self.in_flight.get_or_insert_default().begin(Slot::AtLeastOnce(queued)),
             Qos::ExactlyOnce => self.in_flight.get_or_insert_default().begin(Slot::ExactlyOnce(queued)),
         }

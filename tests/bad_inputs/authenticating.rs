@@ -44,7 +44,7 @@ impl Authenticator for Guard {
             Some(METHOD) => Step::Challenge { data: b"first".to_vec(), exchange: Box::new(Steps(1)) },
             Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod),
             None if login.password.as_deref() == Some(b"right") => {
-                Step::Accept { identity: Identity { user_name: login.user_name }, data: None }
+                Step::Accept { identity: Identity::of_user(login.user_name), data: None }
             }
             None => Step::Refuse(ReasonCode::BadUserNameOrPassword),
         };
@@ -95,9 +95,8 @@ impl Guarded {
         let _ = fs::remove_dir_all(&folder);
         let config = config.unwrap_or_else(|errors| panic!("the test profile is wrong: {errors}"));
         let guard = Arc::new(Guard { takes, asked: AtomicUsize::new(0) });
-        let mut settings = settings(&config);
-        settings.authenticator = Some(Arc::clone(&guard) as Arc<dyn Authenticator>);
-        let node = Node::start_with(&config, settings).expect("the node starts");
+        let known = Arc::clone(&guard) as Arc<dyn Authenticator>;
+        let node = Node::start_with(&config, settings(&config), Some(known)).expect("the node starts");
         Self { node: Some(node), address, guard, _turn: turn }
     }
 

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::house::{broker, broker_with};
+use crate::house::broker;
 use crate::support::wire::{
     Farewell, PINGREQ, Packet, Parsed, Version, auth, connect, connect_v5, disconnect, packet_sizes, parse, property,
     publish, reason::*, suback, subscribe, will,
@@ -109,8 +109,7 @@ impl Door {
         config.listeners[0].address = "127.0.0.1:0".parse().expect("this is an address");
         let mut settings = settings(&config);
         settings.shards = 2;
-        settings.authenticator = Some(Arc::new(Counting));
-        let node = Node::start_with(&config, settings).expect("any free port will do");
+        let node = Node::start_with(&config, settings, Some(Arc::new(Counting))).expect("any free port will do");
         let address = node.addresses()[0];
         Self { node: Some(node), address }
     }
@@ -442,7 +441,7 @@ both!(
     mqtt_3_1_4_2_a_wrong_password_ends_the_connection_and_has_no_effect,
     a_wrong_password_gets_return_code_4_in_3_1_1,
     |version| {
-        let broker = broker_with(|settings| settings.authenticator = Some(Arc::new(Counting)));
+        let broker = broker().guarded_by(Counting);
         let observer = Client::connects(&broker, connect(version, "observer").password(b"right").user_name("u"));
         observer.subscribes("#", 0);
         let client = Client::connects(&broker, connect(version, "client").persistent());

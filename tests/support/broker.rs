@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use waypost::access::{Identity, Pending, Step};
+use waypost::access::{Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
     Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
     Wire,
@@ -60,7 +60,6 @@ pub fn settings() -> Settings {
         bridge_bit: true,
         shared_strategies: Strategies::default(),
         sys_interval: Duration::ZERO,
-        authenticator: None,
         seed: Some(1),
     }
 }
@@ -84,6 +83,7 @@ struct World {
     links: Vec<LinkState>,
     now: Moment,
     next_shard: usize,
+    guard: Arc<dyn Authenticator>,
 }
 
 struct LinkState {
@@ -157,11 +157,24 @@ impl TestBroker {
         let shared = Shared::new(settings);
         let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), journal(), now)).collect();
         let broker = Self {
-            world: Rc::new(RefCell::new(World { shared, shards, links: Vec::new(), now, next_shard: 0 })),
+            world: Rc::new(RefCell::new(World {
+                shared,
+                shards,
+                links: Vec::new(),
+                now,
+                next_shard: 0,
+                guard: Arc::new(Anyone),
+            })),
             by_hand,
         };
         broker.settle();
         broker
+    }
+
+    /// From now on, this one decides who may enter.
+    pub fn guarded_by(self, guard: impl Authenticator + 'static) -> Self {
+        self.world.borrow_mut().guard = Arc::new(guard);
+        self
     }
 
     /// A Network Connection; shards get them in turn.
@@ -351,19 +364,8 @@ impl World {
     }
 
     fn log_in(&mut self, number: usize, request: Box<Request>) {
-        match self.shared.settings().authenticator.clone() {
-            Some(authenticator) => {
-                let pending = authenticator.begin(request.login.clone());
-                self.links[number].stage = Stage::LogIn(request, pending);
-            }
-            None if request.login.method.is_some() => {
-                self.refuse(number, &request.refused(ReasonCode::BadAuthenticationMethod, "no method"))
-            }
-            None => {
-                let identity = Identity { user_name: request.login.user_name.clone() };
-                self.open(number, request, identity);
-            }
-        }
+        let pending = self.guard.begin(request.login.clone());
+        self.links[number].stage = Stage::LogIn(request, pending);
     }
 
     fn open(&mut self, number: usize, mut request: Box<Request>, identity: Identity) {

@@ -1,0 +1,8 @@
+//! Who is coming? Each listener has a chain of ways to find out, asked in order; nobody is let in whom none of them knows.
+//!
+//! A link says yes, no, or that this is none of its business; an error or a doubt is a no and never falls through to the next.
+//! It never decides what somebody may do: that is `crate::access`. Read `chain.rs` first.
+
+mod chain;
+
+pub use chain::{Answer, Asked, Chain, Link};
