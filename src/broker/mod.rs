@@ -5,9 +5,11 @@
 //! [`Shard::tick`], bytes go out through a [`Wire`]. Read `shard.rs`, then `publish.rs`.
 
 mod budget;
+mod client;
 mod connect;
 mod directory;
 mod durable;
+mod flush;
 mod mail;
 mod publish;
 mod retained;
@@ -17,6 +19,7 @@ mod share;
 mod slab;
 mod subscribe;
 mod sys;
+mod timer;
 
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
