@@ -134,7 +134,10 @@ mod tests {
         );
         assert_eq!(anywhere("%%c"), [Level::Template([text("%"), Part::Client].into())]);
         assert_eq!(parse("%c/x%u", Placeholders::None), Ok(vec![literal("%c"), literal("x%u")]));
-        assert_eq!(parse("%u/%", Placeholders::WholeLevels), Ok(vec![Level::Template([Part::User].into()), literal("%")]));
+        assert_eq!(
+            parse("%u/%", Placeholders::WholeLevels),
+            Ok(vec![Level::Template([Part::User].into()), literal("%")])
+        );
     }
 
     #[test]

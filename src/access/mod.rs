@@ -41,6 +41,8 @@ pub struct Identity {
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
+    /// Stands for the password or key that it has proved to know; another one has another mark.
+    pub proof: Option<u64>,
     /// What came with a token, for the few that bring one.
     pub token: Option<Box<Token>>,
 }
@@ -63,10 +65,18 @@ impl Identity {
 /// Something that an identity wants to do.
 #[derive(Clone, Copy, Debug)]
 pub enum Act<'a> {
-    Publish { topic: &'a [u8], qos: Qos, retain: bool },
+    Publish {
+        topic: &'a [u8],
+        qos: Qos,
+        retain: bool,
+    },
     /// `filter` is without `$share/` and the share name.
-    Subscribe { filter: &'a [u8] },
-    Receive { topic: &'a [u8] },
+    Subscribe {
+        filter: &'a [u8],
+    },
+    Receive {
+        topic: &'a [u8],
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +108,19 @@ pub enum Subscribing {
     Lenient,
 }
 
+/// The accounts that there are. Asked after each change, about everybody who is connected or has a Session.
+pub trait Accounts: Send + Sync {
+    /// Whether this is still somebody whom the authenticators would let in by what it has proved.
+    fn knows(&self, who: &Identity) -> bool;
+}
+
 /// The rights in force. A change makes a new one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Access {
     version: u64,
     rules: Option<Rules>,
     subscribing: Subscribing,
+    accounts: Option<Arc<dyn Accounts>>,
 }
 
 impl Default for Access {
@@ -128,7 +145,7 @@ enum Cause<'a> {
 impl Access {
     /// Without rules: everything is allowed, but to publish to `$` topics.
     pub fn allow_all() -> Self {
-        Self { version: next_version(), rules: None, subscribing: Subscribing::default() }
+        Self { version: next_version(), rules: None, subscribing: Subscribing::default(), accounts: None }
     }
 
     /// With rules, and be they none: what no rule allows is denied.
@@ -136,8 +153,23 @@ impl Access {
         Self { rules: Some(rules), ..Self::allow_all() }
     }
 
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        Self { version: next_version(), accounts: Some(accounts), ..self }
+    }
+
+    /// Whether whoever was recognised as this still would be.
+    pub fn knows(&self, who: &Identity) -> bool {
+        self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
+    }
+
     pub fn subscribing(self, subscribing: Subscribing) -> Self {
         Self { version: next_version(), subscribing, ..self }
+    }
+
+    /// Whether everything is allowed to it, but to publish to `$` topics: there are no rules, and it brought none.
+    #[inline]
+    pub fn is_open_to(&self, who: &Identity) -> bool {
+        self.rules.is_none() && who.token.is_none()
     }
 
     /// Each value has its own, also across reloads, so that decisions that somebody keeps can be told to be stale.

@@ -38,7 +38,8 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "is no IP address or network; write for example \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.1\"";
+        const FORM: &str =
+            "is no IP address or network; write for example \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.1\"";
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
@@ -92,7 +93,18 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.1/8", "fd00::/129", "::ffff:10.0.0.1", "a/8", "10.0.0.0/8/8"] {
+        for text in [
+            "",
+            "10",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.1/8",
+            "fd00::/129",
+            "::ffff:10.0.0.1",
+            "a/8",
+            "10.0.0.0/8/8",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }

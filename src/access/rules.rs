@@ -129,12 +129,7 @@ pub(super) enum Layer {
     /// The list of the user first, with its denials before its grants; then the patterns in the same way.
     Mosquitto { users: Named<u32>, anonymous: Option<u32>, patterns: Option<u32> },
     /// All lists that are a Client's, as one; a denial wins.
-    Native {
-        users: Named<Box<[u32]>>,
-        groups: Named<Box<[u32]>>,
-        anonymous: Box<[u32]>,
-        everyone: Box<[u32]>,
-    },
+    Native { users: Named<Box<[u32]>>, groups: Named<Box<[u32]>>, anonymous: Box<[u32]>, everyone: Box<[u32]> },
 }
 
 /// Rules in the making.
@@ -360,10 +355,9 @@ impl Rules {
                     None => Share::NOTHING,
                     Some(_) if has_unsafe_name(question.who) => match effect {
                         Effect::Allow => Share::NOTHING,
-                        Effect::Deny => Share {
-                            coverage: Coverage::Everything,
-                            because: Some(Because::UnsafeName(number(file))),
-                        },
+                        Effect::Deny => {
+                            Share { coverage: Coverage::Everything, because: Some(Because::UnsafeName(number(file))) }
+                        }
                     },
                     Some(patterns) => self.share(*patterns, effect, question),
                 };
@@ -504,14 +498,13 @@ impl Condition {
         let listener = || {
             who.listener.as_deref().map_or(unknown, |name| self.listeners.iter().any(|listener| **listener == *name))
         };
-        let address = || {
-            who.address.map_or(unknown, |address| self.networks.iter().any(|network| network.contains(address)))
-        };
+        let address =
+            || who.address.map_or(unknown, |address| self.networks.iter().any(|network| network.contains(address)));
         (self.listeners.is_empty() || listener())
             && (self.networks.is_empty() || address())
-            && question.publish.is_none_or(|(qos, retain)| {
-                self.qos_max.is_none_or(|most| qos <= most) && !(retain && self.no_retain)
-            })
+            && question
+                .publish
+                .is_none_or(|(qos, retain)| self.qos_max.is_none_or(|most| qos <= most) && !(retain && self.no_retain))
     }
 }
 

@@ -206,7 +206,10 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
             return Some(found);
         }
         let (level, rest) = match memchr::memchr(b'/', text) {
-            Some(slash) => (text.get(..slash).unwrap_or_default(), Some(text.get(slash..).and_then(|rest| rest.get(1..)).unwrap_or_default())),
+            Some(slash) => (
+                text.get(..slash).unwrap_or_default(),
+                Some(text.get(slash..).and_then(|rest| rest.get(1..)).unwrap_or_default()),
+            ),
             None => (text, None),
         };
         match (self.search.relation, level) {
@@ -248,12 +251,7 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
         self.templates(node, |parts, names| (!dollar || trie.has_dollar(parts)) && trie.fits(parts, level, names), rest)
     }
 
-    fn templates(
-        &mut self,
-        node: &Node,
-        fits: impl Fn(Run, &Names<'_>) -> bool,
-        rest: Option<&[u8]>,
-    ) -> Option<u32> {
+    fn templates(&mut self, node: &Node, fits: impl Fn(Run, &Names<'_>) -> bool, rest: Option<&[u8]>) -> Option<u32> {
         let edges = node.templates.of(&self.trie.templates);
         edges.iter().find_map(|edge| {
             if fits(edge.parts, &self.search.names) { self.node(edge.node, rest, false) } else { None }
@@ -392,7 +390,12 @@ impl Builder {
         for growing in self.nodes {
             let node = Node {
                 literal: run(&mut trie.edges, |edges| {
-                    edges.extend(growing.literal.iter().map(|(label, node)| Edge { label: text(&mut trie.labels, label), node: *node }));
+                    edges.extend(
+                        growing
+                            .literal
+                            .iter()
+                            .map(|(label, node)| Edge { label: text(&mut trie.labels, label), node: *node }),
+                    );
                 }),
                 templates: run(&mut trie.templates, |templates| {
                     templates.extend(growing.templates.iter().map(|(parts, node)| TemplateEdge {
