@@ -6,6 +6,8 @@
 //! `broker/connect.rs`, `broker/publish.rs` and `broker/subscribe.rs` are the callers.
 
 mod login;
+pub mod password;
+pub mod scram;
 
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
 
