@@ -5,9 +5,10 @@
 //! plain code. Re-authentication of an open connection comes back here as well.
 
 use super::budget::Level;
+use super::client::{Client, Will};
 use super::directory::Claim;
 use super::durable::Change;
-use super::shard::{Attachment, Client, End, Shard, Will, Wire};
+use super::shard::{Attachment, End, Shard, Wire};
 use super::{Settings, ShardId};
 use crate::access::{Access, Act, Identity, Login, Verdict};
 use crate::codec::{
@@ -393,9 +394,7 @@ impl<W: Wire> Shard<W> {
         self.rejoin_groups(slot);
         self.set_timer(slot);
         self.mark_dirty(slot);
-        if self.clients.get(slot).is_some_and(|client| !client.replays.is_empty()) {
-            self.resume_replay(slot);
-        }
+        self.resume_replay_if_room(slot);
         Opened::Here(me)
     }
 
@@ -433,7 +432,7 @@ impl<W: Wire> Shard<W> {
         if let Some(client) = self.clients.get(slot)
             && client.wire.is_some()
         {
-            let me = Attachment { slot, number: client.attachment };
+            let me = client.attached(slot);
             self.say_and_end(me, ReasonCode::SessionTakenOver, None);
         }
     }
@@ -503,7 +502,7 @@ impl<W: Wire> Shard<W> {
                 data,
                 ..Login::default()
             };
-            client.reauthentication = Some(Box::new((reason, login)));
+            client.rare().reauthentication = Some(Box::new((reason, login)));
             if let Some(wire) = &client.wire {
                 wire.reader().wake_by_ref();
             }
@@ -512,7 +511,7 @@ impl<W: Wire> Shard<W> {
 
     /// An AUTH packet that waits for the door: its Reason Code, and who says so with which data.
     pub fn take_reauthentication(&mut self, me: Attachment) -> Option<Box<(ReasonCode, Login)>> {
-        self.client_mut(me)?.reauthentication.take()
+        self.client_mut(me)?.take_reauthentication()
     }
 
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.

@@ -5,9 +5,11 @@
 //! [`Shard::tick`], bytes go out through a [`Wire`]. Read `shard.rs`, then `publish.rs`.
 
 mod budget;
+mod client;
 mod connect;
 mod directory;
 mod durable;
+mod flush;
 mod mail;
 mod publish;
 mod retained;
@@ -17,6 +19,7 @@ mod share;
 mod slab;
 mod subscribe;
 mod sys;
+mod timer;
 
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
@@ -95,7 +98,7 @@ impl Shared {
             retained: Retained::with_key(key.clone()),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
-            access: ArcSwap::from_pointee(Access),
+            access: ArcSwap::from_pointee(Access::allow_all()),
             budget: Budget::new(settings.memory_budget, shards),
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             statistics: (0..shards).map(|_| Mutex::default()).collect(),

@@ -22,7 +22,7 @@ pub(super) struct Replay {
 }
 
 /// A replay goes on while less than this waits for the Client.
-const ROOM_BYTES: usize = super::shard::FLUSH_BYTES;
+const ROOM_BYTES: usize = super::flush::FLUSH_BYTES;
 const ROOM_MESSAGES: usize = 1024;
 /// Entries visited under one lock.
 const ENTRIES_PER_STEP: usize = 256;
@@ -91,25 +91,26 @@ impl<W: Wire> Shard<W> {
         }
         let Some(client) = self.clients.get_mut(slot) else { return };
         if known {
-            client.replays.retain(|replay| *replay.filter != *filter);
+            client.rare().replays.retain(|replay| *replay.filter != *filter);
         }
-        client.replays.push(Replay { cursor: Cursor::new(filter), filter: filter.into(), subscriber: *subscriber });
-        self.resume_replay(slot);
+        let replay = Replay { cursor: Cursor::new(filter), filter: filter.into(), subscriber: *subscriber };
+        client.rare().replays.push(replay);
+        self.resume_replay_if_room(slot);
     }
 
     pub(super) fn forget_replays(&mut self, slot: u32, filter: &[u8]) {
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.replays.retain(|replay| *replay.filter != *filter);
+        if let Some(client) = self.clients.get_mut(slot).filter(|client| client.has_replays()) {
+            client.rare().replays.retain(|replay| *replay.filter != *filter);
         }
     }
 
-    pub(super) fn resume_replay(&mut self, slot: u32) {
-        let session = self.reference(slot);
+    pub(super) fn resume_replay_if_room(&mut self, slot: u32) {
         if let Some(client) = self.clients.get_mut(slot)
-            && !client.replaying
+            && client.replay_waits()
+            && has_room(&client.session)
         {
-            client.replaying = true;
-            self.replays.push_back(session);
+            client.rare().replaying = true;
+            self.replays.push_back(self.reference(slot));
             self.wants_tick = true;
         }
     }
@@ -149,9 +150,9 @@ impl<W: Wire> Shard<W> {
         let mut pushed = false;
         let mut go_on = false;
         if client.wire.is_some()
-            && let Some(replay) = client.replays.last_mut()
+            && let Some(mut replay) = client.rare().replays.pop()
         {
-            let (session, origin, subscriber) = (&mut client.session, client.origin, &replay.subscriber);
+            let (session, origin, subscriber) = (&mut client.session, client.origin, replay.subscriber);
             let progress = shared.retained.step(&mut replay.cursor, ENTRIES_PER_STEP, now, &mut |message: &Message| {
                 if subscriber.no_local() && message.origin() == origin {
                     return ControlFlow::Continue(());
@@ -171,14 +172,14 @@ impl<W: Wire> Shard<W> {
                 pushed = true;
                 ControlFlow::Continue(())
             });
-            if progress == Progress::Done {
-                client.replays.pop();
+            if progress != Progress::Done {
+                client.rare().replays.push(replay);
             }
-            go_on = !client.replays.is_empty() && has_room(&client.session);
+            go_on = client.has_replays() && has_room(&client.session);
         }
-        client.replaying = go_on;
+        client.rare().replaying = go_on;
         if pushed {
-            self.mark_dirty_bulk(slot);
+            self.flushes.mark_bulk(slot, client);
         }
         go_on
     }

@@ -57,8 +57,8 @@ impl Subscribers {
         self.list.len()
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<&Subscriber> {
-        self.list.get(index)
+    pub(super) fn list(&self) -> &[Subscriber] {
+        &self.list
     }
 }
 
@@ -96,11 +96,12 @@ impl<W: Wire> Shard<W> {
             self.statistics.denied += 1;
             return ReasonCode::NotAuthorized;
         }
-        let room = client.subscriptions.len() + client.shares.len() < settings.subscriptions_per_session_max;
+        let room = client.subscriptions.len() + client.shares().len() < settings.subscriptions_per_session_max;
         let known = match parsed.share {
-            Some(share) => {
-                client.shares.iter().any(|(seat, _)| *seat.name == *share && *seat.filter == *parsed.filter.as_bytes())
-            }
+            Some(share) => client
+                .shares()
+                .iter()
+                .any(|(seat, _)| *seat.name == *share && *seat.filter == *parsed.filter.as_bytes()),
             None => self.find_subscription(slot, parsed.filter.as_bytes()).is_some(),
         };
         if !known && !room {
