@@ -101,7 +101,10 @@ fn run_broker(sources: &Sources) -> ExitCode {
 
 fn check(sources: &Sources) -> ExitCode {
     match Config::load(sources) {
-        Ok(config) => print(&summary(&config)),
+        Ok(config) => match node::check(&config) {
+            Ok(()) => print(&summary(&config)),
+            Err(error) => complain(&error.to_string(), ExitCode::from(WRONG_SETTINGS)),
+        },
         Err(errors) => refuse(&errors),
     }
 }
@@ -120,7 +123,7 @@ fn summary(config: &Config) -> String {
 }
 
 fn described(listener: &Listener) -> String {
-    let anonymous = if listener.allow_anonymous { " (anonymous allowed)" } else { "" };
+    let anonymous = if listener.lets_anyone_in() { " (anonymous allowed)" } else { "" };
     format!("{}{anonymous}", listener.address)
 }
 

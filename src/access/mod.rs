@@ -14,7 +14,9 @@ mod login;
 mod mosquitto;
 mod native;
 mod network;
+pub mod password;
 mod rules;
+pub mod scram;
 mod token;
 mod trie;
 

@@ -338,7 +338,7 @@ impl World {
                         request.authentication_data = data;
                         self.open(number, request, identity);
                     }
-                    Step::Refuse(reason) => self.refuse(number, &request.refused(reason, "not recognised")),
+                    Step::Refuse(reason, why) => self.refuse(number, &request.refused(reason, why)),
                     Step::Challenge { .. } => panic!("AUTH packets are tested over sockets"),
                 }
                 true
