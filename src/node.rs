@@ -8,7 +8,7 @@ mod logins;
 
 pub use logins::LoginsError;
 
-use crate::access::Authenticator;
+use crate::access::{Access, Authenticator};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{Address, Config, SharedStrategy, Version};
@@ -103,6 +103,7 @@ impl Node {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
+        shared.set_access(with_accounts(Access::allow_all(), &logins));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -125,9 +126,11 @@ impl Node {
         &self.shared
     }
 
-    /// Reads again what logins are judged by. What cannot be read leaves the former in force, and the log says so.
-    pub fn reload_logins(&self) {
+    /// Reads again what logins are judged by, and sends away whoever is not known any more. What cannot be read leaves the
+    /// former in force, and the log says so.
+    pub fn reload(&self) {
         self.logins.reload();
+        self.shared.set_access(with_accounts(Access::allow_all(), &self.logins));
     }
 
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
@@ -190,7 +193,7 @@ pub fn run(config: &Config) -> ExitCode {
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
     tracing::info!("SIGHUP: reading users and keys again; other settings need a restart");
-    node.reload_logins(); // the log says what came of it
+    node.reload(); // the log says what came of it
 }
 
 /// How often a stop looks whether it is done.
@@ -248,6 +251,13 @@ fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
             let addresses: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs()?.collect();
             if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
         }
+    }
+}
+
+fn with_accounts(access: Access, logins: &Logins) -> Access {
+    match logins.accounts() {
+        Some(accounts) => access.with_accounts(accounts),
+        None => access,
     }
 }
 

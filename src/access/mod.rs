@@ -43,15 +43,31 @@ pub struct Identity {
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
-    /// Stands for the password or key that it has proved to know; another one has another mark.
-    pub proof: Option<u64>,
+    pub proof: Proof,
     /// What came with a token, for the few that bring one.
     pub token: Option<Box<Token>>,
+}
+
+/// How somebody has shown to be who it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Not at all: the name is believed.
+    #[default]
+    None,
+    /// By a password; the mark stands for it, and another password has another one.
+    Password(u64),
+    /// By something that cannot be looked up again: a certificate, a token, the word of a server.
+    Shown,
 }
 
 impl Identity {
     pub fn of_user(user_name: Option<Box<str>>) -> Self {
         Self { user_name, ..Self::default() }
+    }
+
+    /// Somebody who has shown who it is.
+    pub fn proven(user_name: &str, proof: Proof) -> Self {
+        Self { user_name: Some(user_name.into()), proof, ..Self::default() }
     }
 
     /// When it stops being recognised.

@@ -1,5 +1,6 @@
 //! Builds each listener's chain out of the configuration, and reads again what it judges by.
 
+use crate::access::Accounts;
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, Link, NotLoaded, PasswordLink, Passwords, Patience, Porter, Throttle,
@@ -67,23 +68,25 @@ impl Logins {
         }
     }
 
-    /// Reads all files again; what cannot be read leaves the former in force, and the log says so. The users whose password has
-    /// changed or who are gone: their Clients have to prove again who they are.
-    pub(super) fn reload(&self) -> Vec<Box<str>> {
-        let Some(passwords) = &self.passwords else { return Vec::new() };
+    /// Who can say whether an account is still there; `None`: there are no accounts.
+    pub(super) fn accounts(&self) -> Option<Arc<dyn Accounts>> {
+        self.passwords.clone().map(|passwords| passwords as Arc<dyn Accounts>)
+    }
+
+    /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
+    pub(super) fn reload(&self) {
+        let Some(passwords) = &self.passwords else { return };
         let path = passwords.path().display();
         match passwords.reload() {
-            Ok(changed) => {
+            Ok(()) => {
                 let users = passwords.current().len();
-                tracing::info!(target: "waypost::login", file = %path, users, changed = changed.len(), "password file read again");
-                changed
+                tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
             }
             Err(error) => {
                 for line in error.to_string().lines() {
                     tracing::error!(target: "waypost::login", "{line}");
                 }
                 tracing::error!(target: "waypost::login", file = %path, "password file not taken; the former one stays in force");
-                Vec::new()
             }
         }
     }
