@@ -499,6 +499,7 @@ impl<W: Wire> Shard<W> {
                 client_id: (*client.id).into(),
                 user_name: client.identity.user_name.clone(),
                 method: client.session.terms().authentication_method.clone(),
+                address: client.identity.address,
                 data,
                 ..Login::default()
             };

@@ -98,7 +98,7 @@ impl Shared {
             retained: Retained::with_key(key.clone()),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
-            access: ArcSwap::from_pointee(Access),
+            access: ArcSwap::from_pointee(Access::allow_all()),
             budget: Budget::new(settings.memory_budget, shards),
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             statistics: (0..shards).map(|_| Mutex::default()).collect(),
