@@ -4,6 +4,7 @@
 //! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between.
 
 use crate::access::Authenticator;
+use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{Address, Config, SharedStrategy, Version};
@@ -26,6 +27,8 @@ pub enum NodeError {
     Listen { address: String, error: io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    #[error("{0}")]
+    Acl(#[from] AclError),
     #[error("a shard has panicked; this is a bug in Waypost")]
     Panicked,
 }
@@ -54,7 +57,7 @@ impl Node {
     /// Binds every listener and starts the shards.
     ///
     /// # Errors
-    /// The first listener that cannot be bound, or a thread that cannot be started.
+    /// Rule files that cannot be read or have faults, the first listener that cannot be bound, or a thread that cannot be started.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
         Self::start_with(config, settings(config), None)
     }
@@ -69,6 +72,7 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
+        let access = acl::load(&config.acl)?;
         raise_open_files();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
@@ -93,6 +97,7 @@ impl Node {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
+        shared.set_access(access);
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -197,8 +202,17 @@ impl Signals {
 }
 
 fn fail(error: &NodeError) -> ExitCode {
-    tracing::error!("{error}");
-    ExitCode::FAILURE
+    match error {
+        // What is wrong with the settings has a line for each fault, and an exit code of its own.
+        NodeError::Acl(error) => {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            ExitCode::from(2)
+        }
+        _ => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A connection needs a descriptor: take as many as the system lets us have.

@@ -144,6 +144,12 @@ impl Shared {
         self.ports[usize::from(shard.0)].awake();
     }
 
+    /// Puts other rights in force, for Clients that are there as well: each shard takes them up with its next tick.
+    pub fn set_access(&self, access: Access) {
+        self.access.store(Arc::new(access));
+        self.ports.iter().for_each(Port::call);
+    }
+
     /// The payload retained for a Topic Name.
     pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
         self.retained.get(topic).map(|message| message.payload().to_vec())

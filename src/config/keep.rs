@@ -3,7 +3,7 @@
 //! Read `keys.rs` for the table that says which key has which type.
 
 use super::address::Address;
-use super::keys::{SharedStrategy, Version};
+use super::keys::{SharedStrategy, SubscribePolicy, Version};
 use crate::log::{Format, Level};
 use config::{Value, ValueKind};
 use std::path::PathBuf;
@@ -66,10 +66,10 @@ impl Keep for Address {
     }
 }
 
-impl Keep for Vec<Version> {
+impl<T: Keep> Keep for Vec<T> {
     fn keep(value: Option<&Value>) -> Self {
         match value.map(|value| &value.kind) {
-            Some(ValueKind::Array(items)) => items.iter().map(|item| Version::keep(Some(item))).collect(),
+            Some(ValueKind::Array(items)) => items.iter().map(|item| T::keep(Some(item))).collect(),
             other => unreachable!("a list was checked to be one, not {other:?}"),
         }
     }
@@ -87,7 +87,7 @@ macro_rules! keep_words {
     )+ };
 }
 
-keep_words!(Version, SharedStrategy, Level, Format);
+keep_words!(Version, SharedStrategy, SubscribePolicy, Level, Format);
 
 fn number(value: Option<&Value>) -> u64 {
     match value.map(|value| &value.kind) {

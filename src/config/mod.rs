@@ -25,7 +25,8 @@ mod unknown;
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy, Sys, Version,
+    Acl, Fallback, Key, Limits, Listener, Log, Mqtt, Node, SECTIONS, Section, SharedGroup, SharedStrategy,
+    SubscribePolicy, Sys, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
@@ -43,6 +44,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub limits: Limits,
     pub mqtt: Mqtt,
+    pub acl: Acl,
     pub shared_groups: Vec<SharedGroup>,
     pub sys: Sys,
     pub log: Log,
@@ -77,6 +79,7 @@ impl Config {
             listeners: tables(merged, "listener").map(Listener::of).collect(),
             limits: Limits::of(table(merged, "limits")),
             mqtt: Mqtt::of(table(merged, "mqtt")),
+            acl: Acl::of(table(merged, "acl")),
             shared_groups: tables(merged, "shared_group").map(SharedGroup::of).collect(),
             sys: Sys::of(table(merged, "sys")),
             log: Log::of(table(merged, "log")),
