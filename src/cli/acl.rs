@@ -59,10 +59,10 @@ pub(super) struct Explain {
     #[command(flatten)]
     what: What,
     /// QoS of what is published
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2), requires = "publish")]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2), conflicts_with_all = ["subscribe", "receive"])]
     qos: u8,
     /// What is published is to be retained
-    #[arg(long, requires = "publish")]
+    #[arg(long, conflicts_with_all = ["subscribe", "receive"])]
     retain: bool,
 }
 
