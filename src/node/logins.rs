@@ -1,6 +1,6 @@
 //! Builds each listener's chain out of the configuration, and reads again what it judges by.
 
-use crate::access::Accounts;
+use crate::access::{Access, Accounts};
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, Link, NotLoaded, PasswordLink, Passwords, Patience, Porter, Throttle,
@@ -68,9 +68,12 @@ impl Logins {
         }
     }
 
-    /// Who can say whether an account is still there; `None`: there are no accounts.
-    pub(super) fn accounts(&self) -> Option<Arc<dyn Accounts>> {
-        self.passwords.clone().map(|passwords| passwords as Arc<dyn Accounts>)
+    /// Rights that know which accounts there are.
+    pub(super) fn known_to(&self, access: Access) -> Access {
+        match &self.passwords {
+            Some(passwords) => access.with_accounts(Arc::clone(passwords) as Arc<dyn Accounts>),
+            None => access,
+        }
     }
 
     /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
