@@ -5,7 +5,6 @@
 mod acl;
 
 use crate::access::{Access, Rules};
-use crate::acl as rule_files;
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -111,7 +110,7 @@ fn run_broker(sources: &Sources) -> ExitCode {
 
 fn check(sources: &Sources) -> ExitCode {
     match Config::load(sources) {
-        Ok(config) => match rule_files::load(&config.acl) {
+        Ok(config) => match node::check(&config) {
             Ok(access) => print(&summary(&config, &access)),
             Err(error) => complain(&error.to_string(), ExitCode::from(WRONG_SETTINGS)),
         },
@@ -135,7 +134,7 @@ fn summary(config: &Config, access: &Access) -> String {
 }
 
 fn described(listener: &Listener) -> String {
-    let anonymous = if listener.allow_anonymous { " (anonymous allowed)" } else { "" };
+    let anonymous = if listener.lets_anyone_in() { " (anonymous allowed)" } else { "" };
     format!("{}{anonymous}", listener.address)
 }
 

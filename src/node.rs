@@ -1,17 +1,22 @@
 //! A running broker, built out of a configuration: the only place where keys of the file become settings of the rooms.
 //!
 //! [`Node::start`] binds all listeners before anything else can go wrong, so that a start that fails has changed nothing;
-//! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between.
+//! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between. `logins.rs` builds the chains by
+//! which listeners find out who is coming.
 
-use crate::access::Authenticator;
+mod logins;
+
+pub use logins::LoginsError;
+
+use crate::access::{Access, Authenticator};
 use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{Address, Config, SharedStrategy, Version};
-use crate::login::Chain;
+use crate::config::{Acl, Address, Config, SharedStrategy, Version};
 use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
 use crate::session::Limits;
 use crate::topic::Strategy;
+use logins::Logins;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -25,6 +30,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum NodeError {
     #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen { address: String, error: io::Error },
+    #[error("{0}")]
+    Logins(#[from] LoginsError),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     #[error("{0}")]
@@ -48,6 +55,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
+    logins: Logins,
+    acl: Acl,
 }
 
 /// How long a stop waits for Clients to take their DISCONNECT.
@@ -74,12 +83,14 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let access = acl::load(&config.acl)?;
         raise_open_files();
+        let clock = Clock::new();
+        let logins = Logins::prepare(config, clock)?;
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
             let name: Arc<str> = listener.address.to_string().into();
-            let authenticator =
-                guard.clone().unwrap_or_else(|| Arc::new(Chain::new(Vec::new(), listener.allow_anonymous)));
+            let authenticator: Arc<dyn Authenticator> =
+                guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
             for address in resolve(&listener.address).map_err(failed)? {
                 listeners.push(
                     Listener::bind(ListenerSettings {
@@ -97,6 +108,7 @@ impl Node {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
+        note_rights(&access);
         shared.set_access(access);
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
@@ -104,11 +116,11 @@ impl Node {
             connections_pending_max: config.limits.connections_pending_max,
             stop_timeout: STOP_TIMEOUT,
         };
-        let threads = Threads::start(&shared, Clock::new(), &doors, listeners).map_err(NodeError::Thread)?;
+        let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
         for address in &addresses {
             tracing::info!(%address, "listening");
         }
-        Ok(Self { shared, threads, addresses })
+        Ok(Self { shared, threads, addresses, logins, acl: config.acl.clone() })
     }
 
     /// Where it listens, with real ports.
@@ -120,6 +132,26 @@ impl Node {
         &self.shared
     }
 
+    /// Reads again what logins are judged by. What cannot be read leaves the former in force, and the log says so.
+    pub fn reload_logins(&self) {
+        self.logins.reload();
+    }
+
+    /// Reads the rule files again. They hold for Clients that are there as well, at once. What cannot be read, or has a fault,
+    /// leaves the former rules in force, and the log says so.
+    pub fn reload_rights(&self) {
+        match acl::load(&self.acl) {
+            Ok(access) => {
+                note_rights(&access);
+                self.shared.set_access(access);
+            }
+            Err(error) => {
+                error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+                tracing::error!("the rule files are not taken; the former rules are still in force");
+            }
+        }
+    }
+
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
     ///
     /// # Errors
@@ -127,6 +159,23 @@ impl Node {
     pub fn stop(self) -> Result<(), NodeError> {
         if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
     }
+}
+
+fn note_rights(access: &Access) {
+    let Some(rules) = access.rules() else { return };
+    tracing::info!(rules = rules.len(), "access rules are in force");
+    for note in rules.notes() {
+        tracing::warn!("{note}");
+    }
+}
+
+/// Reads every file that a start would read, and starts nothing.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn check(config: &Config) -> Result<Access, NodeError> {
+    Logins::prepare(config, Clock::new())?;
+    Ok(acl::load(&config.acl)?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -145,12 +194,12 @@ pub fn run(config: &Config) -> ExitCode {
         Err(error) => return fail(&error),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = node.shared.shards().count(), "waypost is ready");
-    runtime.block_on(signals.stop());
+    runtime.block_on(signals.stop(|| reload(&node)));
     let stopped = std::thread::scope(|scope| {
         let stopping = scope.spawn(|| node.stop());
         runtime.block_on(async {
             while !stopping.is_finished() {
-                let patience = tokio::time::timeout(LOOK_EVERY, signals.stop());
+                let patience = tokio::time::timeout(LOOK_EVERY, signals.stop(|| ()));
                 if patience.await.is_ok() {
                     tracing::warn!("second signal: stopping at once");
                     std::process::exit(1);
@@ -166,6 +215,13 @@ pub fn run(config: &Config) -> ExitCode {
         }
         Err(error) => fail(&error),
     }
+}
+
+/// What SIGHUP asks for.
+fn reload(node: &Node) {
+    tracing::info!("SIGHUP: reading users, keys and rules again; other settings need a restart");
+    node.reload_logins(); // the log says what came of it
+    node.reload_rights();
 }
 
 /// How often a stop looks whether it is done.
@@ -188,14 +244,12 @@ impl Signals {
     }
 
     /// Comes back when the node is to stop.
-    async fn stop(&mut self) {
+    async fn stop(&mut self, mut reload: impl FnMut()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version cannot reload its configuration; nothing has changed");
-                }
+                _ = self.hangup.recv() => reload(),
             }
         }
     }

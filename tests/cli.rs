@@ -63,7 +63,8 @@ fn check_says_in_one_line_what_would_run() {
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     assert_eq!(
         text(&output.stdout),
-        "a.toml, a.toml.d/b.toml: valid; listens on 0.0.0.0:1, [::1]:2 (anonymous allowed); data in /var/lib/waypost\n"
+        "a.toml, a.toml.d/b.toml: valid; listens on 0.0.0.0:1, [::1]:2 (anonymous allowed); data in /var/lib/waypost\n\
+         note: nobody can enter by listener 0.0.0.0:1: it has no authentication, and allow_anonymous is false\n"
     );
 }
 

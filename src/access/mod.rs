@@ -14,7 +14,9 @@ mod login;
 mod mosquitto;
 mod native;
 mod network;
+pub mod password;
 mod rules;
+pub mod scram;
 mod token;
 mod trie;
 
@@ -43,6 +45,8 @@ pub struct Identity {
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
+    /// Stands for the password or key that it has proved to know; another one has another mark.
+    pub proof: Option<u64>,
     /// What came with a token, for the few that bring one.
     pub token: Option<Box<Token>>,
 }
@@ -108,6 +112,12 @@ pub enum Subscribing {
     Lenient,
 }
 
+/// The accounts that there are. Asked after each change, about everybody who is connected or has a Session.
+pub trait Accounts: Send + Sync {
+    /// Whether this is still somebody whom the authenticators would let in by what it has proved.
+    fn knows(&self, who: &Identity) -> bool;
+}
+
 /// The rights in force. A change makes a new one.
 #[derive(Clone)]
 pub struct Access {
@@ -115,12 +125,6 @@ pub struct Access {
     rules: Option<Rules>,
     subscribing: Subscribing,
     accounts: Option<Arc<dyn Accounts>>,
-}
-
-/// Who still has an account.
-pub trait Accounts: Send + Sync {
-    /// Whether somebody who was recognised would be recognised now. Answers at once.
-    fn knows(&self, who: &Identity) -> bool;
 }
 
 impl Default for Access {
@@ -162,7 +166,7 @@ impl Access {
         Self { version: next_version(), accounts: Some(accounts), ..self }
     }
 
-    /// Whether somebody is still who it was recognised as.
+    /// Whether whoever was recognised as this still would be.
     pub fn knows(&self, who: &Identity) -> bool {
         self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
     }

@@ -13,6 +13,7 @@ mod flush;
 mod mail;
 mod publish;
 mod retained;
+mod rights;
 mod router;
 mod shard;
 mod share;
@@ -28,7 +29,7 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
 use crate::access::Access;
-use crate::codec::{Message, Origin};
+use crate::codec::Origin;
 use crate::session;
 use crate::topic::{HashKey, Retained};
 use arc_swap::ArcSwap;
@@ -79,7 +80,7 @@ pub struct Settings {
 pub struct Shared {
     settings: Settings,
     router: Router,
-    retained: Retained<Message>,
+    retained: Retained<retained::Kept>,
     directory: Directory,
     ports: Box<[Port]>,
     access: ArcSwap<Access>,
@@ -152,7 +153,7 @@ impl Shared {
 
     /// The payload retained for a Topic Name.
     pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
-        self.retained.get(topic).map(|message| message.payload().to_vec())
+        self.retained.get(topic).map(|kept| kept.message.payload().to_vec())
     }
 
     /// The sum over all shards, as of their last ticks.

@@ -129,6 +129,7 @@ fn explain(explain: Explain, environment: Vec<(OsString, OsString)>) -> Result<E
         listener: listener.map(Into::into),
         address,
         token: Some(Box::new(token)),
+        ..Identity::default()
     };
     let act = what.act(Qos::from_value(qos).unwrap_or_default(), retain)?;
     let explanation = access.explain(&who, act);

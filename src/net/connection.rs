@@ -145,7 +145,7 @@ async fn log_in(
                 request.authentication_data = data;
                 return Ok((request, identity));
             }
-            Step::Refuse(reason) => return Err(request.refused(reason, "the Client was not recognised")),
+            Step::Refuse(reason, why) => return Err(request.refused(reason, why)),
             Step::Challenge { data, exchange } => {
                 let mut packet = Vec::new();
                 let auth = Auth {
@@ -275,7 +275,7 @@ async fn reauthenticate(
     let step = match (reason, exchange) {
         (ReasonCode::ReAuthenticate, None) => door.authenticator.begin(login).await,
         (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange.proceed(login.data).await,
-        _ => Step::Refuse(ReasonCode::ProtocolError),
+        _ => Step::Refuse(ReasonCode::ProtocolError, "an AUTH packet out of turn"),
     };
     let mut shard = thread.shard.borrow_mut();
     match step {
@@ -287,7 +287,7 @@ async fn reauthenticate(
             let identity = Identity { client_id, listener: Some(Arc::clone(&door.name)), address, ..identity };
             shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity));
         }
-        Step::Refuse(reason) => shard.reauthentication_failed(me, reason),
+        Step::Refuse(reason, _) => shard.reauthentication_failed(me, reason),
         Step::Challenge { data, exchange } => {
             shard.say_auth(me, ReasonCode::ContinueAuthentication, Some(&data), None);
             return Some(exchange);
