@@ -108,6 +108,7 @@ impl Node {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
+        note_rights(&access);
         shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
@@ -131,25 +132,15 @@ impl Node {
         &self.shared
     }
 
-    /// Reads rules and what logins are judged by again, and looks at everybody who is there. What cannot be read leaves the
-    /// former in force, and the log says so.
+    /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
+    /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload();
-        let access = match acl::load(&self.acl) {
-            Ok(access) => {
-                if let Some(rules) = access.rules() {
-                    tracing::info!(target: "waypost::access", rules = rules.len(), "rule files read again");
-                }
-                access
-            }
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    tracing::error!(target: "waypost::access", "{line}");
-                }
-                tracing::error!(target: "waypost::access", "rule files not taken; the former rules stay in force");
-                (*self.shared.access()).clone()
-            }
-        };
+        let access = acl::load(&self.acl).inspect(note_rights).unwrap_or_else(|error| {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            tracing::error!("the rule files are not taken; the former rules are still in force");
+            (*self.shared.access()).clone()
+        });
         self.shared.set_access(self.logins.known_to(access));
     }
 
@@ -159,6 +150,14 @@ impl Node {
     /// `Panicked`: a thread had ended before, by a bug.
     pub fn stop(self) -> Result<(), NodeError> {
         if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
+    }
+}
+
+fn note_rights(access: &Access) {
+    let Some(rules) = access.rules() else { return };
+    tracing::info!(rules = rules.len(), "access rules are in force");
+    for note in rules.notes() {
+        tracing::warn!("{note}");
     }
 }
 
@@ -212,7 +211,7 @@ pub fn run(config: &Config) -> ExitCode {
 
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
-    tracing::info!("SIGHUP: reading users and keys again; other settings need a restart");
+    tracing::info!("SIGHUP: reading users, keys and rules again; other settings need a restart");
     node.reload(); // the log says what came of it
 }
 
