@@ -12,7 +12,7 @@ use crate::access::{Access, Authenticator};
 use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{Acl, Address, Config, SharedStrategy, Version};
+use crate::config::{self, Address, Config, SharedStrategy, Version};
 use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
 use crate::session::Limits;
 use crate::topic::Strategy;
@@ -55,8 +55,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
+    acl: config::Acl,
     logins: Logins,
-    acl: Acl,
 }
 
 /// How long a stop waits for Clients to take their DISCONNECT.
@@ -109,7 +109,7 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
         note_rights(&access);
-        shared.set_access(access);
+        shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -120,7 +120,7 @@ impl Node {
         for address in &addresses {
             tracing::info!(%address, "listening");
         }
-        Ok(Self { shared, threads, addresses, logins, acl: config.acl.clone() })
+        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), logins })
     }
 
     /// Where it listens, with real ports.
@@ -132,24 +132,16 @@ impl Node {
         &self.shared
     }
 
-    /// Reads again what logins are judged by. What cannot be read leaves the former in force, and the log says so.
-    pub fn reload_logins(&self) {
+    /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
+    /// read, or has a fault, leaves the former in force, and the log says so.
+    pub fn reload(&self) {
         self.logins.reload();
-    }
-
-    /// Reads the rule files again. They hold for Clients that are there as well, at once. What cannot be read, or has a fault,
-    /// leaves the former rules in force, and the log says so.
-    pub fn reload_rights(&self) {
-        match acl::load(&self.acl) {
-            Ok(access) => {
-                note_rights(&access);
-                self.shared.set_access(access);
-            }
-            Err(error) => {
-                error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
-                tracing::error!("the rule files are not taken; the former rules are still in force");
-            }
-        }
+        let access = acl::load(&self.acl).inspect(note_rights).unwrap_or_else(|error| {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            tracing::error!("the rule files are not taken; the former rules are still in force");
+            (*self.shared.access()).clone()
+        });
+        self.shared.set_access(self.logins.known_to(access));
     }
 
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
@@ -169,7 +161,7 @@ fn note_rights(access: &Access) {
     }
 }
 
-/// Reads every file that a start would read, and starts nothing.
+/// Reads every file that a start would read, and starts nothing. The rights that there would be.
 ///
 /// # Errors
 /// The first file that cannot be used.
@@ -220,8 +212,7 @@ pub fn run(config: &Config) -> ExitCode {
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
     tracing::info!("SIGHUP: reading users, keys and rules again; other settings need a restart");
-    node.reload_logins(); // the log says what came of it
-    node.reload_rights();
+    node.reload(); // the log says what came of it
 }
 
 /// How often a stop looks whether it is done.

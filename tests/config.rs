@@ -475,7 +475,7 @@ fn hostile_files_end_soon_with_a_bounded_list_of_errors() {
         folder.write("waypost.toml", &content);
         let errors = folder.errors();
         assert!(!errors.is_empty() && errors.len() <= 51, "{} errors", errors.len());
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?} for {}", start.elapsed(), &content[..20]);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} for {}", start.elapsed(), &content[..20]);
     }
 }
 

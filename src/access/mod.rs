@@ -45,15 +45,31 @@ pub struct Identity {
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
-    /// Stands for the password or key that it has proved to know; another one has another mark.
-    pub proof: Option<u64>,
+    pub proof: Proof,
     /// What came with a token, for the few that bring one.
     pub token: Option<Box<Token>>,
+}
+
+/// How somebody has shown to be who it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Not at all: the name is believed.
+    #[default]
+    None,
+    /// By a password; the mark stands for it, and another password has another one.
+    Password(u64),
+    /// By something that cannot be looked up again: a certificate, a token, the word of a server.
+    Shown,
 }
 
 impl Identity {
     pub fn of_user(user_name: Option<Box<str>>) -> Self {
         Self { user_name, ..Self::default() }
+    }
+
+    /// Somebody who has shown who it is.
+    pub fn proven(user_name: &str, proof: Proof) -> Self {
+        Self { user_name: Some(user_name.into()), proof, ..Self::default() }
     }
 
     /// When it stops being recognised.
@@ -112,12 +128,6 @@ pub enum Subscribing {
     Lenient,
 }
 
-/// The accounts that there are. Asked after each change, about everybody who is connected or has a Session.
-pub trait Accounts: Send + Sync {
-    /// Whether this is still somebody whom the authenticators would let in by what it has proved.
-    fn knows(&self, who: &Identity) -> bool;
-}
-
 /// The rights in force. A change makes a new one.
 #[derive(Clone)]
 pub struct Access {
@@ -125,6 +135,12 @@ pub struct Access {
     rules: Option<Rules>,
     subscribing: Subscribing,
     accounts: Option<Arc<dyn Accounts>>,
+}
+
+/// Who still has an account.
+pub trait Accounts: Send + Sync {
+    /// Whether somebody who was recognised would be recognised now. Answers at once.
+    fn knows(&self, who: &Identity) -> bool;
 }
 
 impl Default for Access {
@@ -166,7 +182,7 @@ impl Access {
         Self { version: next_version(), accounts: Some(accounts), ..self }
     }
 
-    /// Whether whoever was recognised as this still would be.
+    /// Whether somebody is still who it was recognised as.
     pub fn knows(&self, who: &Identity) -> bool {
         self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
     }

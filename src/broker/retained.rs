@@ -41,8 +41,7 @@ impl topic::Kept for Kept {
 impl Kept {
     /// Whether whoever published it still may.
     fn is_rightful(&self, access: &Access) -> bool {
-        let allowed =
-            |writer| access.knows(writer) && access.decide(writer, publishing(&self.message)) == Verdict::Allowed;
+        let allowed = |writer| access.decide(writer, publishing(&self.message)) == Verdict::Allowed;
         self.writer.as_deref().is_none_or(allowed)
     }
 }

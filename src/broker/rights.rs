@@ -6,7 +6,7 @@
 
 use super::client::Client;
 use super::shard::{DENIED, End, Shard, Wire, may_log};
-use crate::access::{Access, Act, Coverage, Identity, Verdict};
+use crate::access::{Access, Act, Coverage, Identity, Proof, Verdict};
 use crate::codec::{Message, ReasonCode};
 use crate::notice::Outside;
 use std::cell::Cell;
@@ -208,7 +208,7 @@ impl<W: Wire> Shard<W> {
     /// What the Session in this slot is to whoever comes with its Client Identifier.
     pub(super) fn claim_of(&self, slot: u32, comer: &Identity) -> Belongs {
         let Some(owner) = self.clients.get(slot).map(|client| &client.identity) else { return Belongs::ToComer };
-        match (owner.proof.is_some(), comer.proof.is_some()) {
+        match (owner.proof != Proof::None, comer.proof != Proof::None) {
             (false, false) => Belongs::ToComer,
             (true, true) if owner.user_name == comer.user_name => Belongs::ToComer,
             (false, true) => Belongs::ToNobody,

@@ -313,11 +313,6 @@ words! {
 }
 
 words! {
-    /// When a subscription is granted.
-    pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
-}
-
-words! {
     /// A way to find out who a Client is.
     pub enum Method {
         Certificate = "certificate",
@@ -331,6 +326,11 @@ words! {
 words! {
     /// How tokens are signed.
     pub enum Algorithm { Hs256 = "HS256", Rs256 = "RS256", Es256 = "ES256", EdDsa = "EdDSA" }
+}
+
+words! {
+    /// When a subscription is granted.
+    pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
 }
 
 words! {
