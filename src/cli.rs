@@ -1,8 +1,9 @@
-//! The command line: run the broker, check a configuration, print the reference.
+//! The command line: run the broker, check a configuration, print the reference; `cli/passwd.rs` keeps password files.
 //! It reads arguments and the environment, reports what is wrong, and leaves all work to the rooms below.
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
 mod acl;
+mod passwd;
 
 use crate::access::{Access, Rules};
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
@@ -37,6 +38,8 @@ enum Command {
     Run(Settings),
     /// Check the configuration in all its layers without running anything
     Check(Settings),
+    /// Make and change password files, as mosquitto_passwd does
+    Passwd(passwd::Passwd),
     /// Print what can be configured
     Config {
         #[command(subcommand)]
@@ -88,6 +91,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
     match arguments.command.unwrap_or(Command::Run(arguments.settings)) {
         Command::Run(settings) => run_broker(&settings.sources(environment)),
         Command::Check(settings) => check(&settings.sources(environment)),
+        Command::Passwd(passwd) => passwd::run(&passwd),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
         Command::Acl { command } => acl::run(command, settings_of(environment)),
     }
