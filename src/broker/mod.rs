@@ -5,18 +5,22 @@
 //! [`Shard::tick`], bytes go out through a [`Wire`]. Read `shard.rs`, then `publish.rs`.
 
 mod budget;
+mod client;
 mod connect;
 mod directory;
 mod durable;
+mod flush;
 mod mail;
 mod publish;
 mod retained;
+mod rights;
 mod router;
 mod shard;
 mod share;
 mod slab;
 mod subscribe;
 mod sys;
+mod timer;
 
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
@@ -25,7 +29,7 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
 use crate::access::Access;
-use crate::codec::{Message, Origin};
+use crate::codec::Origin;
 use crate::session;
 use crate::topic::{HashKey, Retained};
 use arc_swap::ArcSwap;
@@ -76,7 +80,7 @@ pub struct Settings {
 pub struct Shared {
     settings: Settings,
     router: Router,
-    retained: Retained<Message>,
+    retained: Retained<retained::Kept>,
     directory: Directory,
     ports: Box<[Port]>,
     access: ArcSwap<Access>,
@@ -95,7 +99,7 @@ impl Shared {
             retained: Retained::with_key(key.clone()),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
-            access: ArcSwap::from_pointee(Access),
+            access: ArcSwap::from_pointee(Access::allow_all()),
             budget: Budget::new(settings.memory_budget, shards),
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             statistics: (0..shards).map(|_| Mutex::default()).collect(),
@@ -141,9 +145,20 @@ impl Shared {
         self.ports[usize::from(shard.0)].awake();
     }
 
+    /// Puts other rights in force, for Clients that are there as well: each shard takes them up with its next tick.
+    pub fn set_access(&self, access: Access) {
+        self.access.store(Arc::new(access));
+        self.ports.iter().for_each(Port::call);
+    }
+
+    /// The rights in force.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
     /// The payload retained for a Topic Name.
     pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
-        self.retained.get(topic).map(|message| message.payload().to_vec())
+        self.retained.get(topic).map(|kept| kept.message.payload().to_vec())
     }
 
     /// The sum over all shards, as of their last ticks.

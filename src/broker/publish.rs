@@ -5,15 +5,23 @@
 //! `session/deliver.rs` is where it goes next.
 
 use super::budget::Level;
-use super::durable::Change;
+use super::client::Client;
+use super::durable::{Change, Durable};
+use super::flush::Flushes;
 use super::mail::Mail;
+use super::retained::Kept;
+use super::rights::publishing;
 use super::router::{FilterId, Matched};
-use super::shard::{Attachment, DENIED, Shard, Wire};
-use crate::access::{Act, Verdict};
-use crate::codec::{Message, Origin, Qos, ReasonCode};
-use crate::notice::Outside;
-use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Outgoing};
+use super::shard::{Attachment, Shard, Wire};
+use super::slab::Slab;
+use super::subscribe::{Subscriber, Subscribers};
+use super::sys::Statistics;
+use crate::access::Verdict;
+use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
+use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing, Session};
 use crate::store::Position;
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -58,31 +66,26 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish(&mut self, me: Attachment, arrived: Arrived) {
         self.statistics.messages_received += 1;
         let Arrived { message, answer } = arrived;
-        let Some(client) = self.client(me) else { return };
-        let act = Act::Publish { topic: message.topic(), qos: message.qos(), retain: message.retain() };
-        if self.access.decide(&client.identity, act) == Verdict::Denied {
-            if self.may_log(&DENIED) {
-                tracing::info!(
-                    target: "waypost::access",
-                    client = %Outside::of(client.id.as_bytes()),
-                    topic = %Outside::of(message.topic()),
-                    "publish denied"
-                );
-            }
-            self.statistics.denied += 1;
+        let hash = self.shared.router.epochs.hash(message.topic());
+        let Some(client) = self.clients.get_mut(me.slot).filter(|client| client.attachment == me.number) else {
+            return;
+        };
+        let knows_reasons = client.session.terms().version.is_v5();
+        let writer = message.retain().then(|| Arc::clone(&client.identity));
+        if client.may_publish(&self.access, &message, hash) == Verdict::Denied {
+            self.note_denial(me.slot, publishing(&message));
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
-        let knows_reasons = client.session.terms().version.is_v5();
         let mut position = None;
-        if message.retain() {
-            match self.retain(&message) {
+        if let Some(writer) = writer {
+            match self.retain(&message, writer) {
                 Ok(kept) => position = kept,
                 // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
                 Err(reason) if answer != Answer::None && knows_reasons => return self.answer(me, answer, reason),
                 Err(_) => {}
             }
         }
-        let routed = self.route(message);
+        let routed = self.route(message, hash);
         let position = position.max(routed.position);
         // An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
         if answer == Answer::None {
@@ -108,29 +111,30 @@ impl<W: Wire> Shard<W> {
     /// The Will of a Client that has gone. Rights are asked again: they may have changed since CONNECT.
     pub(super) fn publish_will(&mut self, slot: u32, will: &Message) {
         let Some(client) = self.clients.get(slot) else { return };
-        let act = Act::Publish { topic: will.topic(), qos: will.qos(), retain: will.retain() };
-        if self.access.decide(&client.identity, act) == Verdict::Denied {
-            self.statistics.denied += 1;
-            return;
+        let writer = Arc::clone(&client.identity);
+        if self.access.decide(&writer, publishing(will)) == Verdict::Denied {
+            return self.note_denial(slot, publishing(will));
         }
         let message = will.at(self.now); // its Message Expiry Interval begins now
         if message.retain() {
-            let _ = self.retain(&message); // [MQTT-3.1.2-15]; a full store is counted there
+            let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }
-        self.route(message);
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.route(message, hash);
     }
 
     /// The broker's own Messages.
     pub(super) fn publish_own(&mut self, message: Message) {
         if message.retain() {
-            self.shared.retained.set(message.clone());
+            self.shared.retained.set(Kept { message: message.clone(), writer: None });
         }
-        self.route(message);
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.route(message, hash);
     }
 
-    /// To all whose subscriptions match.
-    pub(super) fn route(&mut self, message: Message) -> Routed {
-        let matched = self.matched(message.topic());
+    /// To all whose subscriptions match. `hash` is the Topic's.
+    fn route(&mut self, message: Message, hash: u64) -> Routed {
+        let matched = self.matched(message.topic(), hash);
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         for shard in matched.shards.iter() {
@@ -156,126 +160,38 @@ impl<W: Wire> Shard<W> {
         routed
     }
 
-    pub(super) fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
+    pub(super) fn matched(&mut self, topic: &[u8], hash: u64) -> Arc<Matched> {
         let router = &self.shared.router;
-        self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
+        self.cache.get_or_search(topic, hash, &router.epochs, || Arc::new(router.search(topic)))
     }
 
     /// To the subscribers that live in this shard.
     pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>) -> Routed {
         let origin = message.origin();
         let outgoing = Outgoing::new(message);
-        let receivers = || {
-            matched
-                .filters
-                .iter()
-                .filter_map(|filter| self.subscribers.get(filter))
-                .map(|subscribers| subscribers.len())
-                .sum::<usize>()
-        };
         let behind = !self.fanouts.is_empty() && self.fanouts_of.contains_key(&origin);
-        if behind || receivers() > DIRECT_MAX {
+        if behind || self.has_many_receivers(matched) {
             // Kept in order behind what the same publisher has under way.
             self.begin_fanout(outgoing, matched, origin);
             return Routed { taken: true, ..Routed::default() };
         }
-        let mut routed = Routed::default();
-        for place in 0..matched.filters.len() {
-            let filter = matched.filters[place];
-            let Some(subscribers) = self.subscribers.get(&filter) else { continue };
-            for index in (0..subscribers.len()).rev() {
-                self.deliver_to(filter, index, matched, &outgoing, false, &mut routed);
+        let mut round = Round::of(self, &outgoing, matched, None);
+        for filter in &matched.filters {
+            let Some(subscribers) = round.subscribers.get(filter) else { continue };
+            for subscriber in subscribers.list().iter().rev() {
+                round.deliver(*filter, subscriber);
             }
         }
-        routed
+        round.routed
     }
 
-    /// To one subscriber of one filter. A Client with several matching subscriptions gets one copy, by the first of them (in
-    /// a fan-out: by the one that is met first), with the highest QoS [MQTT-3.3.4-2] and all Subscription Identifiers [MQTT-3.3.4-4].
-    fn deliver_to(
-        &mut self,
-        filter: FilterId,
-        index: usize,
-        matched: &Matched,
-        outgoing: &Rc<Outgoing>,
-        bulk: bool,
-        routed: &mut Routed,
-    ) {
-        let Some(subscriber) = self.subscribers.get(&filter).and_then(|subscribers| subscribers.get(index)) else {
-            return;
-        };
-        let slot = subscriber.slot;
-        let message = &outgoing.message;
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let mut how = How {
-            qos: subscriber.qos(),
-            retain: message.retain() && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            subscription_id: subscriber.subscription_id,
-            group: GroupId::NONE,
-            bound: Bound::Queue,
-        };
-        let own = message.origin() == client.origin;
-        let mut echo = own && subscriber.no_local(); // [MQTT-3.8.3-3]
-        let mut several = None;
-        if matched.filters.len() > 1 && client.subscriptions.len() > 1 {
-            let mut identifiers: Vec<u32> = Vec::new();
-            let mut first = None;
-            (how.qos, how.retain, echo) = (Qos::AtMostOnce, false, true);
-            for other in &matched.filters {
-                let Ok(place) = client.subscriptions.binary_search_by_key(other, |subscription| subscription.filter)
-                else {
-                    continue;
-                };
-                first = first.or(Some(*other));
-                let place = client.subscriptions[place].place as usize;
-                let Some(one) = self.subscribers.get(other).and_then(|subscribers| subscribers.get(place)) else {
-                    continue;
-                };
-                if own && one.no_local() {
-                    continue;
-                }
-                echo = false;
-                how.qos = how.qos.max(one.qos());
-                how.retain |= message.retain() && one.retain_as_published();
-                if one.subscription_id != 0 {
-                    identifiers.push(one.subscription_id);
-                }
-            }
-            if !bulk && first != Some(filter) {
-                return; // served by another of its filters
-            }
-            how.subscription_id = identifiers.first().copied().unwrap_or(0);
-            if identifiers.len() > 1 {
-                several = Some(Rc::new(Outgoing { message: message.clone(), subscription_ids: identifiers.into() }));
-            }
-        }
-        if echo {
-            return;
-        }
-        how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        let crowded = self.level == Level::High
-            && how.qos == Qos::AtMostOnce
-            && client.session.waiting().1 > self.shared.settings.session.queue_qos0_bytes_max / 4;
-        if crowded || self.level == Level::Full || (how.qos == Qos::AtMostOnce && self.level == Level::Critical) {
-            routed.full = true;
-            return self.count_drop(slot, Dropped::QueueFull);
-        }
-        let durable = how.qos != Qos::AtMostOnce && client.is_durable();
-        match client.session.push(several.as_ref().unwrap_or(outgoing), how, &self.shared.settings.session, self.now) {
-            Ok(()) => {
-                routed.taken = true;
-                if durable && routed.position.is_none() {
-                    routed.position = Some(self.durable.note_message(Change::Message, message));
-                }
-                if bulk { self.mark_dirty_bulk(slot) } else { self.mark_dirty(slot) }
-            }
-            Err(reason) => {
-                routed.full |= reason == Dropped::QueueFull;
-                // Being away takes nothing from a QoS 0 Message: nobody promised it.
-                routed.taken |= reason == Dropped::Offline;
-                self.count_drop(slot, reason);
-            }
-        }
+    fn has_many_receivers(&self, matched: &Matched) -> bool {
+        let mut left = DIRECT_MAX;
+        matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).any(|subscribers| {
+            let many = subscribers.len() > left;
+            left = left.saturating_sub(subscribers.len());
+            many
+        })
     }
 
     // --- fan-outs -------------------------------------------------------------------------------------------------
@@ -313,38 +229,181 @@ impl<W: Wire> Shard<W> {
 
     /// `true`: done.
     fn run_fanout(&mut self, fanout: &mut Fanout, budget: &mut usize) -> bool {
-        let mut routed = Routed::default();
+        let mut round = Round::of(self, &fanout.outgoing, &fanout.matched, Some(fanout.number));
         while fanout.filters > 0 {
             let filter = fanout.matched.filters[fanout.filters - 1];
-            let count = self.subscribers.get(&filter).map_or(0, |subscribers| subscribers.len());
-            let mut left = fanout.subscribers.unwrap_or(count).min(count);
-            while left > 0 {
-                if *budget == 0 {
-                    fanout.subscribers = Some(left);
-                    return false;
-                }
-                *budget -= 1;
-                left -= 1;
-                let slot = self
-                    .subscribers
-                    .get(&filter)
-                    .and_then(|subscribers| subscribers.get(left))
-                    .map(|subscriber| subscriber.slot);
-                let seen = slot
-                    .and_then(|slot| self.clients.get(slot))
-                    .is_some_and(|client| client.fanout_seen == fanout.number);
-                if let Some(slot) = slot
-                    && !seen
-                {
-                    if let Some(client) = self.clients.get_mut(slot) {
-                        client.fanout_seen = fanout.number;
-                    }
-                    self.deliver_to(filter, left, &fanout.matched, &fanout.outgoing, true, &mut routed);
-                }
+            let subscribers = round.subscribers.get(&filter).map_or(&[][..], |subscribers| subscribers.list());
+            let left = fanout.subscribers.unwrap_or(subscribers.len()).min(subscribers.len());
+            let step = left.min(*budget);
+            for subscriber in subscribers[left - step..left].iter().rev() {
+                round.deliver(filter, subscriber);
+            }
+            *budget -= step;
+            if step < left {
+                fanout.subscribers = Some(left - step);
+                return false;
             }
             fanout.filters -= 1;
             fanout.subscribers = None;
         }
         true
     }
+}
+
+/// One Message and those parts of the shard that delivering it needs.
+struct Round<'a, W> {
+    outgoing: &'a Rc<Outgoing>,
+    filters: &'a [FilterId],
+    /// The number of the fan-out that this is part of.
+    fanout: Option<u64>,
+    subscribers: &'a HashMap<FilterId, Subscribers, RandomState>,
+    clients: &'a mut Slab<Client<W>>,
+    flushes: &'a mut Flushes,
+    durable: &'a mut Durable,
+    statistics: &'a mut Statistics,
+    limits: &'a Limits,
+    now: Moment,
+    level: Level,
+    routed: Routed,
+}
+
+impl<'a, W: Wire> Round<'a, W> {
+    fn of(shard: &'a mut Shard<W>, outgoing: &'a Rc<Outgoing>, matched: &'a Matched, fanout: Option<u64>) -> Self {
+        Self {
+            outgoing,
+            filters: &matched.filters,
+            fanout,
+            subscribers: &shard.subscribers,
+            clients: &mut shard.clients,
+            flushes: &mut shard.flushes,
+            durable: &mut shard.durable,
+            statistics: &mut shard.statistics,
+            limits: &shard.shared.settings.session,
+            now: shard.now,
+            level: shard.level,
+            routed: Routed::default(),
+        }
+    }
+
+    /// To one subscriber of one filter.
+    #[inline]
+    fn deliver(&mut self, filter: FilterId, subscriber: &Subscriber) {
+        let slot = subscriber.slot;
+        let message = &self.outgoing.message;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if let Some(number) = self.fanout {
+            if client.fanout_seen == number {
+                return;
+            }
+            client.fanout_seen = number;
+        }
+        let mut how = How {
+            qos: subscriber.qos(),
+            retain: message.retain() && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            subscription_id: subscriber.subscription_id,
+            group: GroupId::NONE,
+            bound: Bound::Queue,
+        };
+        let mut several = None;
+        if self.filters.len() > 1 && client.subscriptions.len() > 1 {
+            match merge(self.subscribers, self.filters, client, message) {
+                None => return,
+                // Served by another of its filters.
+                Some(merged) if self.fanout.is_none() && merged.first != filter => return,
+                Some(merged) => {
+                    how.qos = merged.qos;
+                    how.retain = merged.retain;
+                    how.subscription_id = merged.subscription_ids.first().copied().unwrap_or(0);
+                    if merged.subscription_ids.len() > 1 {
+                        let subscription_ids = merged.subscription_ids.into();
+                        several = Some(Rc::new(Outgoing { message: message.clone(), subscription_ids }));
+                    }
+                }
+            }
+        } else if subscriber.no_local() && message.origin() == client.origin {
+            return; // [MQTT-3.8.3-3]
+        }
+        how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
+        if self.level != Level::Normal && is_too_much(self.level, how.qos, &client.session, self.limits) {
+            self.routed.full = true;
+            self.statistics.dropped += 1;
+            return client.note_drop(Dropped::QueueFull, self.now);
+        }
+        match client.session.push(several.as_ref().unwrap_or(self.outgoing), how, self.limits, self.now) {
+            Ok(()) => {
+                self.routed.taken = true;
+                if how.qos != Qos::AtMostOnce && self.routed.position.is_none() && client.is_durable() {
+                    self.routed.position = Some(self.durable.note_message(Change::Message, message));
+                }
+                match self.fanout {
+                    None => self.flushes.mark(slot, client),
+                    Some(_) => self.flushes.mark_bulk(slot, client),
+                }
+            }
+            Err(reason) => {
+                self.statistics.dropped += 1;
+                if reason == Dropped::Offline {
+                    // Being away takes nothing from a QoS 0 Message: nobody promised it, and the log says nothing of it.
+                    self.routed.taken = true;
+                } else {
+                    self.routed.full |= reason == Dropped::QueueFull;
+                    client.note_drop(reason, self.now);
+                }
+            }
+        }
+    }
+}
+
+/// Memory is short: QoS 0 goes first.
+#[cold]
+fn is_too_much(level: Level, qos: Qos, session: &Session, limits: &Limits) -> bool {
+    match (level, qos) {
+        (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => true,
+        (Level::High, Qos::AtMostOnce) => session.waiting().1 > limits.queue_qos0_bytes_max / 4,
+        _ => false,
+    }
+}
+
+/// Several matching subscriptions of one Client in one.
+struct Merged {
+    first: FilterId,
+    qos: Qos,
+    retain: bool,
+    subscription_ids: Vec<u32>,
+}
+
+/// A Client with several matching subscriptions gets one copy, by the first of them (in a fan-out: by the one that is met
+/// first), with the highest QoS [MQTT-3.3.4-2] and all Subscription Identifiers [MQTT-3.3.4-4]. `None`: nothing for it.
+fn merge<W>(
+    subscribers: &HashMap<FilterId, Subscribers, RandomState>,
+    filters: &[FilterId],
+    client: &Client<W>,
+    message: &Message,
+) -> Option<Merged> {
+    let mut merged: Option<Merged> = None;
+    let mut echo = true;
+    let own = message.origin() == client.origin;
+    for filter in filters {
+        let Ok(place) = client.subscriptions.binary_search_by_key(filter, |subscription| subscription.filter) else {
+            continue;
+        };
+        let merged = merged.get_or_insert_with(|| Merged {
+            first: *filter,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+        });
+        let place = client.subscriptions[place].place as usize;
+        let Some(one) = subscribers.get(filter).and_then(|subscribers| subscribers.list().get(place)) else { continue };
+        if own && one.no_local() {
+            continue; // [MQTT-3.8.3-3]
+        }
+        echo = false;
+        merged.qos = merged.qos.max(one.qos());
+        merged.retain |= message.retain() && one.retain_as_published();
+        if one.subscription_id != 0 {
+            merged.subscription_ids.push(one.subscription_id);
+        }
+    }
+    merged.filter(|_| !echo)
 }

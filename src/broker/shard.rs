@@ -5,29 +5,29 @@
 //! `connect.rs`, `publish.rs`, `subscribe.rs`, `share.rs` and `retained.rs` add what happens to each kind of packet.
 
 use super::budget::Level;
+use super::client::{Client, Partial};
 use super::directory::Home;
 use super::durable::Durable;
+use super::flush::Flushes;
 use super::mail::{Mail, SessionRef};
 use super::publish::Fanout;
-use super::retained::{Replay, Sweep};
-use super::router::{FilterId, Matched, Seat};
+use super::retained::Sweep;
+use super::router::{FilterId, Matched};
 use super::share::SharedGroup;
 use super::slab::Slab;
-use super::subscribe::{Subscribers, Subscription};
+use super::subscribe::Subscribers;
 use super::sys::{Statistics, SysTopics};
 use super::{ShardId, Shared};
-use crate::access::{Access, Act, Identity, Login, Verdict};
+use crate::access::Access;
 use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Dropped, Filled, GroupId, Session, WillFate};
+use crate::session::{Action, Arrival, Filled, GroupId, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
-use thin_vec::ThinVec;
 
 /// What the shard writes to: one per Network Connection.
 pub trait Wire {
@@ -67,90 +67,16 @@ pub enum End {
 const MAIL_PER_TICK: usize = 1024;
 const PUSHES_PER_TICK: usize = 4096;
 const REPLAY_ENTRIES_PER_TICK: usize = 1024;
-const FLUSHES_PER_TICK: usize = 128;
-const BULK_FLUSHES_PER_TICK: usize = 64;
-/// Bytes that one flush of one Client encodes at most, and one packet.
-pub(super) const FLUSH_BYTES: usize = 64 << 10;
-/// How often one Client is filled and written in a row.
-const FLUSH_ROUNDS: usize = 64;
 /// Fan-outs that may wait before the shard stops reading from its Clients.
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
-static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
-/// How often the log is told what one Client loses.
-const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 static MEMORY: Limited = Limited::new(1);
 pub(super) static DENIED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 /// Bytes that count as much as a complete packet for Keep Alive [MQTT-3.1.2-22].
 const SIGN_OF_LIFE_BYTES: usize = 1024;
-/// Timers are kept to a quarter of a second.
-const TIMER_GRAIN_MS: u64 = 250;
-
-pub(super) struct Client<W> {
-    pub(super) id: Arc<str>,
-    pub(super) origin: Origin,
-    pub(super) identity: Identity,
-    pub(super) session: Session,
-    pub(super) wire: Option<W>,
-    /// Counts Network Connections, so that late events of a former one are recognised.
-    pub(super) attachment: u64,
-    /// An incomplete packet, and the size that it will have (0: not known yet).
-    partial: Option<Box<Partial>>,
-    /// What the socket did not take.
-    tail: Option<Box<Tail>>,
-    /// By filter, ascending.
-    pub(super) subscriptions: ThinVec<Subscription>,
-    pub(super) shares: ThinVec<(Arc<Seat>, super::mail::Member)>,
-    pub(super) replays: ThinVec<Replay>,
-    pub(super) will: Option<Box<Will>>,
-    /// When the last packet came or, for a Client that is away, when it left.
-    last_received: Moment,
-    /// The earliest timer that is set for this Client.
-    timer: Option<Moment>,
-    pub(super) fanout_seen: u64,
-    pub(super) dirty: Dirty,
-    pub(super) replaying: bool,
-    drops: Option<Box<Drops>>,
-    /// An AUTH packet that the door has to deal with.
-    pub(super) reauthentication: Option<Box<(ReasonCode, Login)>>,
-}
-
-/// A Will, and when it goes out once the Network Connection has ended.
-pub(super) struct Will {
-    pub(super) message: Message,
-    pub(super) delay: Duration,
-    pub(super) due: Option<Moment>,
-}
-
-/// What a Client has lost, and when the log was told.
-pub(super) struct Drops {
-    said: Option<Moment>,
-    /// Since then.
-    since: u64,
-}
-
-struct Partial {
-    bytes: Vec<u8>,
-    size: usize,
-}
-
-struct Tail {
-    bytes: Vec<u8>,
-    written: usize,
-    /// Since when the socket has taken nothing.
-    since: Moment,
-}
-
-/// Which queue for flushing a Client stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dirty {
-    No,
-    Bulk,
-    Yes,
-}
 
 pub struct Shard<W: Wire> {
     pub(super) id: ShardId,
@@ -168,9 +94,8 @@ pub struct Shard<W: Wire> {
     pub(super) fanout_number: u64,
     pub(super) replays: VecDeque<SessionRef>,
     pub(super) sweep: Sweep,
-    dirty: VecDeque<u32>,
-    dirty_bulk: VecDeque<u32>,
-    timers: BTreeMap<Moment, Vec<SessionRef>>,
+    pub(super) flushes: Flushes,
+    pub(super) timers: BTreeSet<(Moment, u32)>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -178,14 +103,16 @@ pub struct Shard<W: Wire> {
     pub(super) statistics: Statistics,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
+    /// The next slot to be looked at since the rights have changed.
+    pub(super) review: Option<u32>,
     /// Other shards whose letter box is too full for more of ours.
     congested: u64,
     /// Connections that wait until the shard reads again.
     paused: Vec<Waker>,
     attachments: u64,
     pub(super) wants_tick: bool,
-    out: Vec<u8>,
-    filled: Filled,
+    pub(super) out: Vec<u8>,
+    pub(super) filled: Filled,
 }
 
 impl<W: Wire> Shard<W> {
@@ -205,9 +132,8 @@ impl<W: Wire> Shard<W> {
             fanout_number: 0,
             replays: VecDeque::new(),
             sweep: Sweep::default(),
-            dirty: VecDeque::new(),
-            dirty_bulk: VecDeque::new(),
-            timers: BTreeMap::new(),
+            flushes: Flushes::default(),
+            timers: BTreeSet::new(),
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
@@ -215,6 +141,7 @@ impl<W: Wire> Shard<W> {
             statistics: Statistics::default(),
             sys: SysTopics::new(now),
             level: Level::Normal,
+            review: None,
             congested: 0,
             paused: Vec::new(),
             attachments: 0,
@@ -360,10 +287,10 @@ impl<W: Wire> Shard<W> {
     /// Ends a Network Connection for what its Client did: says why, closes, and the Will is due.
     pub(super) fn refuse(&mut self, me: Attachment, violation: &Violation) {
         let Some(client) = self.client(me) else { return };
-        if self.may_log(&REFUSED) {
+        if may_log(&REFUSED, self.now) {
             tracing::info!(
                 target: "waypost::client",
-                client = %Outside::of(client.id.as_bytes()),
+                client = %Outside::of(client.id().as_bytes()),
                 reason = %violation.reason,
                 "disconnected: {}", violation.why
             );
@@ -407,12 +334,10 @@ impl<W: Wire> Shard<W> {
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
-        client.partial = None;
-        client.tail = None;
-        client.reauthentication = None;
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
+        client.detach();
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        tracing::debug!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), ?end, "disconnected");
+        tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
         match end {
             End::Goodbye(WillFate::Dropped) => client.will = None, // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -439,10 +364,11 @@ impl<W: Wire> Shard<W> {
             self.publish_will(slot, &will.message);
         }
         self.remove_all_subscriptions(slot);
+        self.drop_timer(slot);
         let generation = self.reference(slot).generation;
         if let Some(client) = self.clients.remove(slot) {
             self.note_session_end(&client);
-            self.leaving.push((client.id, Home { shard: self.id, slot, generation }));
+            self.leaving.push((Arc::clone(client.id()), Home { shard: self.id, slot, generation }));
             self.wants_tick = true;
         }
     }
@@ -456,6 +382,7 @@ impl<W: Wire> Shard<W> {
         self.run_fanouts(PUSHES_PER_TICK);
         self.run_replays(REPLAY_ENTRIES_PER_TICK);
         self.run_timers();
+        self.run_review();
         self.run_sweep();
         self.run_sys();
         self.release_answers();
@@ -470,16 +397,12 @@ impl<W: Wire> Shard<W> {
 
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
-        self.wants_tick
-            || !self.dirty.is_empty()
-            || !self.dirty_bulk.is_empty()
-            || !self.leaving.is_empty()
-            || self.has_mail()
+        self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
     }
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        let timer = self.timers.first_key_value().map(|(moment, _)| *moment);
+        let timer = self.timers.first().map(|(moment, _)| *moment);
         [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 
@@ -488,11 +411,8 @@ impl<W: Wire> Shard<W> {
     }
 
     fn has_more(&self) -> bool {
-        !(self.incoming.is_empty()
-            && self.fanouts.is_empty()
-            && self.dirty.is_empty()
-            && self.dirty_bulk.is_empty()
-            && self.leaving.is_empty())
+        !(self.incoming.is_empty() && self.fanouts.is_empty() && self.flushes.is_empty() && self.leaving.is_empty())
+            || self.review.is_some()
             || (!self.replays.is_empty() && self.level == Level::Normal)
             || self.outgoing.iter().any(|mail| !mail.is_empty())
             || self.has_mail()
@@ -502,12 +422,13 @@ impl<W: Wire> Shard<W> {
     fn measure(&mut self) {
         self.shared.budget.report(self.id, live_bytes());
         let level = self.shared.budget.level();
-        if level > self.level && self.may_log(&MEMORY) {
+        if level > self.level && may_log(&MEMORY, self.now) {
             tracing::warn!(target: "waypost::memory", ?level, used = self.shared.budget.used(), "memory gets short");
         }
         self.level = level;
         if !Arc::ptr_eq(&self.access, &self.shared.access.load()) {
             self.access = self.shared.access.load_full();
+            self.begin_review();
         }
         for to in 0..self.shared.ports.len() {
             if self.congested & (1 << to) != 0 && !self.shared.ports[to].is_congested(self.id) {
@@ -567,251 +488,6 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    // --- flushing -------------------------------------------------------------------------------------------------
-
-    /// The Client has something to send. Flushed at the end of the tick.
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
-        if let Some(client) = self.clients.get_mut(slot)
-            && client.wire.is_some()
-            && client.dirty != Dirty::Yes
-        {
-            client.dirty = Dirty::Yes;
-            self.dirty.push_back(slot);
-        }
-    }
-
-    /// The same for the receivers of a large fan-out, who do not hold up others.
-    pub(super) fn mark_dirty_bulk(&mut self, slot: u32) {
-        if let Some(client) = self.clients.get_mut(slot)
-            && client.wire.is_some()
-            && client.dirty == Dirty::No
-        {
-            client.dirty = Dirty::Bulk;
-            self.dirty_bulk.push_back(slot);
-        }
-    }
-
-    fn flush_all(&mut self) {
-        for _ in 0..self.dirty.len().min(FLUSHES_PER_TICK) {
-            if let Some(slot) = self.dirty.pop_front() {
-                self.flush_if(slot, Dirty::Yes);
-            }
-        }
-        for _ in 0..self.dirty_bulk.len().min(BULK_FLUSHES_PER_TICK) {
-            if let Some(slot) = self.dirty_bulk.pop_front() {
-                self.flush_if(slot, Dirty::Bulk);
-            }
-        }
-    }
-
-    /// A slot may stand in both queues, or have a new tenant: only the mark counts.
-    fn flush_if(&mut self, slot: u32, dirty: Dirty) {
-        if let Some(client) = self.clients.get_mut(slot)
-            && client.dirty == dirty
-        {
-            client.dirty = Dirty::No;
-            self.flush(slot);
-        }
-    }
-
-    /// Writes what one Client may be sent: what the socket left over, then acknowledgements, then Messages.
-    fn flush(&mut self, slot: u32) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let Some(wire) = &mut client.wire else { return };
-        if let Some(tail) = &mut client.tail {
-            match wire.write(&tail.bytes[tail.written..]) {
-                Ok(0) => return,
-                Err(Broken) => client.tail = None, // the reader notices and reports the loss
-                Ok(count) => {
-                    self.statistics.bytes_sent += count as u64;
-                    tail.written += count;
-                    tail.since = now;
-                    if tail.written < tail.bytes.len() {
-                        return;
-                    }
-                    client.tail = None;
-                }
-            }
-        }
-        let (access, identity) = (&self.access, &client.identity);
-        let may_receive =
-            |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
-        let limits = &self.shared.settings.session;
-        self.filled.clear();
-        // As long as the socket takes everything: whoever keeps up must not lose to those who send.
-        for _ in 0..FLUSH_ROUNDS {
-            self.out.clear();
-            client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
-            if self.out.is_empty() {
-                break;
-            }
-            let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
-            self.statistics.bytes_sent += written as u64;
-            if written < self.out.len() {
-                client.tail = Some(Box::new(Tail { bytes: self.out[written..].to_vec(), written: 0, since: now }));
-                wire.reader().wake_by_ref();
-                break;
-            }
-            if !client.session.has_something_to_send() {
-                break;
-            }
-        }
-        self.statistics.messages_sent += self.filled.published;
-        let blocked = client.tail.is_some();
-        let more = !blocked && client.session.has_something_to_send();
-        let replay = !client.replays.is_empty() && !client.replaying && super::retained::has_room(&client.session);
-        if more {
-            self.mark_dirty(slot);
-        }
-        if blocked {
-            self.set_timer(slot);
-        }
-        if replay {
-            self.resume_replay(slot);
-        }
-        self.account_filled(slot);
-        if self.out.capacity() > 4 * FLUSH_BYTES {
-            self.out = Vec::with_capacity(FLUSH_BYTES);
-        }
-    }
-
-    /// The last words before a Network Connection is closed: acknowledgements and DISCONNECT, no Messages.
-    fn flush_control(&mut self, slot: u32) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let Some(wire) = &mut client.wire else { return };
-        if let Some(tail) = &client.tail {
-            match wire.write(&tail.bytes[tail.written..]) {
-                Ok(count) if count == tail.bytes.len() - tail.written => client.tail = None,
-                _ => return,
-            }
-        }
-        self.out.clear();
-        client.session.take_control(&mut self.out);
-        if !self.out.is_empty() {
-            self.statistics.bytes_sent += wire.write(&self.out).unwrap_or(0) as u64;
-        }
-    }
-
-    fn account_filled(&mut self, slot: u32) {
-        if self.filled.dropped.is_empty() && self.filled.settled.is_empty() && self.filled.handed_back.is_empty() {
-            return;
-        }
-        let mut filled = std::mem::take(&mut self.filled);
-        for reason in filled.dropped.drain(..) {
-            self.count_drop(slot, reason);
-        }
-        for group in filled.settled.drain(..) {
-            self.settle(group, slot);
-        }
-        for handed_back in filled.handed_back.drain(..) {
-            self.hand_on(slot, handed_back);
-        }
-        self.filled = filled;
-    }
-
-    /// Whether one more line of this class may be written; says how many were not.
-    pub(super) fn may_log(&self, class: &Limited) -> bool {
-        match class.permit(self.now.as_millis()) {
-            Permit::Suppress => false,
-            Permit::Log { suppressed: 0 } => true,
-            Permit::Log { suppressed } => {
-                tracing::info!(target: "waypost::client", "suppressed {suppressed} lines like the next");
-                true
-            }
-        }
-    }
-
-    /// Counts a delivery that was given up, and says so in the log, once a minute for each Client.
-    pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
-        self.statistics.dropped += 1;
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        // That nobody is there for a QoS 0 Message is how it should be.
-        if reason == Dropped::Offline {
-            return;
-        }
-        let drops = client.drops.get_or_insert_with(|| Box::new(Drops { said: None, since: 0 }));
-        drops.since += 1;
-        if drops.said.is_none_or(|said| said.plus(DROPS_SAID_EVERY) <= now) {
-            drops.said = Some(now);
-            let count = std::mem::take(&mut drops.since);
-            let id = Arc::clone(&client.id);
-            if self.may_log(&DROPPED) {
-                tracing::warn!(target: "waypost::drop", client = %Outside::of(id.as_bytes()), ?reason, count, "messages dropped");
-            }
-        }
-    }
-
-    // --- timers ---------------------------------------------------------------------------------------------------
-
-    /// Sets the Client's timer to whatever is due next for it. Traffic never moves a timer: when it fires, the Client's
-    /// state tells whether anything is due.
-    pub(super) fn set_timer(&mut self, slot: u32) {
-        let session = self.reference(slot);
-        let write_stall_max = self.shared.settings.write_stall_max;
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let Some(due) = client.next_due(write_stall_max) else { return };
-        let due = Moment::from_millis(due.as_millis().div_ceil(TIMER_GRAIN_MS) * TIMER_GRAIN_MS);
-        if client.timer.is_none_or(|set| due < set) {
-            client.timer = Some(due);
-            self.timers.entry(due).or_default().push(session);
-        }
-    }
-
-    fn run_timers(&mut self) {
-        while let Some(entry) = self.timers.first_entry() {
-            if *entry.key() > self.now {
-                return;
-            }
-            let (moment, sessions) = entry.remove_entry();
-            for session in sessions {
-                if self.clients.is_current(session.slot, session.generation) {
-                    self.run_timer(session.slot, moment);
-                }
-            }
-        }
-    }
-
-    fn run_timer(&mut self, slot: u32, moment: Moment) {
-        let now = self.now;
-        let write_stall_max = self.shared.settings.write_stall_max;
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        if client.timer != Some(moment) {
-            return; // an earlier one was set meanwhile
-        }
-        client.timer = None;
-        let me = Attachment { slot, number: client.attachment };
-        if client.wire.is_some() {
-            if client.keep_alive_ends().is_some_and(|end| end <= now) {
-                // [MQTT-3.1.2-22]
-                self.say_and_end(me, ReasonCode::KeepAliveTimeout, None);
-                return;
-            }
-            if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
-                tracing::info!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), "disconnected: takes no data");
-                self.end(me, End::Refused(ReasonCode::QuotaExceeded));
-                return;
-            }
-            client.session.shrink();
-        } else if !self.run_due(slot) {
-            return;
-        }
-        self.set_timer(slot);
-    }
-
-    /// A Will whose delay is over, and the end of a Session whose time is. `false`: it has ended.
-    pub(super) fn run_due(&mut self, slot: u32) -> bool {
-        let now = self.now;
-        self.publish_will_if_due(slot);
-        if self.clients.get(slot).is_some_and(|client| client.wire.is_none() && client.expires() <= now) {
-            self.statistics.expired += 1;
-            self.end_session(slot);
-            return false;
-        }
-        true
-    }
-
     // --- looking things up ------------------------------------------------------------------------------------------
 
     pub(super) fn client(&self, me: Attachment) -> Option<&Client<W>> {
@@ -838,7 +514,8 @@ impl<W: Wire> Shard<W> {
 
     /// How many filters match a Topic Name, asked as a PUBLISH asks; shared subscriptions are not among them.
     pub fn matching(&mut self, topic: &[u8]) -> usize {
-        self.matched(topic).filters.len()
+        let hash = self.shared.router.epochs.hash(topic);
+        self.matched(topic, hash).filters.len()
     }
 
     /// Ends all Network Connections with this Reason Code; Sessions stay. For a node that stops.
@@ -846,68 +523,21 @@ impl<W: Wire> Shard<W> {
         self.now = now;
         for slot in 0..self.clients.end() {
             if let Some(client) = self.clients.get(slot).filter(|client| client.wire.is_some()) {
-                let me = Attachment { slot, number: client.attachment };
+                let me = client.attached(slot);
                 self.say_and_end(me, reason, None);
             }
         }
     }
 }
 
-impl<W> Client<W> {
-    pub(super) fn new(id: Arc<str>, origin: Origin, session: Session, now: Moment) -> Self {
-        Self {
-            id,
-            origin,
-            identity: Identity::default(),
-            session,
-            wire: None,
-            attachment: 0,
-            partial: None,
-            tail: None,
-            subscriptions: ThinVec::new(),
-            shares: ThinVec::new(),
-            replays: ThinVec::new(),
-            will: None,
-            last_received: now,
-            timer: None,
-            fanout_seen: 0,
-            dirty: Dirty::No,
-            replaying: false,
-            drops: None,
-            reauthentication: None,
-        }
-    }
-
-    /// A Network Connection begins.
-    pub(super) fn attach(&mut self, wire: W, attachment: u64, now: Moment) {
-        self.wire = Some(wire);
-        self.attachment = attachment;
-        self.last_received = now;
-        self.dirty = Dirty::No;
-    }
-
-    pub(super) fn is_durable(&self) -> bool {
-        !self.session.expiry().is_zero()
-    }
-
-    /// When the Session of a Client that is away is over.
-    fn expires(&self) -> Moment {
-        self.last_received.plus(self.session.expiry())
-    }
-
-    /// One and a half times the Keep Alive after the last packet [MQTT-3.1.2-22].
-    fn keep_alive_ends(&self) -> Option<Moment> {
-        let keep_alive_ms = u64::from(self.session.terms().keep_alive_s) * 1000;
-        (keep_alive_ms != 0).then(|| self.last_received.plus(Duration::from_millis(keep_alive_ms / 2 * 3)))
-    }
-
-    fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
-        if self.wire.is_some() {
-            let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled].into_iter().flatten().min()
-        } else {
-            let will = self.will.as_ref().and_then(|will| will.due);
-            [Some(self.expires()), will].into_iter().flatten().min()
+/// Whether one more line of this class may be written; says how many were not.
+pub(super) fn may_log(class: &Limited, now: Moment) -> bool {
+    match class.permit(now.as_millis()) {
+        Permit::Suppress => false,
+        Permit::Log { suppressed: 0 } => true,
+        Permit::Log { suppressed } => {
+            tracing::info!(target: "waypost::client", "suppressed {suppressed} lines like the next");
+            true
         }
     }
 }

@@ -36,7 +36,8 @@ impl<W: Wire> Shard<W> {
     pub(super) fn join_share(&mut self, slot: u32, name: &str, filter: &[u8], options: Options, subscription_id: u32) {
         let Some(member) = self.member(slot, options, subscription_id) else { return };
         let Some(client) = self.clients.get_mut(slot) else { return };
-        let known = client.shares.iter_mut().find(|(seat, _)| *seat.name == *name && *seat.filter == *filter);
+        let shares = &mut client.rare().shares;
+        let known = shares.iter_mut().find(|(seat, _)| *seat.name == *name && *seat.filter == *filter);
         let seat = match known {
             Some((seat, joined)) => {
                 *joined = member;
@@ -45,7 +46,7 @@ impl<W: Wire> Shard<W> {
             None => {
                 let strategy = self.shared.settings.shared_strategies.of(name);
                 let seat = self.shared.router.join(name, filter, self.id, strategy);
-                client.shares.push((Arc::clone(&seat), member));
+                shares.push((Arc::clone(&seat), member));
                 self.statistics.shared_subscriptions += 1;
                 seat
             }
@@ -56,16 +57,18 @@ impl<W: Wire> Shard<W> {
     /// `true`: there was such a subscription.
     pub(super) fn leave_share(&mut self, slot: u32, name: &str, filter: &[u8]) -> bool {
         let Some(client) = self.clients.get_mut(slot) else { return false };
-        let Some(at) = client.shares.iter().position(|(seat, _)| *seat.name == *name && *seat.filter == *filter) else {
+        let Some(at) = client.shares().iter().position(|(seat, _)| *seat.name == *name && *seat.filter == *filter)
+        else {
             return false;
         };
-        let (seat, _) = client.shares.swap_remove(at);
+        let (seat, _) = client.rare().shares.swap_remove(at);
         self.leave_seat(slot, &seat);
         true
     }
 
     pub(super) fn leave_all_shares(&mut self, slot: u32) {
-        while let Some((seat, _)) = self.clients.get_mut(slot).and_then(|client| client.shares.pop()) {
+        let Some(client) = self.clients.get_mut(slot).filter(|client| !client.shares().is_empty()) else { return };
+        for (seat, _) in std::mem::take(&mut client.rare().shares) {
             self.leave_seat(slot, &seat);
         }
     }
@@ -85,8 +88,7 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get(slot) else { return };
         let terms = client.session.terms();
         let (window, packet_size_max) = (u32::from(terms.receive_maximum).min(WINDOW_MAX), terms.packet_size_max);
-        let shares = client.shares.clone();
-        for (seat, mut member) in shares {
+        for (seat, mut member) in client.shares().to_vec() {
             member.online = true;
             member.window = window;
             member.packet_size_max = packet_size_max;
@@ -98,12 +100,12 @@ impl<W: Wire> Shard<W> {
     pub(super) fn leave_groups(&mut self, slot: u32) {
         let session = self.reference(slot);
         let Some(client) = self.clients.get_mut(slot) else { return };
-        if client.shares.is_empty() {
+        if client.shares().is_empty() {
             return;
         }
         let mut returned = Vec::new();
         client.session.take_shared(&mut returned);
-        let shares = client.shares.clone();
+        let shares = client.shares().to_vec();
         for (seat, _) in &shares {
             self.group_mail(seat, Mail::Away(seat.id, session));
         }
@@ -134,7 +136,7 @@ impl<W: Wire> Shard<W> {
     }
 
     fn seat_of(&self, slot: u32, group: GroupId) -> Option<Arc<Seat>> {
-        self.clients.get(slot)?.shares.iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
+        self.clients.get(slot)?.shares().iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
     }
 
     /// Delivers what the group's home has chosen this member for. If it went away while the Message was under way, the

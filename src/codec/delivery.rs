@@ -39,14 +39,22 @@ pub struct OutAlias {
 /// [MQTT-3.3.2-17] [MQTT-3.3.2-20], except that the Message Expiry Interval is what remains of it [MQTT-3.3.2-6].
 /// Older versions get no properties, alias or Subscription Identifiers.
 ///
-/// The caller has made sure that the Message is not expired and that [`publish_size`] suits the receiver; what no
-/// packet can hold appends nothing.
+/// The caller has made sure that the Message is not expired. `false`: the packet would be larger than `packet_size_max`,
+/// the receiver's Maximum Packet Size [MQTT-3.1.2-24], or than any packet can be; nothing was appended.
 #[inline]
-pub fn encode_publish(message: &Message, delivery: &Delivery<'_>, version: Version, now: Moment, out: &mut Vec<u8>) {
+#[must_use]
+pub fn encode_publish(
+    message: &Message,
+    delivery: &Delivery<'_>,
+    version: Version,
+    now: Moment,
+    packet_size_max: u32,
+    out: &mut Vec<u8>,
+) -> bool {
     debug_assert_eq!(delivery.qos == Qos::AtMostOnce, delivery.packet_id.is_none());
     let layout = Layout::of(message, delivery, version);
-    if layout.body_size > BODY_SIZE_MAX as usize {
-        return;
+    if layout.packet_size() > packet_size_max as usize || layout.body_size > BODY_SIZE_MAX as usize {
+        return false;
     }
     out.reserve(PACKET_HEADER_MAX + layout.body_size);
     let flags = u8::from(delivery.dup) << 3 | delivery.qos.value() << 1 | u8::from(delivery.retain);
@@ -71,14 +79,14 @@ pub fn encode_publish(message: &Message, delivery: &Delivery<'_>, version: Versi
         let expiry_at = out.len() - (message.bytes().len() - facts.expiry_at as usize);
         patch(out, expiry_at, facts.remaining_s(now).to_be_bytes());
     }
+    true
 }
 
 /// The exact number of bytes that [`encode_publish`] appends for this receiver, for its Maximum Packet Size
 /// [MQTT-3.1.2-24]; more than [`super::PACKET_SIZE_MAX`] if no packet can hold it. Nothing is encoded for that.
 #[inline]
 pub fn publish_size(message: &Message, delivery: &Delivery<'_>, version: Version) -> usize {
-    let body_size = Layout::of(message, delivery, version).body_size;
-    1 + variable_byte_integer_size(body_size) + body_size
+    Layout::of(message, delivery, version).packet_size()
 }
 
 const PACKET_HEADER_MAX: usize = 5;
@@ -129,6 +137,11 @@ impl Layout {
             tail_from,
             is_as_stored: property_size.is_none() && tail_from == facts.tail_at() && tail_from as usize == start_size,
         }
+    }
+
+    #[inline]
+    fn packet_size(&self) -> usize {
+        1 + variable_byte_integer_size(self.body_size) + self.body_size
     }
 
     fn write_start(&self, message: &Message, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
@@ -197,7 +210,7 @@ mod tests {
         check: impl FnOnce(&Publish<'_>),
     ) {
         let mut out = b"before".to_vec();
-        encode_publish(message, delivery, version, now, &mut out);
+        assert!(encode_publish(message, delivery, version, now, u32::MAX, &mut out));
         let packet = out.strip_prefix(b"before").expect("appended");
         assert_eq!(packet.len(), publish_size(message, delivery, version));
         let header = Header::decode(packet, Sender::Server, version, &LIMITS).expect("good").expect("whole");

@@ -3,7 +3,9 @@
 //! Read `keys.rs` for the table that says which key has which type.
 
 use super::address::Address;
-use super::keys::{ClientAuth, ClientIdentity, Protocol, SharedStrategy, TlsVersion, Version};
+use super::keys::{
+    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
+};
 use crate::log::{Format, Level};
 use crate::net::Network;
 use config::{Value, ValueKind};
@@ -94,7 +96,19 @@ macro_rules! keep_words {
     )+ };
 }
 
-keep_words!(Version, Protocol, TlsVersion, ClientAuth, ClientIdentity, SharedStrategy, Level, Format);
+keep_words!(
+    Version,
+    Method,
+    Algorithm,
+    Protocol,
+    TlsVersion,
+    ClientAuth,
+    ClientIdentity,
+    SharedStrategy,
+    SubscribePolicy,
+    Level,
+    Format
+);
 
 fn number(value: Option<&Value>) -> u64 {
     match value.map(|value| &value.kind) {

@@ -51,7 +51,11 @@ pub const SECTIONS: &[Section] = &[
     Listener::SECTION,
     Limits::SECTION,
     Mqtt::SECTION,
+    Acl::SECTION,
     SharedGroup::SECTION,
+    Password::SECTION,
+    Jwt::SECTION,
+    HttpLogin::SECTION,
     Sys::SECTION,
     Log::SECTION,
 ];
@@ -84,9 +88,15 @@ settings! {
         /// Protocol versions that are spoken here. A Client that asks for another one is refused: with Reason Code 0x84, or
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
-        /// Whether Clients may enter without saying who they are. For an address that other machines can reach it must be
-        /// stated, or the broker does not start; the default is for addresses that only this machine reaches.
-        allow_anonymous: bool = Kind::Switch, default true;
+        /// Ways to find out who a Client is, asked in this order until one of them says yes or no. `certificate`: the name in
+        /// the Client's certificate; `password`: user name and password, by `password.file`; `scram`: the same by the
+        /// Authentication Method SCRAM-SHA-256 of MQTT 5.0; `jwt`: a token in place of the password, by `[jwt]`; `http`: a
+        /// service of yours, by `[http_login]`. Who is known to none of them stays outside.
+        authentication: Option<Vec<Method>> = Kind::SomeOf(Method::WORDS), absent ["password"];
+        /// Whether Clients may enter without saying who they are. When it is not set, they may where only this machine reaches
+        /// the address and there is no `authentication`. An address that other machines can reach needs one of the two lines, or
+        /// the broker does not start. Without `authentication` a user name is believed.
+        allow_anonymous: Option<bool> = Kind::Switch, absent true;
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Connections that the operating system completes and keeps until the broker accepts them.
@@ -152,6 +162,19 @@ settings! {
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
+        /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
+        /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
+        /// A user under attack can still log in from addresses that have not failed.
+        failed_logins_max: u32 = count(1, 1_000_000), default 10;
+        /// See `failed_logins_max`.
+        failed_logins_window: Duration = time(SECOND, DAY), default "1m";
+        /// The longest time for which logins are refused after a failed one.
+        failed_login_block_max: Duration = time(SECOND, DAY), default "1m";
+        /// Passwords that are hashed at the same time. 0 means one for every two cores that this process may use, at least one.
+        password_hashes_max: usize = count(0, 1024), default 0;
+        /// Logins that wait for their password to be hashed or for an answer over HTTP. Further ones are refused with Reason
+        /// Code 0x89.
+        logins_waiting_max: usize = count(1, 1_000_000), default 1_000;
         /// PUBLISH packets of QoS 1 and 2 that a Client may send before the first of them is acknowledged, announced as Receive
         /// Maximum. A 5.0 Client that sends more is disconnected with Reason Code 0x93, an older one without a word.
         receive_maximum: u16 = count(1, 65_535), default 1_000;
@@ -198,6 +221,18 @@ settings! {
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
     }
 
+    /// Who may publish and subscribe to what. Without rule files everybody may everything, but publish to topics that begin with
+    /// `$`; with them nothing is allowed that no rule allows. `waypost acl explain` says why somebody may do something or not.
+    [acl] Acl {
+        /// Rule files. One that ends in `.toml` is in the form of `config/acl.toml`, all others are as mosquitto's `acl_file`. A
+        /// denial in any file wins. A relative path starts at the working directory.
+        files: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// When a subscription is granted. `strict`: when one rule allows all topics of the filter, from which others may
+        /// exclude some; `overlap`: when some topic of the filter is allowed; `lenient`: always, as mosquitto does. Otherwise it is
+        /// refused with Reason Code 0x87, or 0x80 before 5.0. Each message is checked again when it is delivered.
+        subscribe: SubscribePolicy = Kind::OneOf(SubscribePolicy::WORDS), default "strict";
+    }
+
     /// What of the protocol is offered, and how strictly it is read.
     [mqtt] Mqtt {
         /// Highest QoS that Clients may publish with, announced as Maximum QoS.
@@ -238,6 +273,63 @@ settings! {
         strategy: SharedStrategy = Kind::OneOf(SharedStrategy::WORDS), required "least_in_flight";
     }
 
+    /// Users with passwords, for listeners whose `authentication` has `password` or `scram`.
+    [password] Password {
+        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again.
+        file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd";
+    }
+
+    /// Tokens (RFC 7519) that Clients send as their password, for listeners whose `authentication` has `jwt`. A token must have
+    /// been signed by the key and must say when it expires (`exp`); then the Network Connection ends.
+    [jwt] Jwt {
+        /// The key that tokens are signed with: a public key as PEM, or for HS256 the secret itself, at least 32 bytes.
+        key_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwt.pem";
+        /// The one algorithm of that key; whatever else a token names is refused.
+        algorithm: Option<Algorithm> = Kind::OneOf(Algorithm::WORDS), absent "ES256";
+        /// Keys as a JSON Web Key Set (RFC 7517), each of which names its algorithm. SIGHUP reads it again.
+        jwks_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwks.json";
+        /// What `iss` must be. Not set: anything.
+        issuer: Option<String> = text(1, 1024, ""), absent "https://id.example.org";
+        /// What `aud` must be or contain. Not set: only tokens without `aud` are taken.
+        audience: Option<String> = text(1, 1024, ""), absent "mqtt";
+        /// The claim that is the user name. A token without it is refused, and so is one whose claim is not the user name
+        /// that CONNECT has, when it has one.
+        user_claim: String = text(1, 256, ""), default "sub";
+        /// A claim that the Client Identifier must be equal to.
+        client_id_claim: Option<String> = text(1, 256, ""), absent "client_id";
+        /// A claim with a list of Topic Filters. In tokens that have it or `subscribe_claim`, these are all that may be
+        /// published to.
+        publish_claim: String = text(1, 256, ""), default "publish";
+        /// The same for subscribing and receiving.
+        subscribe_claim: String = text(1, 256, ""), default "subscribe";
+        /// How far the clocks of the issuer and of this machine may be apart.
+        leeway: Duration = time_or_zero(MILLISECOND, 10 * MINUTE), default "0s";
+    }
+
+    /// A service of yours that is asked about logins, for listeners whose `authentication` has `http`. It gets a POST request with
+    /// a JSON object: `client_id`, `user_name`, `password`, `address`, `listener`. 200 with `{"result": "allow"}` lets the
+    /// Client in, 200 with `{"result": "deny"}` does not, 200 with `{"result": "ignore"}` leaves it to the next way. Anything
+    /// else, and no answer in time, is a no.
+    [http_login] HttpLogin {
+        /// `http://HOST:PORT/PATH`. The request is not encrypted: let the service be on this machine or in a trusted network.
+        url: Option<String> = text(1, 2048, " "), absent "http://127.0.0.1:8000/login";
+        /// Sent as the header `Authorization`.
+        authorization: Option<String> = text(1, 4096, ""), absent "Bearer SECRET";
+        /// Longest time for one answer.
+        timeout: Duration = time(10 * MILLISECOND, MINUTE), default "3s";
+        /// Requests at the same time; further logins wait.
+        requests_max: usize = count(1, 10_000), default 100;
+        /// How long a yes is remembered, for the same credentials from the same address. 0s means that each login is asked about.
+        cache_time: Duration = time_or_zero(SECOND, HOUR), default "10s";
+        /// Logins that are remembered.
+        cache_entries_max: usize = count(1, 1_000_000), default 10_000;
+        /// Failures in a row after which the service is left alone for `pause`; meanwhile logins are refused at once, with
+        /// Reason Code 0x88.
+        failures_max: u32 = count(1, 10_000), default 5;
+        /// See `failures_max`.
+        pause: Duration = time(100 * MILLISECOND, HOUR), default "5s";
+    }
+
     /// Figures of the broker, published below `$SYS/`.
     [sys] Sys {
         /// How often they are published. 0s means never.
@@ -250,6 +342,18 @@ settings! {
         level: Level = Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), default "info";
         /// `text`: time, level, message and `key=value`; `json`: one object per line.
         format: Format = Kind::OneOf(&["text", "json"]), default "text";
+    }
+}
+
+impl Listener {
+    /// Whether Clients may enter here without saying who they are.
+    pub fn lets_anyone_in(&self) -> bool {
+        self.allow_anonymous.unwrap_or_else(|| self.address.is_loopback() && self.authentication.is_none())
+    }
+
+    /// The ways to find out who a Client is, in order.
+    pub fn methods(&self) -> &[Method] {
+        self.authentication.as_deref().unwrap_or_default()
     }
 }
 
@@ -284,6 +388,27 @@ words! {
         Subject = "subject",
         Sha256 = "sha256",
     }
+}
+
+words! {
+    /// A way to find out who a Client is.
+    pub enum Method {
+        Certificate = "certificate",
+        Password = "password",
+        Scram = "scram",
+        Jwt = "jwt",
+        Http = "http",
+    }
+}
+
+words! {
+    /// How tokens are signed.
+    pub enum Algorithm { Hs256 = "HS256", Rs256 = "RS256", Es256 = "ES256", EdDsa = "EdDSA" }
+}
+
+words! {
+    /// When a subscription is granted.
+    pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
 }
 
 words! {

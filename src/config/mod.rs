@@ -25,8 +25,9 @@ mod unknown;
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    ClientAuth, ClientIdentity, Fallback, Key, Limits, Listener, Log, Mqtt, Node, Protocol, SECTIONS, Section,
-    SharedGroup, SharedStrategy, Sys, TlsVersion, Version,
+    Acl, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt,
+    Node, Password, Protocol, SECTIONS, Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, TlsVersion,
+    Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
@@ -45,7 +46,11 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub limits: Limits,
     pub mqtt: Mqtt,
+    pub acl: Acl,
     pub shared_groups: Vec<SharedGroup>,
+    pub password: Password,
+    pub jwt: Jwt,
+    pub http_login: HttpLogin,
     pub sys: Sys,
     pub log: Log,
     /// Where all this came from; see `reload`.
@@ -75,13 +80,17 @@ impl Config {
 
     fn of(merged: &Map<String, Value>, layers: Layers, sources: &Sources) -> Self {
         Self {
-            node: Node::of(table(merged, "node")),
+            node: Node::of(&table(merged, "node")),
             listeners: tables(merged, "listener").map(Listener::of).collect(),
-            limits: Limits::of(table(merged, "limits")),
-            mqtt: Mqtt::of(table(merged, "mqtt")),
+            limits: Limits::of(&table(merged, "limits")),
+            mqtt: Mqtt::of(&table(merged, "mqtt")),
+            acl: Acl::of(&table(merged, "acl")),
             shared_groups: tables(merged, "shared_group").map(SharedGroup::of).collect(),
-            sys: Sys::of(table(merged, "sys")),
-            log: Log::of(table(merged, "log")),
+            password: Password::of(&table(merged, "password")),
+            jwt: Jwt::of(&table(merged, "jwt")),
+            http_login: HttpLogin::of(&table(merged, "http_login")),
+            sys: Sys::of(&table(merged, "sys")),
+            log: Log::of(&table(merged, "log")),
             sources: sources.clone(),
             files: layers.files,
         }
@@ -95,8 +104,9 @@ impl Default for Config {
     }
 }
 
-fn table<'a>(merged: &'a Map<String, Value>, name: &str) -> &'a Map<String, Value> {
-    merged.get(name).and_then(as_table).expect("each section has defaults")
+/// Empty for a section that nobody set and that has no defaults.
+fn table(merged: &Map<String, Value>, name: &str) -> Map<String, Value> {
+    merged.get(name).and_then(as_table).cloned().unwrap_or_default()
 }
 
 fn tables<'a>(merged: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &'a Map<String, Value>> {

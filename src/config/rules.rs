@@ -17,6 +17,8 @@ pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
     let mut errors = std::mem::take(&mut layers.errors);
     required_keys(merged, layers, &mut errors);
     listeners(&tables(merged, "listener"), layers, &mut errors);
+    methods(merged, layers, &mut errors);
+    jwt_keys(merged, layers, &mut errors);
     shared_groups(&tables(merged, "shared_group"), &mut errors);
     layers.errors = errors;
 }
@@ -46,8 +48,9 @@ fn listeners(tables: &[&Map<String, Value>], layers: &Layers, errors: &mut Confi
     for (index, listener) in tables.iter().enumerate() {
         let Some((address, place)) = address(listener) else { continue };
         let interface = listener.get("interface");
-        let is_stated = listener.get("allow_anonymous").is_some_and(|value| value.origin() != Some(DEFAULT))
-            || layers.refused.contains(&format!("listener[{index}].allow_anonymous"));
+        let is_stated = ["allow_anonymous", "authentication"]
+            .iter()
+            .any(|key| listener.contains_key(*key) || layers.refused.contains(&format!("listener[{index}].{key}")));
         if !address.is_loopback() && !is_stated {
             errors.push(place, decision_missing(&address, index, place));
         }
@@ -136,16 +139,66 @@ fn address(listener: &Map<String, Value>) -> Option<(Address, &str)> {
 }
 
 fn decision_missing(address: &Address, index: usize, place: &str) -> String {
-    let line = if place.starts_with(PREFIX) {
-        format!("set {PREFIX}LISTENER__{index}__ALLOW_ANONYMOUS=true")
+    let (ways, anyone) = if place.starts_with(PREFIX) {
+        let name = format!("{PREFIX}LISTENER__{index}__");
+        (format!("set {name}AUTHENTICATION=password"), format!("{name}ALLOW_ANONYMOUS=true"))
     } else {
-        "write the line allow_anonymous = true in this [[listener]]".to_owned()
+        let line = "write the line authentication = [\"password\"] in this [[listener]]";
+        (line.to_owned(), "allow_anonymous = true".to_owned())
     };
     format!(
         "other machines can reach listener {address}, but nothing says who may enter; \
-         {line} to let everybody in, or listen on 127.0.0.1:{} for this machine only",
+         {ways} to ask for passwords, or {anyone} to let everybody in, or listen on 127.0.0.1:{} for this machine only",
         address.port()
     )
+}
+
+/// A way to find out who somebody is needs what it judges by.
+fn methods(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErrors) {
+    let is_set = |section: &str, key: &str| {
+        table(merged, section).is_some_and(|table| table.contains_key(key))
+            || layers.refused.contains(&format!("{section}.{key}"))
+    };
+    for listener in tables(merged, "listener") {
+        let Some(value) = listener.get("authentication") else { continue };
+        let ValueKind::Array(items) = &value.kind else { continue };
+        let place = value.origin().or_else(|| items.first()?.origin()).unwrap_or(DEFAULT);
+        for method in items.iter().map(ToString::to_string) {
+            let missing = match method.as_str() {
+                "password" | "scram" if !is_set("password", "file") => {
+                    "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"
+                }
+                "jwt" if !is_set("jwt", "key_file") && !is_set("jwt", "jwks_file") => {
+                    "[jwt] has no key_file and no jwks_file; one of them must say where the key is"
+                }
+                "http" if !is_set("http_login", "url") => {
+                    "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"
+                }
+                _ => continue,
+            };
+            errors.push(place, format!("listener.authentication has \"{method}\", but {missing}"));
+        }
+    }
+}
+
+/// A bare key has one algorithm, and it is not for the token to choose.
+fn jwt_keys(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErrors) {
+    let Some(jwt) = table(merged, "jwt") else { return };
+    let Some(key_file) = jwt.get("key_file") else { return };
+    let place = key_file.origin().unwrap_or(DEFAULT);
+    if !jwt.contains_key("algorithm") && !layers.refused.contains("jwt.algorithm") {
+        errors.push(
+            place,
+            "jwt.key_file needs jwt.algorithm beside it; write for example algorithm = \"ES256\"".to_owned(),
+        );
+    }
+}
+
+fn table<'a>(merged: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+    match merged.get(name).map(|value| &value.kind) {
+        Some(ValueKind::Table(table)) => Some(table),
+        _ => None,
+    }
 }
 
 fn shared_groups(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
@@ -180,6 +233,14 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     let limits = &config.limits;
     let packet = limits.packet_size_max;
     let mut notes: Vec<String> = config.listeners.iter().flat_map(notes_on).collect();
+    for listener in &config.listeners {
+        if !listener.lets_anyone_in() && listener.methods().is_empty() {
+            notes.push(format!(
+                "nobody can enter by listener {}: it has no authentication, and allow_anonymous is false",
+                listener.address
+            ));
+        }
+    }
     for (key, size) in [
         ("limits.queue_size_max", limits.queue_size_max),
         ("limits.queue_qos0_size_max", limits.queue_qos0_size_max),

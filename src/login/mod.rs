@@ -3,6 +3,18 @@
 //! A link says yes, no, or that this is none of its business; an error or a doubt is a no and never falls through to the next.
 //! It never decides what somebody may do: that is `crate::access`. Read `chain.rs` first.
 
+mod certificate;
 mod chain;
+mod hashing;
+mod jwt;
+mod password;
+mod scram;
+mod throttle;
 
-pub use chain::{Answer, Asked, Chain, Link};
+pub use certificate::CertificateLink;
+pub use chain::{Answer, Asked, Chain, Link, Porter};
+pub use hashing::Hashing;
+pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
+pub use password::{NotLoaded, PasswordLink, Passwords};
+pub use scram::ScramLink;
+pub use throttle::{Patience, Throttle};

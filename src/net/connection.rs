@@ -77,7 +77,12 @@ async fn enter(
         Ok::<_, Turned>(log_in(thread, &mut stream, request, &*door.authenticator).await?)
     };
     let turned = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
-        Ok(Ok((request, identity))) => return Some((stream, request, identity)),
+        Ok(Ok((request, mut identity))) => {
+            identity.client_id = Arc::clone(&request.client_id);
+            identity.listener = Some(Arc::clone(&seat.door.name));
+            identity.address = known_as.ip();
+            return Some((stream, request, identity));
+        }
         Ok(Err(turned)) => turned,
         Err(_) => Turned::from("CONNECT was not complete in time"),
     };
@@ -126,7 +131,7 @@ async fn log_in(
                 request.authentication_data = data;
                 return Ok((request, identity));
             }
-            Step::Refuse(reason) => return Err(request.refused(reason, "the Client was not recognised")),
+            Step::Refuse(reason, why) => return Err(request.refused(reason, why)),
             Step::Challenge { data, exchange } => {
                 let mut packet = Vec::new();
                 let auth = Auth {
@@ -241,11 +246,12 @@ async fn reauthenticate(
 ) -> Option<Box<dyn Exchange>> {
     let (reason, mut login) = *authentication;
     let before = login.user_name.clone();
+    let (client_id, address) = (Arc::from(&*login.client_id), login.address);
     login.listener = Some(Arc::clone(&door.name));
     let step = match (reason, exchange) {
         (ReasonCode::ReAuthenticate, None) => door.authenticator.begin(login).await,
         (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange.proceed(login.data).await,
-        _ => Step::Refuse(ReasonCode::ProtocolError),
+        _ => Step::Refuse(ReasonCode::ProtocolError, "an AUTH packet out of turn"),
     };
     let mut shard = thread.shard.borrow_mut();
     match step {
@@ -253,8 +259,11 @@ async fn reauthenticate(
         Step::Accept { identity, .. } if identity.user_name != before => {
             shard.reauthentication_failed(me, ReasonCode::NotAuthorized);
         }
-        Step::Accept { identity, data } => shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity)),
-        Step::Refuse(reason) => shard.reauthentication_failed(me, reason),
+        Step::Accept { identity, data } => {
+            let identity = Identity { client_id, listener: Some(Arc::clone(&door.name)), address, ..identity };
+            shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity));
+        }
+        Step::Refuse(reason, _) => shard.reauthentication_failed(me, reason),
         Step::Challenge { data, exchange } => {
             shard.say_auth(me, ReasonCode::ContinueAuthentication, Some(&data), None);
             return Some(exchange);

@@ -4,8 +4,10 @@
 
 mod limited;
 mod outside;
+mod slips;
 
 pub use limited::{LINES_PER_SECOND_MAX, Limited, Permit};
 pub use outside::{OUTSIDE_SIZE_MAX, Outside};
 
 pub(crate) use outside::misleads;
+pub(crate) use slips::{DUPLICATE, nearest, syntax};

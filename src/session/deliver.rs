@@ -7,10 +7,10 @@
 use super::in_flight::{self, Slot};
 use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
 use super::{Action, Limits, Session};
-use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, encode_publish, publish_size};
+use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
 use std::rc::Rc;
 
-/// What one call of [`Session::fill`] did. Reused by the caller; [`Filled::clear`] first.
+/// What one call of [`Session::fill`] did. Reused by the caller, who empties it.
 #[derive(Default, Debug)]
 pub struct Filled {
     /// PUBLISH packets encoded.
@@ -21,14 +21,28 @@ pub struct Filled {
     pub settled: Vec<GroupId>,
     /// Messages of shared subscriptions that this receiver cannot take.
     pub handed_back: Vec<HandedBack>,
+    /// What was appended, if it was one PUBLISH of QoS 0 and nothing else.
+    sole: Option<Sole>,
+}
+
+/// A PUBLISH as one receiver got it. The next receiver of a fan-out may need the very same bytes.
+#[derive(Debug)]
+struct Sole {
+    queued: Queued,
+    version: Version,
+    size: usize,
 }
 
 impl Filled {
-    pub fn clear(&mut self) {
-        self.published = 0;
-        self.dropped.clear();
-        self.settled.clear();
-        self.handed_back.clear();
+    /// Whether no delivery was given up, settled or handed back.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.settled.is_empty() && self.handed_back.is_empty()
+    }
+
+    /// What was appended last is used no more, or time has gone on.
+    pub fn forget_sole(&mut self) {
+        self.sole = None;
     }
 }
 
@@ -76,8 +90,8 @@ impl Session {
         }
     }
 
-    /// Appends what may be sent now to `out`, at most `room` bytes and one packet. `may_receive` decides for each Message,
-    /// at the last moment, whether this Client may still read it.
+    /// Appends what may be sent now to `out`, at most `room` bytes and one packet, and says whether there is more.
+    /// `may_receive` decides for each Message, at the last moment, whether this Client may still read it.
     pub fn fill(
         &mut self,
         out: &mut Vec<u8>,
@@ -86,61 +100,89 @@ impl Session {
         now: Moment,
         may_receive: impl Fn(&Message) -> bool,
         filled: &mut Filled,
-    ) {
+    ) -> bool {
+        filled.sole = None;
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
         }
         let end = out.len() + room;
-        self.fill_resends(out, end, now, &may_receive, filled);
-        if self.queue.is_none() || self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
-            return; // nothing new before all that is old [MQTT-3.1.1: 4.6.0-1]
+        if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
+            self.fill_resends(out, end, now, &may_receive, filled);
+            if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
+                return self.has_something_to_send(); // nothing new before all that is old [MQTT-3.1.1: 4.6.0-1]
+            }
         }
-        while out.len() < end {
-            let Some(lane) = self.next_lane() else { break };
+        while let Some((lane, credit)) = self.next_lane() {
+            // A lane that is alone goes on as long as it is; so does one that has credit.
+            let stop = credit.map_or(end, |credit| end.min(out.len() + credit));
             let before = out.len();
-            self.send_from(lane, out, limits, now, &may_receive, filled);
-            if let Some(queue) = &mut self.queue {
+            while self.is_ready(lane) {
+                if out.len() >= stop {
+                    break;
+                }
+                self.send_from(lane, out, limits, now, &may_receive, filled);
+            }
+            if let (Some(queue), Some(_)) = (&mut self.queue, credit) {
                 queue.credit[lane] -= (out.len() - before) as i64;
             }
+            if out.len() >= end {
+                return self.has_something_to_send();
+            }
         }
+        false
     }
 
-    /// Deficit round robin: the highest lane that has something to send and credit left; when none has, a new round.
-    fn next_lane(&mut self) -> Option<usize> {
-        let quota = self.quota() > 0;
-        let queue = self.queue.as_mut()?;
-        let ready = |queue: &super::Queue, lane: usize| queue.front(lane).is_some() && (lane == 0 || quota);
-        let mut candidates = 0;
-        let mut last = None;
-        for lane in [2, 1, 0] {
-            if ready(queue, lane) {
-                if queue.credit[lane] > 0 {
-                    return Some(lane);
-                }
-                candidates += 1;
-                last = Some(lane);
-            } else {
-                queue.credit[lane] = 0;
-            }
+    /// Whether what [`fill`](Self::fill) appended last, for another receiver and at the same time, is just what this one
+    /// would get, and all that it would get; then it counts as sent.
+    #[inline]
+    pub fn repeat(&mut self, may_receive: impl Fn(&Message) -> bool, filled: &mut Filled) -> bool {
+        let (Some(sole), Some(queue)) = (&filled.sole, &mut self.queue) else { return false };
+        let plain = self.control.is_empty()
+            && self.terms.version == sole.version
+            && self.terms.topic_alias_maximum == 0
+            && sole.size <= self.terms.packet_size_max as usize
+            && self.in_flight.as_ref().is_none_or(|in_flight| !in_flight.has_resends());
+        let same = plain && queue.holds_only(&sole.queued) && may_receive(sole.queued.message());
+        if same {
+            queue.pop(0);
+            filled.published += 1;
         }
-        if candidates == 0 {
+        same
+    }
+
+    /// Whether this lane has something that may be sent: QoS 0 always, the others while there is send quota.
+    #[inline]
+    fn is_ready(&self, lane: usize) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.front(lane).is_some()) && (lane == 0 || self.quota() > 0)
+    }
+
+    /// Deficit round robin: the highest lane that has something to send and credit left; when none has, a new round. A lane
+    /// that is alone needs no credit.
+    fn next_lane(&mut self) -> Option<(usize, Option<usize>)> {
+        let ready = [0, 1, 2].map(|lane| self.is_ready(lane));
+        let queue = self.queue.as_mut()?;
+        if let [true, false, false] | [false, true, false] | [false, false, true] = ready {
+            queue.credit = [0; 3];
+            return ready.iter().position(|ready| *ready).map(|lane| (lane, None));
+        }
+        if !ready.contains(&true) {
             return None;
         }
-        if candidates == 1 {
-            queue.credit[last?] = QUANTUM[last?];
-            return last;
-        }
-        for (lane, quantum) in QUANTUM.into_iter().enumerate() {
-            if ready(queue, lane) {
-                queue.credit[lane] += quantum;
+        let lanes = || [2, 1, 0].into_iter().filter(|lane| ready[*lane]);
+        let mut chosen = lanes().find(|lane| queue.credit[*lane] > 0);
+        if chosen.is_none() {
+            for lane in [0, 1, 2] {
+                queue.credit[lane] = if ready[lane] { queue.credit[lane] + QUANTUM[lane] } else { 0 };
             }
+            chosen = lanes().find(|lane| queue.credit[*lane] > 0);
         }
-        // A packet larger than the quantum may have left a deep debt: pay it off rather than send out of turn.
-        [2, 1, 0].into_iter().find(|lane| ready(queue, *lane) && queue.credit[*lane] > 0).or_else(|| {
+        let lane = chosen.unwrap_or_else(|| {
+            // A packet larger than the quantum has left a deep debt in each: forgotten rather than paid in rounds.
             queue.credit = QUANTUM;
-            last
-        })
+            lanes().next().unwrap_or(0)
+        });
+        Some((lane, Some(queue.credit[lane] as usize)))
     }
 
     fn send_from(
@@ -164,45 +206,48 @@ impl Session {
         let single = [queued.subscription_id()];
         let mut delivery = Delivery {
             qos,
-            packet_id: (qos != Qos::AtMostOnce).then_some(in_flight::FIRST),
+            packet_id: self.next_packet_id(qos),
             dup: false,
             retain: queued.retain(),
             subscription_ids: identifiers(&queued, &single),
             alias: None,
         };
-        let version = self.terms.version;
-        if publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
+        let (version, size_max) = (self.terms.version, self.terms.packet_size_max);
+        if self.terms.topic_alias_maximum > 0 {
+            delivery.alias = self.outbound_aliases(limits).and_then(|aliases| aliases.choose(message.topic()));
+        }
+        let before = out.len();
+        let mut fits = encode_publish(message, &delivery, version, now, size_max, out);
+        if !fits && delivery.alias.take().is_some() {
+            // The alias property was the straw too many; the pair is forgotten at the other end's expense, not ours.
+            self.outbound_aliases = None;
+            fits = encode_publish(message, &delivery, version, now, size_max, out);
+        }
+        if !fits {
             if queued.group.is_some() {
                 filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
                 return;
             }
             return Self::give_up(&queued, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         }
-        delivery.alias = self.outbound_aliases(limits).and_then(|aliases| aliases.choose(message.topic()));
-        if delivery.alias.is_some() && publish_size(message, &delivery, version) > self.terms.packet_size_max as usize {
-            // The alias property was the straw too many; the pair is forgotten at the other end's expense, not ours.
-            self.outbound_aliases = None;
-            delivery.alias = None;
-        }
-        match qos {
-            Qos::AtMostOnce => {
-                encode_publish(message, &delivery, version, now, out);
-                if queued.group.is_some() {
-                    filled.settled.push(queued.group);
-                }
-            }
-            Qos::AtLeastOnce | Qos::ExactlyOnce => {
-                let in_flight = self.in_flight.get_or_insert_default();
-                let slot = if qos == Qos::AtLeastOnce {
-                    Slot::AtLeastOnce(queued.clone())
-                } else {
-                    Slot::ExactlyOnce(queued.clone())
-                };
-                delivery.packet_id = Some(in_flight.begin(slot));
-                encode_publish(message, &delivery, version, now, out);
-            }
-        }
+        filled.sole = None;
         filled.published += 1;
+        match qos {
+            Qos::AtMostOnce if queued.group.is_some() => filled.settled.push(queued.group),
+            Qos::AtMostOnce => {
+                let sole = before == 0 && delivery.alias.is_none();
+                filled.sole = sole.then(|| Sole { queued, version, size: out.len() });
+            }
+            Qos::AtLeastOnce => self.in_flight.get_or_insert_default().begin(Slot::AtLeastOnce(queued)),
+            Qos::ExactlyOnce => self.in_flight.get_or_insert_default().begin(Slot::ExactlyOnce(queued)),
+        }
+    }
+
+    /// The Packet Identifier that the next delivery takes, where it takes one [MQTT-2.2.1-4].
+    #[inline]
+    fn next_packet_id(&self, qos: Qos) -> Option<PacketId> {
+        (qos != Qos::AtMostOnce)
+            .then(|| self.in_flight.as_ref().map_or(in_flight::FIRST, |in_flight| in_flight.next_packet_id()))
     }
 
     fn give_up(queued: &Queued, reason: Dropped, filled: &mut Filled) {
@@ -221,9 +266,6 @@ impl Session {
         may_receive: &impl Fn(&Message) -> bool,
         filled: &mut Filled,
     ) {
-        if !self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
-            return;
-        }
         while out.len() < end {
             let Some(in_flight) = &mut self.in_flight else { return };
             let Some(packet_id) = in_flight.next_resend(self.terms.receive_maximum) else { return };
@@ -258,12 +300,12 @@ impl Session {
             subscription_ids: identifiers(&queued, &single),
             alias: None,
         };
-        if publish_size(queued.message(), &delivery, self.terms.version) > self.terms.packet_size_max as usize {
+        let size_max = self.terms.packet_size_max;
+        if !encode_publish(queued.message(), &delivery, self.terms.version, now, size_max, out) {
             // The Client came back with a smaller Maximum Packet Size: as if it had been delivered.
             in_flight.finish(packet_id);
             return Self::give_up(&queued, Dropped::PacketTooLarge, filled);
         }
-        encode_publish(queued.message(), &delivery, self.terms.version, now, out);
         filled.published += 1;
     }
 

@@ -56,13 +56,16 @@ impl InFlight {
             && (self.ring.len() as u32) < ring_max.max(u32::from(receive_maximum).min(IDENTIFIERS))
     }
 
-    /// Takes the next free Packet Identifier [MQTT-2.2.1-4].
-    pub(super) fn begin(&mut self, slot: Slot) -> PacketId {
-        let packet_id = self.id_at(self.ring.len());
+    /// The next free Packet Identifier [MQTT-2.2.1-4], taken by [`Self::begin`].
+    #[inline]
+    pub(super) fn next_packet_id(&self) -> PacketId {
+        self.id_at(self.ring.len())
+    }
+
+    pub(super) fn begin(&mut self, slot: Slot) {
         self.ring.push_back(slot);
         self.open += 1;
         self.resend = self.ring.len();
-        packet_id
     }
 
     /// The slot of an identifier that has been sent on this Network Connection and is not done.
@@ -194,7 +197,9 @@ mod tests {
     use super::*;
 
     fn begin(in_flight: &mut InFlight) -> u16 {
-        in_flight.begin(Slot::Released(GroupId::NONE)).get()
+        let packet_id = in_flight.next_packet_id();
+        in_flight.begin(Slot::Released(GroupId::NONE));
+        packet_id.get()
     }
 
     #[test]
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_that_comes_twice_counts_once() {
         let mut in_flight = InFlight::default();
-        let one = in_flight.begin(Slot::Released(GroupId::NONE));
+        let one = PacketId::new(begin(&mut in_flight)).expect("not zero");
         begin(&mut in_flight);
         assert!(!in_flight.has_room(2));
         for _ in 0..3 {
@@ -229,7 +234,8 @@ mod tests {
         begin(&mut in_flight);
         let mut begun = 1;
         while in_flight.has_room(10) {
-            let packet_id = in_flight.begin(Slot::Released(GroupId::NONE));
+            let packet_id = in_flight.next_packet_id();
+            begin(&mut in_flight);
             in_flight.finish(packet_id);
             begun += 1;
         }

@@ -161,6 +161,18 @@ impl Queue {
         self.lanes[lane].front()
     }
 
+    /// Whether this is all that waits, in the lane of QoS 0.
+    #[inline]
+    pub(super) fn holds_only(&self, one: &Queued) -> bool {
+        let [lane, other, another] = &self.lanes;
+        lane.len() == 1
+            && other.is_empty()
+            && another.is_empty()
+            && lane.front().is_some_and(|queued| {
+                Rc::ptr_eq(&queued.outgoing, &one.outgoing) && queued.packed == one.packed && !queued.group.is_some()
+            })
+    }
+
     pub(super) fn pop(&mut self, lane: usize) -> Option<Queued> {
         let queued = self.lanes[lane].pop_front()?;
         self.bytes[usize::from(lane != 0)] -= queued.message().size();

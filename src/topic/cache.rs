@@ -6,7 +6,7 @@
 //! disappears, one epoch goes up, chosen by how the filter begins. A topic depends on four epochs: that of itself, of its
 //! first two levels, of its first level, and of the filters that begin with a wildcard. A match remembers the four as
 //! they were before the search, and is good as long as they are the same. So the commonest change by far, a filter
-//! `commands/<some client>/#`, disturbs one cached topic in 4,096.
+//! `commands/<some client>/#`, disturbs one cached topic in 65,536.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,7 +15,7 @@ use triomphe::ThinArc;
 use super::hash::{HashKey, first_levels};
 
 const EXACT_COUNT: usize = 4096;
-const TWO_COUNT: usize = 4096;
+const TWO_COUNT: usize = 65_536;
 const ONE_COUNT: usize = 1024;
 const SLOTS_MIN: usize = 16;
 /// Matches that one thread keeps.
@@ -23,12 +23,12 @@ const SLOTS_MAX: usize = 8192;
 /// A longer topic is not kept, so that 8,192 of them take at most 8 MiB.
 const TOPIC_BYTES_MAX: usize = 1024;
 
-/// What changed, by how filters begin. 36 KiB, shared by all threads.
+/// What changed, by how filters begin. 276 KiB, shared by all threads.
 pub struct Epochs {
     /// For filters without a wildcard, by the hash of the filter.
     exact: Box<[AtomicU32; EXACT_COUNT]>,
     /// For filters whose first wildcard comes after two or more levels, by the hash of the first two.
-    two: Box<[AtomicU32; TWO_COUNT]>,
+    two: Box<[AtomicU32]>,
     /// For filters whose first wildcard is the second level, by the hash of the first.
     one: Box<[AtomicU32; ONE_COUNT]>,
     /// For filters that begin with a wildcard.
@@ -81,7 +81,7 @@ impl Epochs {
     pub fn with_key(key: HashKey) -> Self {
         Self {
             exact: Box::new([const { AtomicU32::new(0) }; EXACT_COUNT]),
-            two: Box::new([const { AtomicU32::new(0) }; TWO_COUNT]),
+            two: (0..TWO_COUNT).map(|_| AtomicU32::new(0)).collect(),
             one: Box::new([const { AtomicU32::new(0) }; ONE_COUNT]),
             any: AtomicU32::new(0),
             key,
@@ -147,10 +147,10 @@ impl<V: Clone> MatchCache<V> {
         Self { slots: Vec::new(), used: 0 }
     }
 
-    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now.
+    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now. `hash` is
+    /// [`Epochs::hash`] of the topic.
     #[inline]
-    pub fn get_or_search(&mut self, topic: &[u8], epochs: &Epochs, search: impl FnOnce() -> V) -> V {
-        let hash = epochs.hash(topic);
+    pub fn get_or_search(&mut self, topic: &[u8], hash: u64, epochs: &Epochs, search: impl FnOnce() -> V) -> V {
         if let Some(found) = self.lookup(topic, hash, epochs) {
             return found.clone();
         }
@@ -383,10 +383,11 @@ mod tests {
     #[test]
     fn a_search_is_made_once() {
         let (epochs, mut cache) = (epochs(), MatchCache::new());
-        assert_eq!(cache.get_or_search(b"a", &epochs, || 1), 1);
-        assert_eq!(cache.get_or_search(b"a", &epochs, || panic!("it is known")), 1);
+        let hash = epochs.hash(b"a");
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 1), 1);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || panic!("it is known")), 1);
         epochs.bump(b"a");
-        assert_eq!(cache.get_or_search(b"a", &epochs, || 2), 2);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 2), 2);
     }
 
     #[test]

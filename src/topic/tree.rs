@@ -233,8 +233,11 @@ impl<V> TopicTree<V> {
         value
     }
 
+    #[inline]
     fn visit_value(&self, place: u32, visit: &mut impl FnMut(NodeId, &V)) {
-        if let Some(entry) = self.values.get(place) {
+        if place != NONE
+            && let Some(entry) = self.values.get(place)
+        {
             visit(NodeId(place), &entry.value);
         }
     }

@@ -42,11 +42,11 @@ impl Authenticator for Guard {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let step = match login.method.as_deref() {
             Some(METHOD) => Step::Challenge { data: b"first".to_vec(), exchange: Box::new(Steps(1)) },
-            Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod),
+            Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod, "as the test wants it"),
             None if login.password.as_deref() == Some(b"right") => {
                 Step::Accept { identity: Identity::of_user(login.user_name), data: None }
             }
-            None => Step::Refuse(ReasonCode::BadUserNameOrPassword),
+            None => Step::Refuse(ReasonCode::BadUserNameOrPassword, "as the test wants it"),
         };
         let takes = self.takes;
         Box::pin(async move {
@@ -64,7 +64,7 @@ impl Exchange for Steps {
         let step = match (data.as_deref(), self.0) {
             (Some(b"answer"), 0) => Step::Accept { identity: Identity::default(), data: Some(b"done".to_vec()) },
             (Some(b"answer"), left) => Step::Challenge { data: b"more".to_vec(), exchange: Box::new(Self(left - 1)) },
-            _ => Step::Refuse(ReasonCode::NotAuthorized),
+            _ => Step::Refuse(ReasonCode::NotAuthorized, "as the test wants it"),
         };
         Box::pin(std::future::ready(step))
     }

@@ -146,10 +146,10 @@ fn check_message(message: &Message, limits: &Limits) {
             };
             let now = Moment::from_millis(2_500);
             let mut out = Vec::new();
-            encode_publish(message, &delivery, version, now, &mut out);
+            let fits = encode_publish(message, &delivery, version, now, u32::MAX, &mut out);
             assert_eq!(out.len(), publish_size(message, &delivery, version));
             let mut out_of_restored = Vec::new();
-            encode_publish(&restored, &delivery, version, now, &mut out_of_restored);
+            assert_eq!(encode_publish(&restored, &delivery, version, now, u32::MAX, &mut out_of_restored), fits);
             assert_eq!(out_of_restored, out);
             let Packet::Publish(publish) = decode(&out, Sender::Server, version, &limits) else {
                 panic!("a PUBLISH became another packet");

@@ -70,8 +70,8 @@ impl Authenticator for Counting {
     fn begin(&self, login: Login) -> Pending {
         let step = match (login.method.as_deref(), login.password.as_deref()) {
             (Some("counting"), _) => count_on(login.data.as_deref().unwrap_or(b"0")),
-            (Some(_), _) => Step::Refuse(ReasonCode::BadAuthenticationMethod),
-            (None, Some(b"wrong")) => Step::Refuse(ReasonCode::BadUserNameOrPassword),
+            (Some(_), _) => Step::Refuse(ReasonCode::BadAuthenticationMethod, "as the test wants it"),
+            (None, Some(b"wrong")) => Step::Refuse(ReasonCode::BadUserNameOrPassword, "as the test wants it"),
             (None, _) => Step::Accept { identity: Identity::default(), data: None },
         };
         Box::pin(ready(step))
@@ -84,7 +84,7 @@ fn count_on(number: &[u8]) -> Step {
         b"0" => Step::Challenge { data: b"1".to_vec(), exchange: Box::new(Expected(b"2")) },
         b"2" => Step::Challenge { data: b"3".to_vec(), exchange: Box::new(Expected(b"4")) },
         b"4" => Step::Accept { identity: Identity::default(), data: Some(b"5".to_vec()) },
-        _ => Step::Refuse(ReasonCode::NotAuthorized),
+        _ => Step::Refuse(ReasonCode::NotAuthorized, "as the test wants it"),
     }
 }
 
@@ -93,7 +93,11 @@ struct Expected(&'static [u8]);
 impl Exchange for Expected {
     fn proceed(self: Box<Self>, data: Option<Box<[u8]>>) -> Pending {
         let data = data.unwrap_or_default();
-        Box::pin(ready(if *data == *self.0 { count_on(&data) } else { Step::Refuse(ReasonCode::NotAuthorized) }))
+        Box::pin(ready(if *data == *self.0 {
+            count_on(&data)
+        } else {
+            Step::Refuse(ReasonCode::NotAuthorized, "as the test wants it")
+        }))
     }
 }
 

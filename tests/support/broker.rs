@@ -338,7 +338,7 @@ impl World {
                         request.authentication_data = data;
                         self.open(number, request, identity);
                     }
-                    Step::Refuse(reason) => self.refuse(number, &request.refused(reason, "not recognised")),
+                    Step::Refuse(reason, why) => self.refuse(number, &request.refused(reason, why)),
                     Step::Challenge { .. } => panic!("AUTH packets are tested over sockets"),
                 }
                 true
@@ -366,6 +366,7 @@ impl World {
     fn log_in(&mut self, number: usize, request: Box<Request>) {
         let pending = self.guard.begin(request.login.clone());
         self.links[number].stage = Stage::LogIn(request, pending);
+        self.read(number); // most authenticators know at once
     }
 
     fn open(&mut self, number: usize, mut request: Box<Request>, identity: Identity) {

@@ -1,0 +1,221 @@
+//! What a shard keeps of one Client: its Session, its Network Connection if it has one, and its place in the shard's lists.
+//!
+//! There may be very many of them and most are idle, so what few Clients have is in a box of its own.
+
+use super::mail::Member;
+use super::retained::Replay;
+use super::rights::Decisions;
+use super::router::Seat;
+use super::shard::{Attachment, may_log};
+use super::subscribe::Subscription;
+use crate::access::{Identity, Login};
+use crate::codec::{Message, Moment, Origin, ReasonCode};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
+use crate::session::{Dropped, Session};
+use std::sync::Arc;
+use std::time::Duration;
+use thin_vec::ThinVec;
+
+pub(super) struct Client<W> {
+    pub(super) origin: Origin,
+    /// Who this is and, of a Client that is away, was: the Session belongs to this user.
+    pub(super) identity: Arc<Identity>,
+    /// Once there are rules and it has asked for something.
+    pub(super) decisions: Option<Box<Decisions>>,
+    pub(super) session: Session,
+    pub(super) wire: Option<W>,
+    /// Counts Network Connections, so that late events of a former one are recognised.
+    pub(super) attachment: u64,
+    /// An incomplete packet, and the size that it will have (0: not known yet).
+    pub(super) partial: Option<Box<Partial>>,
+    /// What the socket did not take.
+    pub(super) tail: Option<Box<Tail>>,
+    /// By filter, ascending.
+    pub(super) subscriptions: ThinVec<Subscription>,
+    pub(super) will: Option<Box<Will>>,
+    /// When the last packet came or, for a Client that is away, when it left.
+    pub(super) last_received: Moment,
+    /// The earliest timer that is set for this Client, or [`NEVER`].
+    pub(super) timer: Moment,
+    pub(super) fanout_seen: u64,
+    pub(super) dirty: Dirty,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few Clients have.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) shares: Vec<(Arc<Seat>, Member)>,
+    pub(super) replays: Vec<Replay>,
+    /// A step of the last replay is due.
+    pub(super) replaying: bool,
+    /// An AUTH packet that the door has to deal with.
+    pub(super) reauthentication: Option<Box<(ReasonCode, Login)>>,
+    drops: Drops,
+}
+
+/// A Will, and when it goes out once the Network Connection has ended.
+pub(super) struct Will {
+    pub(super) message: Message,
+    pub(super) delay: Duration,
+    pub(super) due: Option<Moment>,
+}
+
+pub(super) struct Partial {
+    pub(super) bytes: Vec<u8>,
+    pub(super) size: usize,
+}
+
+pub(super) struct Tail {
+    pub(super) bytes: Vec<u8>,
+    pub(super) written: usize,
+    /// Since when the socket has taken nothing.
+    pub(super) since: Moment,
+}
+
+/// What a Client has lost, and when the log was told.
+#[derive(Default)]
+struct Drops {
+    said: Option<Moment>,
+    /// Since then.
+    since: u64,
+}
+
+/// Which queue for flushing a Client stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dirty {
+    No,
+    Bulk,
+    Yes,
+}
+
+/// No timer is set.
+pub(super) const NEVER: Moment = Moment::from_millis(u64::MAX);
+/// How often the log is told what one Client loses.
+const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
+static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+
+impl<W> Client<W> {
+    pub(super) fn new(identity: Arc<Identity>, origin: Origin, session: Session, now: Moment) -> Self {
+        Self {
+            origin,
+            identity,
+            decisions: None,
+            session,
+            wire: None,
+            attachment: 0,
+            partial: None,
+            tail: None,
+            subscriptions: ThinVec::new(),
+            will: None,
+            last_received: now,
+            timer: NEVER,
+            fanout_seen: 0,
+            dirty: Dirty::No,
+            rare: None,
+        }
+    }
+
+    /// A Network Connection begins.
+    pub(super) fn attach(&mut self, wire: W, attachment: u64, now: Moment) {
+        self.wire = Some(wire);
+        self.attachment = attachment;
+        self.last_received = now;
+        self.dirty = Dirty::No;
+    }
+
+    /// A Network Connection has ended; what was its own goes.
+    pub(super) fn detach(&mut self) {
+        self.partial = None;
+        self.tail = None;
+        if let Some(rare) = &mut self.rare {
+            rare.reauthentication = None;
+        }
+        self.shrink();
+    }
+
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.identity.client_id
+    }
+
+    pub(super) fn attached(&self, slot: u32) -> Attachment {
+        Attachment { slot, number: self.attachment }
+    }
+
+    /// Gives back the memory of what is empty. For Clients that have been quiet for a while.
+    pub(super) fn shrink(&mut self) {
+        self.session.shrink();
+        if self.rare.as_ref().is_some_and(|rare| rare.is_over()) {
+            self.rare = None;
+        }
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        !self.session.expiry().is_zero()
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// An AUTH packet that the door has not dealt with.
+    pub(super) fn take_reauthentication(&mut self) -> Option<Box<(ReasonCode, Login)>> {
+        self.rare.as_mut()?.reauthentication.take()
+    }
+
+    pub(super) fn shares(&self) -> &[(Arc<Seat>, Member)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.shares)
+    }
+
+    pub(super) fn has_replays(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.replays.is_empty())
+    }
+
+    /// A replay waits for room, and no step of it is due.
+    pub(super) fn replay_waits(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.replays.is_empty() && !rare.replaying)
+    }
+
+    /// Says in the log what was lost, once a minute for each Client.
+    pub(super) fn note_drop(&mut self, reason: Dropped, now: Moment) {
+        let drops = &mut self.rare.get_or_insert_default().drops;
+        drops.since += 1;
+        if drops.said.is_none_or(|said| said.plus(DROPS_SAID_EVERY) <= now) {
+            drops.said = Some(now);
+            let count = std::mem::take(&mut drops.since);
+            if may_log(&DROPPED, now) {
+                tracing::warn!(target: "waypost::drop", client = %Outside::of(self.id().as_bytes()), ?reason, count, "messages dropped");
+            }
+        }
+    }
+
+    /// When the Session of a Client that is away is over.
+    pub(super) fn expires(&self) -> Moment {
+        self.last_received.plus(self.session.expiry())
+    }
+
+    /// One and a half times the Keep Alive after the last packet [MQTT-3.1.2-22].
+    pub(super) fn keep_alive_ends(&self) -> Option<Moment> {
+        let keep_alive_ms = u64::from(self.session.terms().keep_alive_s) * 1000;
+        (keep_alive_ms != 0).then(|| self.last_received.plus(Duration::from_millis(keep_alive_ms / 2 * 3)))
+    }
+
+    pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
+        if self.wire.is_some() {
+            let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
+            [self.keep_alive_ends(), stalled, self.identity.expires_at()].into_iter().flatten().min()
+        } else {
+            let will = self.will.as_ref().and_then(|will| will.due);
+            [Some(self.expires()), will].into_iter().flatten().min()
+        }
+    }
+}
+
+impl Rare {
+    fn is_over(&self) -> bool {
+        self.shares.is_empty()
+            && self.replays.is_empty()
+            && self.reauthentication.is_none()
+            && self.drops.said.is_none()
+    }
+}

@@ -1,0 +1,193 @@
+//! Writing: once in a tick for each Client that has something to send, whatever has gathered for it.
+//!
+//! A Client whose socket takes everything is served until nothing is left; one whose socket does not is left alone until it
+//! can be written again. What is sent in which order, `session/deliver.rs` decides.
+
+use super::client::{Client, Dirty, Tail};
+use super::rights::may_receive;
+use super::shard::{Broken, Shard, Wire};
+use crate::codec::Message;
+use crate::session::Dropped;
+use std::collections::VecDeque;
+
+const FLUSHES_PER_TICK: usize = 128;
+const BULK_FLUSHES_PER_TICK: usize = 64;
+/// Bytes that one flush of one Client encodes at most, and one packet.
+pub(super) const FLUSH_BYTES: usize = 64 << 10;
+/// How often one Client is filled and written in a row.
+const FLUSH_ROUNDS: usize = 64;
+
+/// Who is to be flushed. A slot may stand in both queues, or have a new tenant: only the Client's mark counts.
+#[derive(Default)]
+pub(super) struct Flushes {
+    soon: VecDeque<u32>,
+    /// The receivers of large fan-outs and replays, who do not hold up others.
+    bulk: VecDeque<u32>,
+}
+
+impl Flushes {
+    /// The Client has something to send. Flushed at the end of the tick.
+    #[inline]
+    pub(super) fn mark<W>(&mut self, slot: u32, client: &mut Client<W>) {
+        if client.dirty != Dirty::Yes && client.wire.is_some() {
+            client.dirty = Dirty::Yes;
+            self.soon.push_back(slot);
+        }
+    }
+
+    #[inline]
+    pub(super) fn mark_bulk<W>(&mut self, slot: u32, client: &mut Client<W>) {
+        if client.dirty == Dirty::No && client.wire.is_some() {
+            client.dirty = Dirty::Bulk;
+            self.bulk.push_back(slot);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.soon.is_empty() && self.bulk.is_empty()
+    }
+}
+
+impl<W: Wire> Shard<W> {
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            self.flushes.mark(slot, client);
+        }
+    }
+
+    pub(super) fn flush_all(&mut self) {
+        for _ in 0..self.flushes.soon.len().min(FLUSHES_PER_TICK) {
+            if let Some(slot) = self.flushes.soon.pop_front() {
+                self.flush_if(slot, Dirty::Yes);
+            }
+        }
+        for _ in 0..self.flushes.bulk.len().min(BULK_FLUSHES_PER_TICK) {
+            if let Some(slot) = self.flushes.bulk.pop_front() {
+                self.flush_if(slot, Dirty::Bulk);
+            }
+        }
+        self.filled.forget_sole();
+        if self.out.capacity() > 4 * FLUSH_BYTES {
+            self.out = Vec::with_capacity(FLUSH_BYTES);
+        }
+    }
+
+    #[inline]
+    fn flush_if(&mut self, slot: u32, dirty: Dirty) {
+        if let Some(client) = self.clients.get_mut(slot)
+            && client.dirty == dirty
+        {
+            client.dirty = Dirty::No;
+            self.flush(slot);
+        }
+    }
+
+    /// Writes what one Client may be sent: what the socket left over, then acknowledgements, then Messages.
+    #[inline]
+    pub(super) fn flush(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(wire) = &mut client.wire else { return };
+        if let Some(tail) = &mut client.tail {
+            match wire.write(&tail.bytes[tail.written..]) {
+                Ok(0) => return,
+                Err(Broken) => client.tail = None, // the reader notices and reports the loss
+                Ok(count) => {
+                    self.statistics.bytes_sent += count as u64;
+                    tail.written += count;
+                    tail.since = now;
+                    if tail.written < tail.bytes.len() {
+                        return;
+                    }
+                    client.tail = None;
+                }
+            }
+        }
+        let (access, epochs) = (&self.access, &self.shared.router.epochs);
+        let (identity, decisions) = (&client.identity, client.decisions.as_deref());
+        let open = access.is_open_to(identity);
+        let may_receive =
+            |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
+        let limits = &self.shared.settings.session;
+        let repeated = client.session.repeat(may_receive, &mut self.filled);
+        let mut more = false;
+        // As long as the socket takes everything: whoever keeps up must not lose to those who send.
+        for _ in 0..FLUSH_ROUNDS {
+            if !repeated {
+                self.out.clear();
+                more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+            }
+            if self.out.is_empty() {
+                break;
+            }
+            let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
+            self.statistics.bytes_sent += written as u64;
+            if written < self.out.len() {
+                client.tail = Some(Box::new(Tail { bytes: self.out[written..].to_vec(), written: 0, since: now }));
+                wire.reader().wake_by_ref();
+                break;
+            }
+            if !more {
+                break;
+            }
+        }
+        self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
+        let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        if more && !blocked {
+            self.flushes.mark(slot, client);
+        }
+        if blocked {
+            self.set_timer(slot);
+        }
+        if replay_waits {
+            self.resume_replay_if_room(slot);
+        }
+        if !self.filled.is_empty() {
+            self.account_filled(slot);
+        }
+    }
+
+    /// The last words before a Network Connection is closed: acknowledgements and DISCONNECT, no Messages.
+    pub(super) fn flush_control(&mut self, slot: u32) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(wire) = &mut client.wire else { return };
+        if let Some(tail) = &client.tail {
+            match wire.write(&tail.bytes[tail.written..]) {
+                Ok(count) if count == tail.bytes.len() - tail.written => client.tail = None,
+                _ => return,
+            }
+        }
+        self.out.clear();
+        self.filled.forget_sole();
+        client.session.take_control(&mut self.out);
+        if !self.out.is_empty() {
+            self.statistics.bytes_sent += wire.write(&self.out).unwrap_or(0) as u64;
+        }
+    }
+
+    #[cold]
+    fn account_filled(&mut self, slot: u32) {
+        let mut filled = std::mem::take(&mut self.filled);
+        for reason in filled.dropped.drain(..) {
+            self.count_drop(slot, reason);
+        }
+        for group in filled.settled.drain(..) {
+            self.settle(group, slot);
+        }
+        for handed_back in filled.handed_back.drain(..) {
+            self.hand_on(slot, handed_back);
+        }
+        self.filled = filled;
+    }
+
+    /// Counts a delivery that was given up. That nobody is there for a QoS 0 Message is how it should be: the log says
+    /// nothing of that.
+    pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
+        self.statistics.dropped += 1;
+        if reason != Dropped::Offline
+            && let Some(client) = self.clients.get_mut(slot)
+        {
+            client.note_drop(reason, self.now);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is due at a time: Keep Alive, stalled writing, a delayed Will, the end of a Session.
+//!
+//! A Client has one timer at most. Traffic never moves it: when it fires, the Client's state tells whether anything is due.
+
+use super::client::NEVER;
+use super::shard::{End, Shard, Wire};
+use crate::codec::{Moment, ReasonCode};
+use crate::notice::Outside;
+
+/// Timers are kept to a quarter of a second.
+const TIMER_GRAIN_MS: u64 = 250;
+/// Timers that fire in one tick; a hundred thousand Sessions may well end in the same second.
+const TIMERS_PER_TICK: usize = 1024;
+
+impl<W: Wire> Shard<W> {
+    /// Sets the Client's timer to whatever is due next for it.
+    pub(super) fn set_timer(&mut self, slot: u32) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(due) = client.next_due(self.shared.settings.write_stall_max) else { return };
+        let due = Moment::from_millis(due.as_millis().div_ceil(TIMER_GRAIN_MS).saturating_mul(TIMER_GRAIN_MS));
+        if due < client.timer {
+            self.timers.remove(&(client.timer, slot));
+            client.timer = due;
+            self.timers.insert((due, slot));
+        }
+    }
+
+    /// A Session has ended, and its timer with it.
+    pub(super) fn drop_timer(&mut self, slot: u32) {
+        if let Some(client) = self.clients.get_mut(slot)
+            && client.timer != NEVER
+        {
+            self.timers.remove(&(client.timer, slot));
+            client.timer = NEVER;
+        }
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        for _ in 0..TIMERS_PER_TICK {
+            match self.timers.first() {
+                Some((due, slot)) if *due <= self.now => {
+                    let slot = *slot;
+                    self.timers.pop_first();
+                    self.run_timer(slot);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn run_timer(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        client.timer = NEVER;
+        let me = client.attached(slot);
+        if client.wire.is_some() {
+            if client.keep_alive_ends().is_some_and(|end| end <= now) {
+                return self.say_and_end(me, ReasonCode::KeepAliveTimeout, None); // [MQTT-3.1.2-22]
+            }
+            if client.identity.expires_at().is_some_and(|end| end <= now) {
+                return self.say_and_end(me, ReasonCode::NotAuthorized, Some("the token has expired"));
+            }
+            let write_stall_max = self.shared.settings.write_stall_max;
+            if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
+                tracing::info!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), "disconnected: takes no data");
+                return self.end(me, End::Refused(ReasonCode::QuotaExceeded));
+            }
+            client.shrink();
+        } else if !self.run_due(slot) {
+            return;
+        }
+        self.set_timer(slot);
+    }
+
+    /// A Will whose delay is over, and the end of a Session whose time is. `false`: it has ended.
+    pub(super) fn run_due(&mut self, slot: u32) -> bool {
+        let now = self.now;
+        self.publish_will_if_due(slot);
+        if self.clients.get(slot).is_some_and(|client| client.wire.is_none() && client.expires() <= now) {
+            self.statistics.expired += 1;
+            self.end_session(slot);
+            return false;
+        }
+        true
+    }
+}

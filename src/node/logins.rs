@@ -1,0 +1,140 @@
+//! Builds each listener's chain out of the configuration, and reads again what it judges by.
+
+use crate::access::{Access, Accounts};
+use crate::config::{self, Config, Method};
+use crate::login::{
+    CertificateLink, Chain, Hashing, JwtLink, KeyFile, KeysNotLoaded, Link, NotLoaded, PasswordLink, Passwords,
+    Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
+};
+use crate::net::Clock;
+use jsonwebtoken::Algorithm;
+use std::sync::Arc;
+use std::time::SystemTime;
+use thiserror::Error;
+
+/// What the chains of all listeners share.
+pub(super) struct Logins {
+    porter: Porter,
+    hashing: Arc<Hashing>,
+    passwords: Option<Arc<Passwords>>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+/// Why nobody could be recognised. Nothing is left behind.
+#[derive(Debug, Error)]
+pub enum LoginsError {
+    #[error("{0}")]
+    Passwords(#[from] NotLoaded),
+    #[error("{0}")]
+    Keys(#[from] KeysNotLoaded),
+}
+
+impl Logins {
+    /// Reads every file that a listener's `authentication` needs, and no other.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub(super) fn prepare(config: &Config, clock: Clock) -> Result<Self, LoginsError> {
+        let limits = &config.limits;
+        let is_used = |method| config.listeners.iter().any(|listener| listener.methods().contains(&method));
+        let passwords = match &config.password.file {
+            Some(file) if is_used(Method::Password) || is_used(Method::Scram) => Some(Arc::new(Passwords::load(file)?)),
+            _ => None,
+        };
+        let patience = Patience {
+            failures_max: limits.failed_logins_max,
+            window: limits.failed_logins_window,
+            block_max: limits.failed_login_block_max,
+        };
+        let at_work = match limits.password_hashes_max {
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+            max => max,
+        };
+        Ok(Self {
+            porter: Porter::new(Throttle::new(patience), move || clock.now()),
+            hashing: Arc::new(Hashing::new(at_work, limits.logins_waiting_max)),
+            passwords,
+            tokens: if is_used(Method::Jwt) { Some(Arc::new(tokens(&config.jwt)?)) } else { None },
+        })
+    }
+
+    pub(super) fn chain(&self, listener: &config::Listener) -> Chain {
+        let links = listener.methods().iter().filter_map(|method| self.link(*method)).collect();
+        Chain::new(links, listener.lets_anyone_in(), self.porter.clone())
+    }
+
+    /// `None` cannot be: the configuration demands the section that a method needs.
+    fn link(&self, method: Method) -> Option<Arc<dyn Link>> {
+        match method {
+            Method::Certificate => Some(Arc::new(CertificateLink)),
+            Method::Password => {
+                let passwords = Arc::clone(self.passwords.as_ref()?);
+                Some(Arc::new(PasswordLink::new(passwords, Arc::clone(&self.hashing))))
+            }
+            Method::Scram => Some(Arc::new(ScramLink::new(Arc::clone(self.passwords.as_ref()?)))),
+            Method::Jwt => Some(Arc::new(JwtLink::new(Arc::clone(self.tokens.as_ref()?), wall_clock))),
+            Method::Http => None,
+        }
+    }
+
+    /// Rights that know which accounts there are.
+    pub(super) fn known_to(&self, access: Access) -> Access {
+        match &self.passwords {
+            Some(passwords) => access.with_accounts(Arc::clone(passwords) as Arc<dyn Accounts>),
+            None => access,
+        }
+    }
+
+    /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
+    pub(super) fn reload(&self) {
+        if let Some(tokens) = &self.tokens {
+            match tokens.reload() {
+                Ok(keys) => tracing::info!(target: "waypost::login", keys, "keys of tokens read again"),
+                Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
+            }
+        }
+        let Some(passwords) = &self.passwords else { return };
+        let path = passwords.path().display();
+        match passwords.reload() {
+            Ok(()) => {
+                let users = passwords.current().len();
+                tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
+            }
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    tracing::error!(target: "waypost::login", "{line}");
+                }
+                tracing::error!(target: "waypost::login", file = %path, "password file not taken; the former one stays in force");
+            }
+        }
+    }
+}
+
+fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
+    let rules = TokenRules {
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        user_claim: jwt.user_claim.clone(),
+        client_id_claim: jwt.client_id_claim.clone(),
+        publish_claim: jwt.publish_claim.clone(),
+        subscribe_claim: jwt.subscribe_claim.clone(),
+        leeway: jwt.leeway,
+    };
+    let bare = jwt.key_file.clone().zip(jwt.algorithm).map(|(path, algorithm)| {
+        let algorithm = match algorithm {
+            config::Algorithm::Hs256 => Algorithm::HS256,
+            config::Algorithm::Rs256 => Algorithm::RS256,
+            config::Algorithm::Es256 => Algorithm::ES256,
+            config::Algorithm::EdDsa => Algorithm::EdDSA,
+        };
+        KeyFile::Bare(path, algorithm)
+    });
+    let set = jwt.jwks_file.clone().map(KeyFile::Set);
+    Tokens::load(rules, bare.into_iter().chain(set).collect())
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "tokens expire by the clock on the wall")]
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
