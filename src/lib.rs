@@ -12,7 +12,8 @@
 //!           config/     the TOML file: every key with its doc, default, unit and bounds
 //!           log.rs      the log that cannot stop the process
 //! 3 doors   net/        listener.rs (accept)  connection.rs (one task, one Network Connection)  thread.rs (runs a shard)
-//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)
+//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)  certificate.rs
+//!                       password.rs  scram.rs  jwt.rs  http.rs (the ways)  throttle.rs (who guesses)  hashing.rs
 //! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
@@ -21,7 +22,7 @@
 //!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
 //!                       retained.rs
-//!           access/     who may connect, publish, subscribe, receive
+//!           access/     who may connect, publish, subscribe, receive; password.rs (files of users)  scram.rs (proofs)
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)

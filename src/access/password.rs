@@ -502,6 +502,8 @@ impl fmt::Debug for PasswordFile {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
     use super::{Hash, PasswordFile, Scheme};
 
     // Written by mosquitto_passwd 2.0.11 (`-H sha512` and without), by `argon2` of the reference implementation, and by
