@@ -2,7 +2,7 @@
 //! that does not say when it expires is none.
 
 use super::chain::{Answer, Asked, Link, Porter};
-use crate::access::{Grants, Identity, Login, Token};
+use crate::access::{Grants, Identity, Login, Proof, Token};
 use crate::codec::{ReasonCode, check_filter};
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
@@ -305,7 +305,7 @@ impl JwtLink {
                 let left = Duration::try_from_secs_f64(expires_s - now_s).unwrap_or(Duration::MAX);
                 let expires_at = Some(porter.now().plus(left));
                 let token = Token { expires_at, grants, ..Token::default() };
-                let identity = Identity { token: Some(Box::new(token)), ..Identity::of_user(Some(user)) };
+                let identity = Identity { token: Some(Box::new(token)), ..Identity::proven(&user, Proof::Shown) };
                 Answer::Accept { identity, data: None }
             }
         }

@@ -4,7 +4,7 @@
 use super::chain::{Answer, Asked, Link, Porter};
 use super::password::Passwords;
 use crate::access::scram::{Challenged, ClientFirst, Fault, METHOD};
-use crate::access::{Exchange, Identity, Login, Pending, Step};
+use crate::access::{Exchange, Identity, Login, Pending, Proof, Step};
 use crate::codec::ReasonCode;
 use base64ct::{Base64, Encoding};
 use std::future::ready;
@@ -42,9 +42,10 @@ impl ScramLink {
             return Answer::Deny { reason: ReasonCode::ServerUnavailable, why: "the system has no random numbers" };
         }
         let user: Box<str> = first.user().into();
-        let secret = self.passwords.current().scram(&user);
+        let file = self.passwords.current();
+        let (secret, mark) = (file.scram(&user), file.mark(&user));
         let (challenge, challenged) = first.challenge(secret, &Base64::encode_string(&random));
-        let exchange = Box::new(Waiting { user: user.clone(), challenged });
+        let exchange = Box::new(Waiting { user: user.clone(), mark, challenged });
         Answer::Challenge { user: Some(user), data: challenge.into_bytes(), exchange }
     }
 }
@@ -62,6 +63,8 @@ impl Link for ScramLink {
 /// Between the challenge and the proof.
 struct Waiting {
     user: Box<str>,
+    /// Stands for the secret that the proof is of.
+    mark: Option<u64>,
     challenged: Challenged,
 }
 
@@ -69,7 +72,8 @@ impl Exchange for Waiting {
     fn proceed(self: Box<Self>, data: Option<Box<[u8]>>) -> Pending {
         let step = match self.challenged.finish(data.as_deref().unwrap_or_default()) {
             Ok(signature) => {
-                Step::Accept { identity: Identity::of_user(Some(self.user)), data: Some(signature.into_bytes()) }
+                let proof = self.mark.map_or(Proof::Shown, Proof::Password);
+                Step::Accept { identity: Identity::proven(&self.user, proof), data: Some(signature.into_bytes()) }
             }
             Err(fault) => {
                 let (reason, why) = refusal(fault);
