@@ -521,6 +521,7 @@ impl<W: Wire> Shard<W> {
                 client_id: (**client.id()).into(),
                 user_name: client.identity.user_name.clone(),
                 method: client.session.terms().authentication_method.clone(),
+                address: client.identity.address,
                 data,
                 ..Login::default()
             };
@@ -552,8 +553,7 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
-            client.identity = Arc::new(Identity { client_id, listener, address, ..identity });
+            client.identity = Arc::new(identity);
             client.decisions = None;
             self.review_subscriptions(me.slot);
             self.set_timer(me.slot);

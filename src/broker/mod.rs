@@ -151,6 +151,11 @@ impl Shared {
         self.ports.iter().for_each(Port::call);
     }
 
+    /// The rights in force.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
     /// The payload retained for a Topic Name.
     pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
         self.retained.get(topic).map(|kept| kept.message.payload().to_vec())
