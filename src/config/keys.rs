@@ -6,7 +6,7 @@ use super::address::Address;
 use super::kind::Kind;
 use super::macros::{settings, words};
 use crate::log::{Format, Level};
-use crate::net::Network;
+use crate::access::Network;
 use std::path::PathBuf;
 use std::time::Duration;
 
