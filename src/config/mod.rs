@@ -17,6 +17,7 @@ mod keys;
 mod kind;
 mod layers;
 mod macros;
+mod mosquitto;
 mod reference;
 mod rules;
 mod units;
@@ -30,6 +31,7 @@ pub use keys::{
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
+pub use mosquitto::{Finding, Outcome};
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};
@@ -54,6 +56,8 @@ pub struct Config {
     pub sources: Sources,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// What became of each option, when the file is a mosquitto.conf.
+    pub findings: Vec<Finding>,
 }
 
 impl Config {
@@ -89,6 +93,7 @@ impl Config {
             log: Log::of(&table(merged, "log")),
             sources: sources.clone(),
             files: layers.files,
+            findings: layers.findings,
         }
     }
 }
