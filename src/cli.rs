@@ -2,6 +2,9 @@
 //! It reads arguments and the environment, reports what is wrong, and leaves all work to the rooms below.
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
+mod acl;
+
+use crate::access::{Access, Rules};
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -38,6 +41,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Ask the rules who may publish and subscribe
+    Acl {
+        #[command(subcommand)]
+        command: acl::AclCommand,
     },
 }
 
@@ -81,6 +89,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
         Command::Run(settings) => run_broker(&settings.sources(environment)),
         Command::Check(settings) => check(&settings.sources(environment)),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
+        Command::Acl { command } => acl::run(command, settings_of(environment)),
     }
 }
 
@@ -102,7 +111,7 @@ fn run_broker(sources: &Sources) -> ExitCode {
 fn check(sources: &Sources) -> ExitCode {
     match Config::load(sources) {
         Ok(config) => match node::check(&config) {
-            Ok(()) => print(&summary(&config)),
+            Ok(access) => print(&summary(&config, &access)),
             Err(error) => complain(&error.to_string(), ExitCode::from(WRONG_SETTINGS)),
         },
         Err(errors) => refuse(&errors),
@@ -110,13 +119,15 @@ fn check(sources: &Sources) -> ExitCode {
 }
 
 /// One line, and one more for each note.
-fn summary(config: &Config) -> String {
+fn summary(config: &Config, access: &Access) -> String {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "the configuration without a file".to_owned() } else { files.join(", ") };
     let listeners: Vec<String> = config.listeners.iter().map(described).collect();
-    let mut summary =
-        format!("{files}: valid; listens on {}; data in {}\n", listeners.join(", "), config.node.data_dir.display());
-    for note in config.notes() {
+    let rules = access.rules().map_or_else(String::new, |rules| format!("; {} access rules", rules.len()));
+    let data_dir = config.node.data_dir.display();
+    let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
+    let of_rules = access.rules().into_iter().flat_map(Rules::notes).map(str::to_owned);
+    for note in config.notes().into_iter().chain(of_rules) {
         summary.push_str(&format!("note: {note}\n"));
     }
     summary
@@ -154,8 +165,12 @@ impl Settings {
             1 => Some(Level::Debug),
             _ => Some(Level::Trace),
         };
-        // What the variables of others hold is none of our business, and must not turn up in a log.
-        let environment = environment.into_iter().filter(|(name, _)| config::is_setting(name)).collect();
+        let environment = settings_of(environment);
         Sources { file: self.config, environment, flags: Flags { port: self.port, data_dir: self.data_dir, level } }
     }
+}
+
+/// What the variables of others hold is none of our business, and must not turn up in a log.
+fn settings_of(environment: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    environment.into_iter().filter(|(name, _)| config::is_setting(name)).collect()
 }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! 5 roof    main.rs     one line
-//!           cli.rs      commands: run, check, config reference
+//!           cli.rs      commands: run, check, config reference, acl (cli/acl.rs)
+//!           acl.rs      opens the rule files, for the node and for commands
 //!           node.rs     builds a running broker out of a Config; stops it
 //!           config/     the TOML file: every key with its doc, default, unit and bounds
 //!           log.rs      the log that cannot stop the process
@@ -21,7 +22,8 @@
 //!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
 //!                       retained.rs
-//!           access/     who may connect, publish, subscribe, receive
+//!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)
+//!                       mosquitto.rs  native.rs (their languages)  explain.rs (why)  login.rs (who is coming)
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
@@ -66,6 +68,7 @@
 //! - Decisions about rights are asked again when a delivery is encoded, not stored with the subscription.
 
 pub mod access;
+pub mod acl;
 pub mod broker;
 pub mod cli;
 pub mod codec;

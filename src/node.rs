@@ -8,10 +8,11 @@ mod logins;
 
 pub use logins::LoginsError;
 
-use crate::access::Authenticator;
+use crate::access::{Access, Authenticator};
+use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{Address, Config, SharedStrategy, Version};
+use crate::config::{self, Address, Config, SharedStrategy, Version};
 use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
 use crate::session::Limits;
 use crate::topic::Strategy;
@@ -33,6 +34,8 @@ pub enum NodeError {
     Logins(#[from] LoginsError),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    #[error("{0}")]
+    Acl(#[from] AclError),
     #[error("a shard has panicked; this is a bug in Waypost")]
     Panicked,
 }
@@ -52,6 +55,7 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
+    acl: config::Acl,
     logins: Logins,
 }
 
@@ -62,7 +66,7 @@ impl Node {
     /// Binds every listener and starts the shards.
     ///
     /// # Errors
-    /// The first listener that cannot be bound, or a thread that cannot be started.
+    /// Rule files that cannot be read or have faults, the first listener that cannot be bound, or a thread that cannot be started.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
         Self::start_with(config, settings(config), None)
     }
@@ -77,6 +81,7 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
+        let access = acl::load(&config.acl)?;
         raise_open_files();
         let clock = Clock::new();
         let logins = Logins::prepare(config, clock)?;
@@ -103,6 +108,8 @@ impl Node {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
         let shared = Shared::new(settings);
+        note_rights(&access);
+        shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -113,7 +120,7 @@ impl Node {
         for address in &addresses {
             tracing::info!(%address, "listening");
         }
-        Ok(Self { shared, threads, addresses, logins })
+        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), logins })
     }
 
     /// Where it listens, with real ports.
@@ -125,9 +132,16 @@ impl Node {
         &self.shared
     }
 
-    /// Reads again what logins are judged by. What cannot be read leaves the former in force, and the log says so.
-    pub fn reload_logins(&self) {
+    /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
+    /// read, or has a fault, leaves the former in force, and the log says so.
+    pub fn reload(&self) {
         self.logins.reload();
+        let access = acl::load(&self.acl).inspect(note_rights).unwrap_or_else(|error| {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            tracing::error!("the rule files are not taken; the former rules are still in force");
+            (*self.shared.access()).clone()
+        });
+        self.shared.set_access(self.logins.known_to(access));
     }
 
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
@@ -139,13 +153,21 @@ impl Node {
     }
 }
 
-/// Reads every file that a start would read, and starts nothing.
+fn note_rights(access: &Access) {
+    let Some(rules) = access.rules() else { return };
+    tracing::info!(rules = rules.len(), "access rules are in force");
+    for note in rules.notes() {
+        tracing::warn!("{note}");
+    }
+}
+
+/// Reads every file that a start would read, and starts nothing. The rights that there would be.
 ///
 /// # Errors
 /// The first file that cannot be used.
-pub fn check(config: &Config) -> Result<(), NodeError> {
+pub fn check(config: &Config) -> Result<Access, NodeError> {
     Logins::prepare(config, Clock::new())?;
-    Ok(())
+    Ok(acl::load(&config.acl)?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -189,8 +211,8 @@ pub fn run(config: &Config) -> ExitCode {
 
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
-    tracing::info!("SIGHUP: reading users and keys again; other settings need a restart");
-    node.reload_logins(); // the log says what came of it
+    tracing::info!("SIGHUP: reading users, keys and rules again; other settings need a restart");
+    node.reload(); // the log says what came of it
 }
 
 /// How often a stop looks whether it is done.
@@ -225,8 +247,17 @@ impl Signals {
 }
 
 fn fail(error: &NodeError) -> ExitCode {
-    tracing::error!("{error}");
-    ExitCode::FAILURE
+    match error {
+        // What is wrong with the settings has a line for each fault, and an exit code of its own.
+        NodeError::Acl(error) => {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            ExitCode::from(2)
+        }
+        _ => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A connection needs a descriptor: take as many as the system lets us have.

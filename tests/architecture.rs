@@ -18,13 +18,14 @@ const FLOORS: &[(&str, u32)] = &[
     ("login", 3),
     ("log", 5),
     ("config", 5),
+    ("acl", 5),
     ("node", 5),
     ("cli", 5),
     ("main", 5),
 ];
 
 /// The roof sees everything; within it, too, imports run downwards.
-const ROOF_ORDER: &[&str] = &["log", "config", "node", "cli", "main"];
+const ROOF_ORDER: &[&str] = &["log", "config", "acl", "node", "cli", "main"];
 
 /// What floors 0 to 2 must not contain, and what to do instead.
 const FORBIDDEN_BELOW_THE_DOORS: &[(&str, &str)] = &[

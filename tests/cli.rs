@@ -28,9 +28,16 @@ fn help_names_every_command_and_flag() {
     let output = waypost().arg("--help").output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for part in
-        ["run", "check", "config", "-c, --config <FILE>", "-p, --port <PORT>", "--data-dir <DIR>", "-v, --verbose"]
-    {
+    for part in [
+        "run",
+        "check",
+        "config",
+        "acl",
+        "-c, --config <FILE>",
+        "-p, --port <PORT>",
+        "--data-dir <DIR>",
+        "-v, --verbose",
+    ] {
         assert!(help.contains(part), "{part} is missing in:\n{help}");
     }
 }
@@ -77,6 +84,130 @@ fn check_notes_what_is_allowed_and_yet_probably_not_meant() {
     assert_eq!(output.status.code(), Some(0));
     let note = "note: limits.retained_size_max is 1MiB, less than one packet of limits.packet_size_max, 16MiB: the largest messages will not fit";
     assert_eq!(text(&output.stdout).lines().last(), Some(note));
+}
+
+// acl
+
+const ACL: &str = "user alice\ntopic readwrite a/#\ntopic deny a/secret\npattern read dev/%c/#\n";
+
+#[test]
+fn acl_check_says_how_many_rules_or_every_fault() {
+    let folder = Folder::new();
+    folder.write("acl", ACL);
+    folder.write("acl.toml", include_str!("../config/acl.toml"));
+    folder.write("wrong", "topic red a\nuser\n");
+    folder.write("wrong.toml", "[user.a]\nallow = { pubish = 'a' }\n");
+    let run = |arguments: &[&str]| {
+        let output = folder.waypost().args(["acl", "check"]).args(arguments).output().expect("it runs");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(run(&["acl", "acl.toml"]), (Some(0), "acl, acl.toml: valid; 13 rules\n".to_owned(), String::new()));
+    let (code, stdout, stderr) = run(&["wrong", "wrong.toml"]);
+    assert_eq!((code, stdout), (Some(2), String::new()));
+    let places: Vec<&str> = stderr.lines().map(|line| line.split(": ").next().unwrap_or_default()).collect();
+    assert_eq!(places, ["wrong:1", "wrong:2", "wrong.toml:2:9", "wrong.toml:2:11"], "{stderr}");
+    let (code, _, stderr) = run(&["gone"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(stderr, "the rule file gone cannot be read: there is no such file; see acl.files\n");
+}
+
+#[test]
+fn acl_explain_says_which_rule_and_exits_by_the_verdict() {
+    let folder = Folder::new();
+    folder.write("acl", ACL);
+    folder.write("waypost.toml", "[acl]\nfiles = ['acl']\n");
+    folder.write("lenient.toml", "[acl]\nfiles = ['acl']\nsubscribe = 'lenient'\n");
+    folder.write("open.toml", "");
+    for (config, question, code, answer) in [
+        (
+            "waypost.toml",
+            &["--user", "alice", "--publish", "a/b"][..],
+            0,
+            "allowed by acl:2 (user alice): topic readwrite a/#\n",
+        ),
+        (
+            "waypost.toml",
+            &["--user", "alice", "--receive", "a/secret"],
+            1,
+            "denied by acl:3 (user alice): topic deny a/secret\n",
+        ),
+        (
+            "waypost.toml",
+            &["--user", "bob", "--publish", "a/b", "--qos", "1", "--retain"],
+            1,
+            "denied: no rule allows it\n",
+        ),
+        (
+            "waypost.toml",
+            &["--client", "c7", "--subscribe", "$share/g/dev/c7/#"],
+            0,
+            "allowed by acl:4 (everyone): pattern read dev/%c/#\n",
+        ),
+        (
+            "waypost.toml",
+            &["--user", "alice", "--subscribe", "#"],
+            1,
+            "denied: no rule allows all topics of the filter; some are allowed by acl:2 (user alice): topic readwrite a/# (see acl.subscribe)\n",
+        ),
+        (
+            "lenient.toml",
+            &["--user", "alice", "--subscribe", "#"],
+            0,
+            "allowed: acl.subscribe is \"lenient\"; each message is judged when it is delivered\n",
+        ),
+        ("open.toml", &["--publish", "a"], 0, "allowed: there are no rules, so everything is allowed\n"),
+        ("open.toml", &["--publish", "$SYS/a"], 1, "denied: topics that begin with $ belong to the broker\n"),
+    ] {
+        let output = folder.waypost().args(["acl", "explain", "-c", config]).args(question).output().expect("it runs");
+        let found = (output.status.code(), text(&output.stdout), text(&output.stderr));
+        assert_eq!(found, (Some(code), answer.to_owned(), String::new()), "{question:?}");
+    }
+    for wrong in [
+        &["--publish", "a/+"][..],
+        &["--subscribe", "a#"],
+        &[],
+        &["--publish", "a", "--receive", "a"],
+        &["--receive", "a", "--qos", "1"],
+        &["--publish", "a", "--qos", "3"],
+    ] {
+        let output = folder.waypost().args(["acl", "explain", "--file", "acl"]).args(wrong).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{wrong:?}");
+    }
+}
+
+#[test]
+fn acl_who_lists_the_rules_about_a_topic() {
+    let folder = Folder::new();
+    folder.write("acl", ACL);
+    for (topic, answer) in [
+        (
+            "a/secret",
+            "allow  publish, subscribe  acl:2 (user alice): topic readwrite a/#\ndeny  publish, subscribe  acl:3 (user alice): topic deny a/secret\n",
+        ),
+        ("dev/x/y", "allow  subscribe  acl:4 (everyone): pattern read dev/%c/#\n"),
+        ("else", "no rule is about this topic: nobody may publish to it or receive it\n"),
+    ] {
+        let output =
+            folder.waypost().args(["acl", "who", "--file", "acl", "--topic", topic]).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), answer.to_owned()));
+    }
+}
+
+#[test]
+fn faults_of_rule_files_stop_the_start_and_the_check() {
+    let folder = Folder::new();
+    folder.write("acl", "topic read a/#/b\n");
+    folder.write("waypost.toml", "[acl]\nfiles = ['acl']\n");
+    for command in ["check", "run"] {
+        let output = folder.waypost().args([command, "-c", "waypost.toml"]).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{command}");
+        let fault = "acl:1: the topic \"a/#/b\" has levels after #, which must be the last";
+        assert!(text(&output.stderr).contains(fault), "{command}: {}", text(&output.stderr));
+    }
+    folder.write("acl", ACL);
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).ends_with("data in waypost-data; 3 access rules\n"), "{}", text(&output.stdout));
 }
 
 // Wrong settings

@@ -29,6 +29,7 @@ pub use token::{Grants, Token};
 use crate::codec::{Moment, Qos};
 use core::net::IpAddr;
 use rules::{Because, PUBLISH, Question, RECEIVE, Said};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use trie::Relation;
@@ -37,19 +38,38 @@ use trie::Relation;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     pub user_name: Option<Box<str>>,
-    /// The hall fills it in; whatever an authenticator says, rights are decided for the one that is used.
+    /// The door fills in this and what follows, whatever an authenticator says: rights are decided for the Client Identifier
+    /// that is used.
     pub client_id: Arc<str>,
-    /// The name of the listener. `None`: not known, such as for a Session that nobody has resumed.
+    /// The name of the listener. `None`: not known.
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
+    pub proof: Proof,
     /// What came with a token, for the few that bring one.
     pub token: Option<Box<Token>>,
+}
+
+/// How somebody has shown to be who it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Not at all: the name is believed.
+    #[default]
+    None,
+    /// By a password; the mark stands for it, and another password has another one.
+    Password(u64),
+    /// By something that cannot be looked up again: a certificate, a token, the word of a server.
+    Shown,
 }
 
 impl Identity {
     pub fn of_user(user_name: Option<Box<str>>) -> Self {
         Self { user_name, ..Self::default() }
+    }
+
+    /// Somebody who has shown who it is.
+    pub fn proven(user_name: &str, proof: Proof) -> Self {
+        Self { user_name: Some(user_name.into()), proof, ..Self::default() }
     }
 
     /// When it stops being recognised.
@@ -109,11 +129,18 @@ pub enum Subscribing {
 }
 
 /// The rights in force. A change makes a new one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Access {
     version: u64,
     rules: Option<Rules>,
     subscribing: Subscribing,
+    accounts: Option<Arc<dyn Accounts>>,
+}
+
+/// Who still has an account.
+pub trait Accounts: Send + Sync {
+    /// Whether somebody who was recognised would be recognised now. Answers at once.
+    fn knows(&self, who: &Identity) -> bool;
 }
 
 impl Default for Access {
@@ -138,7 +165,7 @@ enum Cause<'a> {
 impl Access {
     /// Without rules: everything is allowed, but to publish to `$` topics.
     pub fn allow_all() -> Self {
-        Self { version: next_version(), rules: None, subscribing: Subscribing::default() }
+        Self { version: next_version(), rules: None, subscribing: Subscribing::default(), accounts: None }
     }
 
     /// With rules, and be they none: what no rule allows is denied.
@@ -148,6 +175,28 @@ impl Access {
 
     pub fn subscribing(self, subscribing: Subscribing) -> Self {
         Self { version: next_version(), subscribing, ..self }
+    }
+
+    /// Those who have no account any more are not known. Without this everybody is.
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        Self { version: next_version(), accounts: Some(accounts), ..self }
+    }
+
+    /// Whether somebody is still who it was recognised as.
+    pub fn knows(&self, who: &Identity) -> bool {
+        self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
+    }
+
+    /// Whether there are no rules: then only tokens bound what Clients may do.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.rules.is_none()
+    }
+
+    /// Whether this one may receive everything and publish everything that does not begin with `$`.
+    #[inline]
+    pub fn is_open_to(&self, who: &Identity) -> bool {
+        self.rules.is_none() && who.grants().is_none()
     }
 
     /// Each value has its own, also across reloads, so that decisions that somebody keeps can be told to be stale.
@@ -199,7 +248,7 @@ impl Access {
         match act {
             // A Client's message must never look like one of the broker's (forged `$SYS`, `$share`, `$CONTROL`).
             Act::Publish { topic: [b'$', ..], .. } => (Verdict::Denied, Cause::TopicOfTheBroker),
-            _ if self.rules.is_none() && who.token.is_none() => (Verdict::Allowed, Cause::NoRules),
+            _ if self.is_open_to(who) => (Verdict::Allowed, Cause::NoRules),
             Act::Publish { topic, qos, retain } => self.judge_topic(&about_publishing(who, topic, qos, retain)),
             Act::Receive { topic } => self.judge_topic(&about_receiving(who, topic)),
             Act::Subscribe { .. } if self.subscribing == Subscribing::Lenient => (Verdict::Allowed, Cause::Lenient),
@@ -218,7 +267,6 @@ impl Access {
                 Some(filter) => (Verdict::Allowed, Cause::Token(filter)),
                 None => (Verdict::Denied, Cause::NotInToken),
             },
-            (_, None) if self.rules.is_none() => (Verdict::Allowed, Cause::NoRules),
             (Said::Yes(rule), None) => (Verdict::Allowed, Cause::Because(Because::Rule(rule))),
             (Said::Nothing, None) => (Verdict::Denied, Cause::NoRule),
         }
@@ -284,6 +332,13 @@ impl Access {
     }
 }
 
+impl fmt::Debug for Access {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, rules, subscribing, accounts: _ } = self;
+        write!(out, "Access({version}, {rules:?}, {subscribing:?})")
+    }
+}
+
 /// What is known about a filter.
 struct Survey<'a> {
     granted: (Coverage, Cause<'a>),
@@ -302,4 +357,460 @@ fn about_publishing<'a>(who: &'a Identity, topic: &'a [u8], qos: Qos, retain: bo
 
 fn about_receiving<'a>(who: &'a Identity, text: &'a [u8]) -> Question<'a> {
     Question { who, relation: Relation::Matches, text, rights: RECEIVE, publish: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Act, Coverage, Form, Grants, Identity, Rules, Source, Subscribing, Token, Verdict};
+    use crate::codec::Qos;
+
+    fn rules(name: &str, text: &str) -> Rules {
+        match Rules::read(&[Source { name, text: text.as_bytes(), form: Form::of(name) }]) {
+            Ok(rules) => rules,
+            Err(faults) => panic!("{faults}"),
+        }
+    }
+
+    fn faults(name: &str, text: &[u8]) -> String {
+        match Rules::read(&[Source { name, text, form: Form::of(name) }]) {
+            Ok(_) => String::new(),
+            Err(faults) => faults.to_string(),
+        }
+    }
+
+    fn user(name: &str, client_id: &str) -> Identity {
+        let user_name = if name == "-" { None } else { Some(name.into()) };
+        Identity { user_name, client_id: client_id.into(), ..Identity::default() }
+    }
+
+    /// Asks with a word for each act: `pub`, `sub` or `recv`, and `+` for allowed or `-` for denied.
+    struct Asking {
+        access: Access,
+        who: Identity,
+    }
+
+    impl Asking {
+        fn of(access: &Access, who: Identity) -> Self {
+            Self { access: access.clone(), who }
+        }
+
+        fn gives(self, expected: &[&str]) -> Self {
+            for line in expected {
+                let (sign, rest) = line.split_at(1);
+                let (verb, text) = rest.split_once(' ').expect("a verb and a topic");
+                let text = text.as_bytes();
+                let act = match verb {
+                    "pub" => Act::Publish { topic: text, qos: Qos::AtMostOnce, retain: false },
+                    "sub" => Act::Subscribe { filter: text },
+                    "recv" => Act::Receive { topic: text },
+                    _ => panic!("{line}"),
+                };
+                let expected = if sign == "+" { Verdict::Allowed } else { Verdict::Denied };
+                let explained = self.access.explain(&self.who, act);
+                assert_eq!(self.access.decide(&self.who, act), expected, "{line} as {:?}: {explained}", self.who);
+                assert_eq!(explained.verdict, expected);
+            }
+            self
+        }
+
+        fn covers(self, expected: &[(&str, Coverage)]) -> Self {
+            for (filter, coverage) in expected {
+                assert_eq!(self.access.covers(&self.who, filter.as_bytes()), *coverage, "{filter}");
+            }
+            self
+        }
+
+        fn because(self, act: Act<'_>, expected: &str) -> Self {
+            assert_eq!(self.access.explain(&self.who, act).to_string(), expected);
+            self
+        }
+    }
+
+    /// The users that the catalogue of bad inputs is about.
+    const USERS: &str = "\
+user alice
+topic readwrite a/#
+topic read pub/#
+user bob
+topic readwrite b/#
+topic read pub/#
+pattern write dev/%c/#
+";
+
+    #[test]
+    fn j01_j04_a_subscription_wider_than_allowed_is_refused() {
+        let access = Access::with_rules(rules("acl", USERS));
+        let wide = [
+            "-sub #",
+            "-sub +/#",
+            "-sub +/x",
+            "-sub b/#",
+            "-sub b/x",
+            "+sub pub/#",
+            "+sub a/+/#",
+            "+sub a",
+            "-sub $SYS/#",
+        ];
+        Asking::of(&access, user("alice", "c1"))
+            .gives(&wide)
+            .gives(&[
+                "+recv a/b",
+                "+recv a",
+                "-recv b/x",
+                "+pub a/b",
+                "-pub pub/x",
+                "+pub dev/c1/x",
+                "-pub dev/c2/x",
+                "-recv dev/c1/x",
+            ])
+            .covers(&[
+                ("#", Coverage::Part),
+                ("a/#", Coverage::Everything),
+                ("b/#", Coverage::Nothing),
+                ("+/x", Coverage::Part),
+            ]);
+        Asking::of(&access, user("mallory", "m")).gives(&["-sub #", "-recv a/b", "-pub a/b", "+pub dev/m/x"]);
+        Asking::of(&access.clone().subscribing(Subscribing::Overlap), user("alice", "c1"))
+            .gives(&["+sub #", "+sub +/x", "-sub b/#"]);
+        Asking::of(&access.subscribing(Subscribing::Lenient), user("alice", "c1")).gives(&[
+            "+sub #",
+            "+sub b/#",
+            "-recv b/x",
+        ]);
+    }
+
+    #[test]
+    fn j02_a_denial_is_a_hole_in_a_grant() {
+        for access in [
+            Access::with_rules(rules("acl", "user u\ntopic read #\ntopic deny secret/#\ntopic read $SYS/#\n")),
+            Access::with_rules(rules(
+                "acl.toml",
+                "[user.u]\nallow = { subscribe = [\"#\", \"$SYS/#\"] }\ndeny = { all = \"secret/#\" }",
+            )),
+        ] {
+            Asking::of(&access, user("u", "c"))
+                .gives(&[
+                    "+sub #",
+                    "-recv secret/x",
+                    "-recv secret",
+                    "+recv x",
+                    "-sub secret/+",
+                    "-sub secret",
+                    "+sub $SYS/#",
+                    "-pub x",
+                ])
+                .covers(&[
+                    ("#", Coverage::Part),
+                    ("a/#", Coverage::Everything),
+                    ("secret/#", Coverage::Nothing),
+                    ("$SYS/#", Coverage::Everything),
+                ]);
+        }
+    }
+
+    #[test]
+    fn j06_names_never_widen_a_right() {
+        let file = "pattern readwrite dev/%c/#\npattern readwrite home/%u/x\npattern readwrite mid/a-%u-b/+\npattern readwrite %u/top\n";
+        let access = Access::with_rules(rules("acl", file));
+        Asking::of(&access, user("ann", "c1")).gives(&[
+            "+recv dev/c1/x",
+            "+recv home/ann/x",
+            "+recv mid/a-ann-b/y",
+            "-recv mid/a-bob-b/y",
+            "-recv dev/c2/x",
+        ]);
+        for name in ["+", "#", "a/b", "", "a/#", "$SYS"] {
+            Asking::of(&access, user(name, "c1")).gives(&[
+                "-recv home/ann/x",
+                "-recv home/a/b/x",
+                "-recv home//x",
+                "-recv $SYS/top",
+                "-recv mid/a--b/y",
+            ]);
+            Asking::of(&access, user("ann", name)).gives(&["-recv dev/c1/x", "-recv dev/a/b/x", "-recv dev//x"]);
+        }
+        Asking::of(&access, user("%u", "%c")).gives(&["+recv home/%u/x", "-recv home/ann/x", "+recv dev/%c/x"]);
+        Asking::of(&access, user(".*", "^")).gives(&["+recv home/.*/x", "-recv home/ann/x"]);
+        Asking::of(&access, user("-", "c1")).gives(&["+recv dev/c1/x", "-recv home//x", "-recv home/ann/x"]);
+    }
+
+    #[test]
+    fn a_denial_with_an_unusable_name_is_about_every_name() {
+        for (name, text) in [
+            ("acl", "pattern readwrite #\npattern deny home/%u/x\n"),
+            ("acl.toml", "[everyone]\nallow = { all = \"#\" }\ndeny = { all = \"home/%u/x\" }"),
+        ] {
+            let access = Access::with_rules(rules(name, text));
+            Asking::of(&access, user("ann", "c")).gives(&["-recv home/ann/x", "+recv home/bob/x"]);
+            for user_name in ["", "a/b"] {
+                Asking::of(&access, user(user_name, "c")).gives(&[
+                    "-recv home/ann/x",
+                    "-recv home//x",
+                    "+recv other",
+                    "-sub home/+/x",
+                ]);
+            }
+            Asking::of(&access, user("-", "c")).gives(&["+recv home/ann/x"]);
+        }
+    }
+
+    #[test]
+    fn j07_empty_rules_deny_all() {
+        for (name, text) in
+            [("acl", ""), ("acl", "# nothing\n\r\n"), ("acl.toml", ""), ("acl.toml", "# nothing\n[everyone]\n")]
+        {
+            let access = Access::with_rules(rules(name, text));
+            Asking::of(&access, user("u", "c")).gives(&["-pub a", "-sub #", "-recv a"]);
+        }
+        Asking::of(&Access::allow_all(), user("u", "c")).gives(&["+pub a", "+sub #", "+recv $SYS/x", "-pub $SYS/x"]);
+    }
+
+    #[test]
+    fn mosquitto_lists_of_users_come_before_patterns() {
+        let access = Access::with_rules(rules(
+            "acl",
+            "topic read anon/#\nuser u\ntopic read x/1\ntopic deny x/2\ntopic x/#\npattern deny x/1\npattern read x/2\npattern read y\nuser v\ntopic write z\nuser u\ntopic deny x/3\n",
+        ));
+        Asking::of(&access, user("u", "c")).gives(&[
+            "+recv x/1",
+            "-recv x/2",
+            "-recv x/3",
+            "+pub x/4",
+            "+recv y",
+            "-recv anon/a",
+        ]);
+        Asking::of(&access, user("-", "c")).gives(&["+recv anon/a", "+recv y", "-recv x/1", "+recv x/2"]);
+        Asking::of(&access, user("other", "c")).gives(&["-recv anon/a", "+recv y"]);
+        Asking::of(&access, user("v+", "c")).gives(&["-recv y"]);
+        Asking::of(&access, user("v", "c#")).gives(&["-recv y", "+pub z"]);
+    }
+
+    #[test]
+    fn mosquitto_files_are_read_as_mosquitto_reads_them() {
+        let text = "\u{feff}# bom\r\n  topic  read   with space/and\ttab \t\r\ntopic read\r\nuser  Dr. No  \r\ntopic a/#\n\ttab\n";
+        assert_eq!(
+            faults("acl", text.as_bytes()),
+            "acl:6: unknown word \"\\ttab\"; a line begins with topic, user, pattern or #"
+        );
+        let text = text.replace("\ttab\n", "");
+        let access = Access::with_rules(rules("acl", &text));
+        Asking::of(&access, user("-", "c")).gives(&["+recv with space/and\ttab", "+pub read", "+recv read"]);
+        Asking::of(&access, user("Dr. No", "c")).gives(&["+pub a/b", "-pub read"]);
+        for (text, fault) in [
+            ("topic", "acl:1: the topic is missing"),
+            (
+                "\ntopic red a",
+                "acl:2: unknown access \"red\"; write read, write, readwrite or deny (a topic with spaces needs one of them)",
+            ),
+            ("topic read a/#/b", "acl:1: the topic \"a/#/b\" has levels after #, which must be the last"),
+            (
+                "topic a/# # comment",
+                "acl:1: unknown access \"a/#\"; write read, write, readwrite or deny (a topic with spaces needs one of them)",
+            ),
+            ("topic read a/# # comment", "acl:1: the topic \"a/# # comment\" has a + or # that is not a whole level"),
+            ("pattern read b+", "acl:1: the topic \"b+\" has a + or # that is not a whole level"),
+            ("user", "acl:1: the user name is missing; write user NAME"),
+            ("user   ", "acl:1: the user name is missing; write user NAME"),
+            (" # comment", "acl:1: is no comment: # must be the first character of the line"),
+            ("Topic read a", "acl:1: unknown word \"Topic\"; a line begins with topic, user, pattern or #"),
+            (
+                "allow a\ndeny b",
+                "acl:1: unknown word \"allow\"; a line begins with topic, user, pattern or #\nacl:2: unknown word \"deny\"; a line begins with topic, user, pattern or #",
+            ),
+        ] {
+            assert_eq!(faults("acl", text.as_bytes()), fault, "{text}");
+        }
+        assert_eq!(faults("acl", b"# \xe4\ntopic \xe4\n"), "acl:2: is not UTF-8; topics and user names are");
+    }
+
+    const PLANT: &str = r##"
+[user.alice]
+roles = ["operator"]
+allow = { publish = "alice/only" }
+
+[group.line]
+users = ["bob"]
+roles = ["operator"]
+
+[role.operator]
+allow = [
+    { subscribe = "plant/#" },
+    { publish = "plant/+/set", qos_max = 1, retain = false, rate = 10 },
+    { publish = "local/#", address = ["10.0.0.0/8", "::1"], listener = "inside" },
+]
+deny = { all = "plant/+/secret/#" }
+
+[everyone]
+allow = { all = "dev/%c/#" }
+
+[anonymous]
+allow.subscribe = "pub/#"
+"##;
+
+    #[test]
+    fn roles_and_groups_add_up() {
+        let access = Access::with_rules(rules("acl.toml", PLANT));
+        let operator = [
+            "+sub plant/#",
+            "-recv plant/1/secret/x",
+            "-sub plant/1/secret/x",
+            "+pub plant/1/set",
+            "-pub plant/1/x",
+            "+pub dev/c/x",
+            "-recv pub/x",
+        ];
+        Asking::of(&access, user("alice", "c")).gives(&operator).gives(&["+pub alice/only"]);
+        Asking::of(&access, user("bob", "c")).gives(&operator).gives(&["-pub alice/only"]);
+        Asking::of(&access, user("eve", "c")).gives(&["-sub plant/#", "+pub dev/c/x", "-pub dev/d/x"]);
+        Asking::of(&access, user("-", "c")).gives(&["+sub pub/#", "-recv plant/x", "+recv dev/c/x"]);
+        let token = Token { groups: ["line".into(), "no such".into()].into(), ..Token::default() };
+        Asking::of(&access, Identity { token: Some(token.into()), ..user("eve", "c") }).gives(&operator);
+    }
+
+    #[test]
+    fn conditions_bound_a_grant() {
+        let access = Access::with_rules(rules("acl.toml", PLANT));
+        let decide = |who: &Identity, topic: &str, qos, retain| {
+            access.decide(who, Act::Publish { topic: topic.as_bytes(), qos, retain }) == Verdict::Allowed
+        };
+        let alice = user("alice", "c");
+        assert!(decide(&alice, "plant/1/set", Qos::AtLeastOnce, false));
+        assert!(!decide(&alice, "plant/1/set", Qos::ExactlyOnce, false));
+        assert!(!decide(&alice, "plant/1/set", Qos::AtMostOnce, true));
+        assert!(!decide(&alice, "local/x", Qos::AtMostOnce, false), "from nobody knows where");
+        for (listener, address, expected) in [
+            ("inside", "10.1.2.3", true),
+            ("inside", "::ffff:10.1.2.3", true),
+            ("inside", "11.0.0.1", false),
+            ("outside", "::1", false),
+        ] {
+            let who = Identity {
+                listener: Some(listener.into()),
+                address: Some(address.parse().expect("an address")),
+                ..alice.clone()
+            };
+            assert_eq!(decide(&who, "local/x", Qos::AtMostOnce, false), expected, "{listener} {address}");
+        }
+        let rate = |topic: &str| {
+            access.rate(&alice, Act::Publish { topic: topic.as_bytes(), qos: Qos::AtMostOnce, retain: false })
+        };
+        assert_eq!(rate("plant/1/set"), Some(10));
+        assert_eq!(rate("alice/only"), None);
+    }
+
+    #[test]
+    fn toml_faults_have_places_and_nearest_names() {
+        for (text, fault) in [
+            ("[usr.a]", "acl.toml:1:2: unknown section \"usr\"; did you mean [user.NAME]?"),
+            ("[user.a]\nalow = {}", "acl.toml:2:1: unknown key \"alow\" in [user.NAME]; did you mean \"allow\"?"),
+            (
+                "[user.a]\npublish = \"a\"",
+                "acl.toml:2:1: publish belongs into a rule; write allow = { publish = … } or deny = { publish = … }",
+            ),
+            (
+                "[user.a]\nallow = { pubish = \"a\", all = \"b\" }",
+                "acl.toml:2:11: unknown key \"pubish\" in a rule; did you mean \"publish\"?",
+            ),
+            (
+                "[user.a]\nallow = { read = \"a\", all = \"b\" }",
+                "acl.toml:2:11: unknown key \"read\" in a rule; did you mean \"subscribe\"?",
+            ),
+            (
+                "[user.a]\nallow = { qos_max = 1 }",
+                "acl.toml:2:9: this allow is about no topic; write publish, subscribe or all",
+            ),
+            (
+                "[user.a]\nallow = { subscribe = \"a\", retain = true }",
+                "acl.toml:2:28: retain is about publishing, but this rule allows only to subscribe",
+            ),
+            (
+                "[user.a]\ndeny = { all = \"a\", rate = 1 }",
+                "acl.toml:2:21: a deny has no rate; what an allow does not cover is denied already",
+            ),
+            (
+                "[user.a]\nallow = { all = \"a/b#\" }",
+                "acl.toml:2:17: the filter \"a/b#\" has a + or # that is not a whole level",
+            ),
+            (
+                "[user.a]\nallow = { all = \"dev-%c\" }",
+                "acl.toml:2:17: the filter \"dev-%c\" has a placeholder, %c or %u, that is not a whole level",
+            ),
+            (
+                "[user.a]\nallow = { all = \"a\", rate = 0 }",
+                "acl.toml:2:29: rate is a whole number; allowed: 1 to 1000000",
+            ),
+            (
+                "[user.a]\nallow = { all = \"a\", address = \"10.0.0.1/8\" }",
+                "acl.toml:2:32: \"10.0.0.1/8\" names an address inside the network; its first address is 10.0.0.0/8",
+            ),
+            (
+                "[user.a]\nroles = [\"reader\"]\n[role.readers]",
+                "acl.toml:2:10: there is no role \"reader\"; did you mean \"readers\"?",
+            ),
+            ("user = 1", "acl.toml:1:8: user is a table; write [user.NAME]"),
+            ("[user]\na = 1", "acl.toml:2:1: user.a is a table; write [user.a]"),
+            ("[user.a]\nallow = \"x\"", "acl.toml:2:9: is no rule; write for example allow = { publish = \"a/#\" }"),
+            ("[user.a]\nallow = { all = [] }", "acl.toml:2:17: all is empty; leave it out, or name something"),
+            ("[user.a]\n[user.a]", "acl.toml:2:7: duplicate key \"a\"; each key may be set once"),
+        ] {
+            assert_eq!(faults("acl.toml", text.as_bytes()), fault, "{text}");
+        }
+        assert_eq!(faults("acl.toml", b"[user.a]\nallow = {\n"), faults("acl.toml", b"[user.a]\nallow = {\n"));
+        assert!(faults("acl.toml", b"x = \xff").starts_with("acl.toml:1:5: is not UTF-8"));
+    }
+
+    #[test]
+    fn a_denial_in_any_file_wins() {
+        let sources = [
+            Source { name: "one", text: b"user u\ntopic readwrite #\n", form: Form::Mosquitto },
+            Source {
+                name: "two.toml",
+                text: b"[everyone]\ndeny = { all = \"x/#\" }\n[user.v]\nallow = { all = \"v\" }",
+                form: Form::Native,
+            },
+        ];
+        let access = Access::with_rules(Rules::read(&sources).expect("rules"));
+        Asking::of(&access, user("u", "c"))
+            .gives(&["+recv y", "-recv x/1", "-sub x/#", "+sub #"])
+            .covers(&[("#", Coverage::Part), ("y", Coverage::Everything)])
+            .because(Act::Receive { topic: b"x/1" }, "denied by two.toml:2 (everyone): deny = { all = \"x/#\" }")
+            .because(Act::Receive { topic: b"y" }, "allowed by one:2 (user u): topic readwrite #")
+            .because(Act::Subscribe { filter: b"x/+" }, "denied by two.toml:2 (everyone): deny = { all = \"x/#\" }");
+        Asking::of(&access, user("v", "c"))
+            .gives(&["+pub v"])
+            .because(Act::Receive { topic: b"y" }, "denied: no rule allows it")
+            .because(Act::Subscribe { filter: b"+" }, "denied: no rule allows all topics of the filter; some are allowed by two.toml:4 (user v): allow = { all = \"v\" } (see acl.subscribe)");
+    }
+
+    #[test]
+    fn a_token_bounds_its_bearer() {
+        let grants = Grants { publish: ["t/1".into()].into(), subscribe: ["t/#".into(), "x/#".into()].into() };
+        let token = Token { grants: Some(grants), ..Token::default() };
+        let bearer = Identity { token: Some(token.into()), ..user("u", "c") };
+        let granted = ["+pub t/1", "-pub t/2", "+recv t/2", "+sub t/+", "-sub #", "-recv y", "-pub $SYS/x"];
+        assert!(!Access::allow_all().is_open_to(&bearer));
+        Asking::of(&Access::allow_all(), bearer.clone()).gives(&granted).gives(&["+sub x/#"]);
+        let ruled = Access::with_rules(rules(
+            "acl.toml",
+            "[everyone]\nallow = { all = \"y\" }\ndeny = { subscribe = \"x/#\" }",
+        ));
+        Asking::of(&ruled, bearer).gives(&granted).gives(&["-sub x/#", "-recv x/1"]);
+    }
+
+    #[test]
+    fn who_lists_the_rules_about_a_topic() {
+        let access = Access::with_rules(rules("acl", USERS));
+        let who = |topic: &str| access.who(topic.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(who("a/b"), ["allow  publish, subscribe  acl:2 (user alice): topic readwrite a/#"]);
+        assert_eq!(who("dev/x/y"), ["allow  publish  acl:7 (everyone): pattern write dev/%c/#"]);
+        assert_eq!(who("pub/x").len(), 2);
+    }
+
+    #[test]
+    fn versions_differ() {
+        let access = Access::allow_all();
+        assert_ne!(access.version(), Access::allow_all().version());
+        assert_eq!(access.version(), access.clone().version());
+        assert_ne!(access.version(), access.clone().subscribing(Subscribing::Lenient).version());
+    }
 }

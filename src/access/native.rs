@@ -237,7 +237,9 @@ impl Reading<'_, '_> {
                 "qos_max" | "retain" | "rate" if effect == Effect::Deny => {
                     Some(format!("a deny has no {key}; what an allow does not cover is denied already"))
                 }
-                "qos_max" | "retain" | "rate" if !keys.contains(&"publish") && !keys.contains(&"all") => {
+                "qos_max" | "retain" | "rate"
+                    if keys.contains(&"subscribe") && !keys.contains(&"publish") && !keys.contains(&"all") =>
+                {
                     Some(format!("{key} is about publishing, but this rule allows only to subscribe"))
                 }
                 _ => None,
@@ -247,7 +249,7 @@ impl Reading<'_, '_> {
             }
         }
         if !keys.iter().any(|key| RIGHTS.contains(key)) {
-            let message = format!("this {} says nothing to {0}; write publish, subscribe or all", word(effect));
+            let message = format!("this {} is about no topic; write publish, subscribe or all", word(effect));
             self.text.fault(span.start, message);
         }
         let condition = self.conditions(table);

@@ -30,7 +30,7 @@ const KEY_SIZE: usize = 32;
 const DECOY_SALT_SIZE: usize = 16;
 
 /// What is kept of a password: enough to check a proof, not enough to make one.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret {
     pub iterations: NonZeroU32,
     pub salt: Box<[u8]>,

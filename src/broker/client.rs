@@ -4,6 +4,7 @@
 
 use super::mail::Member;
 use super::retained::Replay;
+use super::rights::Decisions;
 use super::router::Seat;
 use super::shard::{Attachment, may_log};
 use super::subscribe::Subscription;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use thin_vec::ThinVec;
 
 pub(super) struct Client<W> {
-    pub(super) id: Arc<str>,
     pub(super) origin: Origin,
-    pub(super) identity: Identity,
+    /// Who this is and, of a Client that is away, was: the Session belongs to this user.
+    pub(super) identity: Arc<Identity>,
+    /// Once there are rules and it has asked for something.
+    pub(super) decisions: Option<Box<Decisions>>,
     pub(super) session: Session,
     pub(super) wire: Option<W>,
     /// Counts Network Connections, so that late events of a former one are recognised.
@@ -93,11 +96,11 @@ const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 
 impl<W> Client<W> {
-    pub(super) fn new(id: Arc<str>, origin: Origin, session: Session, now: Moment) -> Self {
+    pub(super) fn new(identity: Arc<Identity>, origin: Origin, session: Session, now: Moment) -> Self {
         Self {
-            id,
             origin,
-            identity: Identity::default(),
+            identity,
+            decisions: None,
             session,
             wire: None,
             attachment: 0,
@@ -129,6 +132,10 @@ impl<W> Client<W> {
             rare.reauthentication = None;
         }
         self.shrink();
+    }
+
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.identity.client_id
     }
 
     pub(super) fn attached(&self, slot: u32) -> Attachment {
@@ -177,7 +184,7 @@ impl<W> Client<W> {
             drops.said = Some(now);
             let count = std::mem::take(&mut drops.since);
             if may_log(&DROPPED, now) {
-                tracing::warn!(target: "waypost::drop", client = %Outside::of(self.id.as_bytes()), ?reason, count, "messages dropped");
+                tracing::warn!(target: "waypost::drop", client = %Outside::of(self.id().as_bytes()), ?reason, count, "messages dropped");
             }
         }
     }
@@ -196,7 +203,7 @@ impl<W> Client<W> {
     pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
         if self.wire.is_some() {
             let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled].into_iter().flatten().min()
+            [self.keep_alive_ends(), stalled, self.identity.expires_at()].into_iter().flatten().min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()

@@ -8,9 +8,10 @@ use super::budget::Level;
 use super::client::{Client, Will};
 use super::directory::Claim;
 use super::durable::Change;
+use super::rights::{Belongs, publishing};
 use super::shard::{Attachment, End, Shard, Wire};
 use super::{Settings, ShardId};
-use crate::access::{Access, Act, Identity, Login, Verdict};
+use crate::access::{Access, Identity, Login, Verdict};
 use crate::codec::{
     Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode,
     Sender, UnknownProtocol, Version, Violation, check_name, protocol,
@@ -351,16 +352,21 @@ impl<W: Wire> Shard<W> {
     /// Opens, resumes or takes over the Session of a Client that has been recognised.
     pub fn open(&mut self, request: Box<Request>, identity: Identity, wire: W, now: Moment) -> Opened<W> {
         self.now = now;
+        let identity = Arc::new(Identity { client_id: Arc::clone(&request.client_id), ..identity });
+        self.open_for(identity, request, wire)
+    }
+
+    fn open_for(&mut self, identity: Arc<Identity>, request: Box<Request>, wire: W) -> Opened<W> {
         if let Some(refused) = self.refuse_open(&request, &identity, &self.access) {
             self.statistics.refused += 1;
             return Opened::Refused(refused, wire);
         }
         let (terms, server_keep_alive) = request.terms(&self.shared.settings);
         let shared = Arc::clone(&self.shared);
-        let clients = &mut self.clients;
+        let (clients, now) = (&mut self.clients, self.now);
         let claim = shared.directory.claim(self.id, &request.client_id, || {
             let origin = shared.directory.origin_of(&request.client_id);
-            clients.insert(Client::new(Arc::clone(&request.client_id), origin, Session::new(terms.clone()), now))
+            clients.insert(Client::new(Arc::clone(&identity), origin, Session::new(terms.clone()), now))
         });
         let (slot, session_present) = match claim {
             Claim::Elsewhere(home) => return Opened::Elsewhere(home, request, wire),
@@ -368,20 +374,26 @@ impl<W: Wire> Shard<W> {
             // Its last Session has ended in this very tick; the name is still ours.
             Claim::Here(home) if !self.clients.is_current(home.slot, home.generation) => {
                 shared.directory.forget(&request.client_id, home);
-                return self.open(request, identity, wire, now);
+                return self.open_for(identity, request, wire);
             }
             Claim::Here(home) => {
+                let belongs = self.claim_of(home.slot, &identity);
+                if matches!(belongs, Belongs::ToAnother) {
+                    self.statistics.refused += 1;
+                    let why = "the Client Identifier belongs to another user";
+                    return Opened::Refused(request.refused(ReasonCode::NotAuthorized, why), wire);
+                }
                 self.take_over(home.slot);
                 // Timers are coarse: what was due before this CONNECT happens before it.
                 self.run_due(home.slot);
                 if !self.clients.is_current(home.slot, home.generation) {
                     shared.directory.forget(&request.client_id, home);
-                    return self.open(request, identity, wire, now);
+                    return self.open_for(identity, request, wire);
                 }
-                if request.clean_start {
+                if request.clean_start || matches!(belongs, Belongs::ToNobody) {
                     self.end_session(home.slot); // [MQTT-3.1.2-4]
                     shared.directory.forget(&request.client_id, home);
-                    return self.open(request, identity, wire, now);
+                    return self.open_for(identity, request, wire);
                 }
                 (home.slot, true) // [MQTT-3.1.2-5]
             }
@@ -398,7 +410,7 @@ impl<W: Wire> Shard<W> {
         Opened::Here(me)
     }
 
-    fn attach(&mut self, slot: u32, request: &Request, identity: Identity, terms: Terms, wire: W) -> Attachment {
+    fn attach(&mut self, slot: u32, request: &Request, identity: Arc<Identity>, terms: Terms, wire: W) -> Attachment {
         let number = self.next_attachment();
         let now = self.now;
         self.shared.connections[usize::from(self.id.0)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -406,6 +418,7 @@ impl<W: Wire> Shard<W> {
         if let Some(client) = self.clients.get_mut(slot) {
             client.session.attach(terms);
             client.identity = identity;
+            client.decisions = None;
             client.attach(wire, number, now);
             // A Will of the former connection that still waited is cancelled [MQTT-3.1.3-9].
             client.will = request.will.clone().map(|(message, delay)| Box::new(Will { message, delay, due: None })); // [MQTT-3.1.2-7]
@@ -422,8 +435,7 @@ impl<W: Wire> Shard<W> {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
         }
         let (will, _) = request.will.as_ref()?;
-        let act = Act::Publish { topic: will.topic(), qos: will.qos(), retain: will.retain() };
-        (access.decide(identity, act) == Verdict::Denied)
+        (access.decide(identity, publishing(will)) == Verdict::Denied)
             .then(|| request.refused(ReasonCode::NotAuthorized, "a Will that the Client may not publish"))
     }
 
@@ -496,9 +508,10 @@ impl<W: Wire> Shard<W> {
         let data = auth.data.map(Into::into);
         if let Some(client) = self.client_mut(me) {
             let login = Login {
-                client_id: (*client.id).into(),
+                client_id: (**client.id()).into(),
                 user_name: client.identity.user_name.clone(),
                 method: client.session.terms().authentication_method.clone(),
+                address: client.identity.address,
                 data,
                 ..Login::default()
             };
@@ -520,7 +533,9 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            client.identity = identity;
+            client.identity = Arc::new(identity);
+            client.decisions = None;
+            self.set_timer(me.slot);
         }
         self.mark_dirty(me.slot);
     }
@@ -532,7 +547,7 @@ impl<W: Wire> Shard<W> {
 
     pub(super) fn note_session_end(&mut self, client: &Client<W>) {
         if client.is_durable() {
-            self.durable.note(Change::SessionEnded, client.id.as_bytes(), &[]);
+            self.durable.note(Change::SessionEnded, client.id().as_bytes(), &[]);
         }
     }
 

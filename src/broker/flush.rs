@@ -4,8 +4,8 @@
 //! can be written again. What is sent in which order, `session/deliver.rs` decides.
 
 use super::client::{Client, Dirty, Tail};
+use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::access::{Act, Verdict};
 use crate::codec::Message;
 use crate::session::Dropped;
 use std::collections::VecDeque;
@@ -103,9 +103,11 @@ impl<W: Wire> Shard<W> {
                 }
             }
         }
-        let (access, identity) = (&self.access, &client.identity);
+        let (access, epochs) = (&self.access, &self.shared.router.epochs);
+        let (identity, decisions) = (&client.identity, client.decisions.as_deref());
+        let open = access.is_open_to(identity);
         let may_receive =
-            |message: &Message| access.decide(identity, Act::Receive { topic: message.topic() }) == Verdict::Allowed;
+            |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;
         let repeated = client.session.repeat(may_receive, &mut self.filled);
         let mut more = false;

@@ -13,6 +13,7 @@ mod flush;
 mod mail;
 mod publish;
 mod retained;
+mod rights;
 mod router;
 mod shard;
 mod share;
@@ -28,7 +29,7 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::Statistics;
 
 use crate::access::Access;
-use crate::codec::{Message, Origin};
+use crate::codec::Origin;
 use crate::session;
 use crate::topic::{HashKey, Retained};
 use arc_swap::ArcSwap;
@@ -79,7 +80,7 @@ pub struct Settings {
 pub struct Shared {
     settings: Settings,
     router: Router,
-    retained: Retained<Message>,
+    retained: Retained<retained::Kept>,
     directory: Directory,
     ports: Box<[Port]>,
     access: ArcSwap<Access>,
@@ -144,9 +145,20 @@ impl Shared {
         self.ports[usize::from(shard.0)].awake();
     }
 
+    /// Puts other rights in force, for Clients that are there as well: each shard takes them up with its next tick.
+    pub fn set_access(&self, access: Access) {
+        self.access.store(Arc::new(access));
+        self.ports.iter().for_each(Port::call);
+    }
+
+    /// The rights in force.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
     /// The payload retained for a Topic Name.
     pub fn retained_payload(&self, topic: &[u8]) -> Option<Vec<u8>> {
-        self.retained.get(topic).map(|message| message.payload().to_vec())
+        self.retained.get(topic).map(|kept| kept.message.payload().to_vec())
     }
 
     /// The sum over all shards, as of their last ticks.

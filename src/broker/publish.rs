@@ -9,14 +9,15 @@ use super::client::Client;
 use super::durable::{Change, Durable};
 use super::flush::Flushes;
 use super::mail::Mail;
+use super::retained::Kept;
+use super::rights::publishing;
 use super::router::{FilterId, Matched};
-use super::shard::{Attachment, DENIED, Shard, Wire, may_log};
+use super::shard::{Attachment, Shard, Wire};
 use super::slab::Slab;
 use super::subscribe::{Subscriber, Subscribers};
 use super::sys::Statistics;
-use crate::access::{Act, Verdict};
+use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
-use crate::notice::Outside;
 use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing, Session};
 use crate::store::Position;
 use foldhash::fast::RandomState;
@@ -65,31 +66,26 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish(&mut self, me: Attachment, arrived: Arrived) {
         self.statistics.messages_received += 1;
         let Arrived { message, answer } = arrived;
-        let Some(client) = self.client(me) else { return };
-        let act = Act::Publish { topic: message.topic(), qos: message.qos(), retain: message.retain() };
-        if self.access.decide(&client.identity, act) == Verdict::Denied {
-            if may_log(&DENIED, self.now) {
-                tracing::info!(
-                    target: "waypost::access",
-                    client = %Outside::of(client.id.as_bytes()),
-                    topic = %Outside::of(message.topic()),
-                    "publish denied"
-                );
-            }
-            self.statistics.denied += 1;
+        let hash = self.shared.router.epochs.hash(message.topic());
+        let Some(client) = self.clients.get_mut(me.slot).filter(|client| client.attachment == me.number) else {
+            return;
+        };
+        let knows_reasons = client.session.terms().version.is_v5();
+        let writer = Arc::clone(&client.identity);
+        if client.may_publish(&self.access, &message, hash) == Verdict::Denied {
+            self.note_denial(me.slot, publishing(&message));
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
-        let knows_reasons = client.session.terms().version.is_v5();
         let mut position = None;
         if message.retain() {
-            match self.retain(&message) {
+            match self.retain(&message, writer) {
                 Ok(kept) => position = kept,
                 // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
                 Err(reason) if answer != Answer::None && knows_reasons => return self.answer(me, answer, reason),
                 Err(_) => {}
             }
         }
-        let routed = self.route(message);
+        let routed = self.route(message, hash);
         let position = position.max(routed.position);
         // An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
         if answer == Answer::None {
@@ -115,29 +111,30 @@ impl<W: Wire> Shard<W> {
     /// The Will of a Client that has gone. Rights are asked again: they may have changed since CONNECT.
     pub(super) fn publish_will(&mut self, slot: u32, will: &Message) {
         let Some(client) = self.clients.get(slot) else { return };
-        let act = Act::Publish { topic: will.topic(), qos: will.qos(), retain: will.retain() };
-        if self.access.decide(&client.identity, act) == Verdict::Denied {
-            self.statistics.denied += 1;
-            return;
+        let writer = Arc::clone(&client.identity);
+        if self.access.decide(&writer, publishing(will)) == Verdict::Denied {
+            return self.note_denial(slot, publishing(will));
         }
         let message = will.at(self.now); // its Message Expiry Interval begins now
         if message.retain() {
-            let _ = self.retain(&message); // [MQTT-3.1.2-15]; a full store is counted there
+            let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }
-        self.route(message);
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.route(message, hash);
     }
 
     /// The broker's own Messages.
     pub(super) fn publish_own(&mut self, message: Message) {
         if message.retain() {
-            self.shared.retained.set(message.clone());
+            self.shared.retained.set(Kept { message: message.clone(), writer: None });
         }
-        self.route(message);
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.route(message, hash);
     }
 
-    /// To all whose subscriptions match.
-    pub(super) fn route(&mut self, message: Message) -> Routed {
-        let matched = self.matched(message.topic());
+    /// To all whose subscriptions match. `hash` is the Topic's.
+    fn route(&mut self, message: Message, hash: u64) -> Routed {
+        let matched = self.matched(message.topic(), hash);
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         for shard in matched.shards.iter() {
@@ -163,9 +160,9 @@ impl<W: Wire> Shard<W> {
         routed
     }
 
-    pub(super) fn matched(&mut self, topic: &[u8]) -> Arc<Matched> {
+    pub(super) fn matched(&mut self, topic: &[u8], hash: u64) -> Arc<Matched> {
         let router = &self.shared.router;
-        self.cache.get_or_search(topic, &router.epochs, || Arc::new(router.search(topic)))
+        self.cache.get_or_search(topic, hash, &router.epochs, || Arc::new(router.search(topic)))
     }
 
     /// To the subscribers that live in this shard.

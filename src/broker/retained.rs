@@ -5,14 +5,46 @@
 
 use super::budget::Level;
 use super::durable::Change;
+use super::rights::publishing;
 use super::shard::{Shard, Wire};
 use super::subscribe::Subscriber;
+use crate::access::{Access, Identity, Verdict};
 use crate::codec::{Message, Moment, ReasonCode};
 use crate::session::{Bound, GroupId, How, Outgoing, Session};
 use crate::store::Position;
-use crate::topic::{Cursor, Progress, SweepCursor};
+use crate::topic::{self, Cursor, Kept as _, Progress, SweepCursor};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A Message that is retained, and who has published it; `None`: the broker.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) message: Message,
+    pub(super) writer: Option<Arc<Identity>>,
+}
+
+impl topic::Kept for Kept {
+    fn topic(&self) -> &[u8] {
+        self.message.topic()
+    }
+
+    fn is_expired(&self, now: Moment) -> bool {
+        self.message.is_expired(now)
+    }
+
+    fn size(&self) -> usize {
+        self.message.size()
+    }
+}
+
+impl Kept {
+    /// Whether whoever published it still may.
+    fn is_rightful(&self, access: &Access) -> bool {
+        let allowed = |writer| access.decide(writer, publishing(&self.message)) == Verdict::Allowed;
+        self.writer.as_deref().is_none_or(allowed)
+    }
+}
 
 /// A replay under way.
 pub(super) struct Replay {
@@ -58,7 +90,7 @@ impl<W: Wire> Shard<W> {
     ///
     /// # Errors
     /// `QuotaExceeded`: the store is full; what was retained before stays.
-    pub(super) fn retain(&mut self, message: &Message) -> Result<Option<Position>, ReasonCode> {
+    pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<Option<Position>, ReasonCode> {
         let retained = &self.shared.retained;
         if message.payload().is_empty() {
             // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
@@ -71,13 +103,13 @@ impl<W: Wire> Shard<W> {
             || retained.bytes() + message.size() > settings.retained_bytes_max;
         if full
             && retained.get(message.topic()).is_none_or(|known| {
-                retained.bytes().saturating_sub(known.size()) + message.size() > settings.retained_bytes_max
+                retained.bytes().saturating_sub(known.message.size()) + message.size() > settings.retained_bytes_max
             })
         {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
-        retained.set(message.clone()); // [MQTT-3.3.1-5]
+        retained.set(Kept { message: message.clone(), writer: Some(writer) }); // [MQTT-3.3.1-5]
         if let Some(expires) = message.expires_at() {
             self.sweep.until = self.sweep.until.max(expires);
         }
@@ -145,7 +177,8 @@ impl<W: Wire> Shard<W> {
 
     /// `true`: go on in a later step. `false`: done, or waiting until the Client has taken what is queued.
     fn step_replay(&mut self, slot: u32) -> bool {
-        let (now, shared) = (self.now, std::sync::Arc::clone(&self.shared));
+        let (now, shared, access) = (self.now, Arc::clone(&self.shared), Arc::clone(&self.access));
+        let mut wrongful = Vec::new();
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let mut pushed = false;
         let mut go_on = false;
@@ -153,7 +186,12 @@ impl<W: Wire> Shard<W> {
             && let Some(mut replay) = client.rare().replays.pop()
         {
             let (session, origin, subscriber) = (&mut client.session, client.origin, replay.subscriber);
-            let progress = shared.retained.step(&mut replay.cursor, ENTRIES_PER_STEP, now, &mut |message: &Message| {
+            let progress = shared.retained.step(&mut replay.cursor, ENTRIES_PER_STEP, now, &mut |kept: &Kept| {
+                if !kept.is_rightful(&access) {
+                    wrongful.push(kept.topic().into());
+                    return ControlFlow::Continue(());
+                }
+                let message = &kept.message;
                 if subscriber.no_local() && message.origin() == origin {
                     return ControlFlow::Continue(());
                 }
@@ -171,6 +209,10 @@ impl<W: Wire> Shard<W> {
                 }
                 pushed = true;
                 ControlFlow::Continue(())
+            });
+            // Its writer has lost the right to it since: nobody gets it any more.
+            wrongful.iter().for_each(|topic: &Box<[u8]>| {
+                shared.retained.clear(topic);
             });
             if progress != Progress::Done {
                 client.rare().replays.push(replay);

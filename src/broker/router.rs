@@ -137,6 +137,11 @@ impl Router {
         self.routes.read().tree.get(filter).map(|route| route.id)
     }
 
+    /// The text of a filter that somebody subscribes to.
+    pub(super) fn filter_of(&self, node: NodeId) -> Vec<u8> {
+        self.routes.read().tree.filter_of(node)
+    }
+
     /// This shard has no subscriber left for the filter.
     pub(super) fn unsubscribe(&self, node: NodeId, shard: ShardId) {
         let mut routes = self.routes.write();

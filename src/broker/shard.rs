@@ -103,6 +103,8 @@ pub struct Shard<W: Wire> {
     pub(super) statistics: Statistics,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
+    /// The next slot to be looked at since the rights have changed.
+    pub(super) review: Option<u32>,
     /// Other shards whose letter box is too full for more of ours.
     congested: u64,
     /// Connections that wait until the shard reads again.
@@ -139,6 +141,7 @@ impl<W: Wire> Shard<W> {
             statistics: Statistics::default(),
             sys: SysTopics::new(now),
             level: Level::Normal,
+            review: None,
             congested: 0,
             paused: Vec::new(),
             attachments: 0,
@@ -287,7 +290,7 @@ impl<W: Wire> Shard<W> {
         if may_log(&REFUSED, self.now) {
             tracing::info!(
                 target: "waypost::client",
-                client = %Outside::of(client.id.as_bytes()),
+                client = %Outside::of(client.id().as_bytes()),
                 reason = %violation.reason,
                 "disconnected: {}", violation.why
             );
@@ -334,7 +337,7 @@ impl<W: Wire> Shard<W> {
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
         client.detach();
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        tracing::debug!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), ?end, "disconnected");
+        tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
         match end {
             End::Goodbye(WillFate::Dropped) => client.will = None, // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
@@ -365,7 +368,7 @@ impl<W: Wire> Shard<W> {
         let generation = self.reference(slot).generation;
         if let Some(client) = self.clients.remove(slot) {
             self.note_session_end(&client);
-            self.leaving.push((client.id, Home { shard: self.id, slot, generation }));
+            self.leaving.push((Arc::clone(client.id()), Home { shard: self.id, slot, generation }));
             self.wants_tick = true;
         }
     }
@@ -379,6 +382,7 @@ impl<W: Wire> Shard<W> {
         self.run_fanouts(PUSHES_PER_TICK);
         self.run_replays(REPLAY_ENTRIES_PER_TICK);
         self.run_timers();
+        self.run_review();
         self.run_sweep();
         self.run_sys();
         self.release_answers();
@@ -408,6 +412,7 @@ impl<W: Wire> Shard<W> {
 
     fn has_more(&self) -> bool {
         !(self.incoming.is_empty() && self.fanouts.is_empty() && self.flushes.is_empty() && self.leaving.is_empty())
+            || self.review.is_some()
             || (!self.replays.is_empty() && self.level == Level::Normal)
             || self.outgoing.iter().any(|mail| !mail.is_empty())
             || self.has_mail()
@@ -423,6 +428,7 @@ impl<W: Wire> Shard<W> {
         self.level = level;
         if !Arc::ptr_eq(&self.access, &self.shared.access.load()) {
             self.access = self.shared.access.load_full();
+            self.begin_review();
         }
         for to in 0..self.shared.ports.len() {
             if self.congested & (1 << to) != 0 && !self.shared.ports[to].is_congested(self.id) {
@@ -508,7 +514,8 @@ impl<W: Wire> Shard<W> {
 
     /// How many filters match a Topic Name, asked as a PUBLISH asks; shared subscriptions are not among them.
     pub fn matching(&mut self, topic: &[u8]) -> usize {
-        self.matched(topic).filters.len()
+        let hash = self.shared.router.epochs.hash(topic);
+        self.matched(topic, hash).filters.len()
     }
 
     /// Ends all Network Connections with this Reason Code; Sessions stay. For a node that stops.

@@ -91,9 +91,9 @@ impl<W: Wire> Shard<W> {
             return ReasonCode::WildcardSubscriptionsNotSupported;
         }
         let Some(client) = self.clients.get(slot) else { return ReasonCode::UnspecifiedError };
-        if self.access.decide(&client.identity, Act::Subscribe { filter: parsed.filter.as_bytes() }) == Verdict::Denied
-        {
-            self.statistics.denied += 1;
+        let act = Act::Subscribe { filter: parsed.filter.as_bytes() };
+        if self.access.decide(&client.identity, act) == Verdict::Denied {
+            self.note_denial(slot, act);
             return ReasonCode::NotAuthorized;
         }
         let room = client.subscriptions.len() + client.shares().len() < settings.subscriptions_per_session_max;
@@ -108,8 +108,11 @@ impl<W: Wire> Shard<W> {
             return ReasonCode::QuotaExceeded;
         }
         let durable = client.is_durable();
-        if durable {
-            let client_id = std::sync::Arc::clone(&client.id);
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.note_subscribed(&self.access, parsed.filter.as_bytes());
+        }
+        if durable && let Some(client) = self.clients.get(slot) {
+            let client_id = std::sync::Arc::clone(client.id());
             self.durable.note(Change::Subscribed, client_id.as_bytes(), text.as_bytes());
         }
         match parsed.share {
@@ -216,14 +219,19 @@ impl<W: Wire> Shard<W> {
         if let Some(client) = self.clients.get(slot)
             && client.is_durable()
         {
-            let client_id = std::sync::Arc::clone(&client.id);
+            let client_id = std::sync::Arc::clone(client.id());
             self.durable.note(Change::Unsubscribed, client_id.as_bytes(), text.as_bytes());
         }
         ReasonCode::Success
     }
 
+    /// The text of a filter that somebody of this shard subscribes to.
+    pub(super) fn filter_text(&self, id: FilterId) -> Option<Vec<u8>> {
+        self.subscribers.get(&id).map(|subscribers| self.shared.router.filter_of(subscribers.node))
+    }
+
     /// Takes one subscriber out of its list; the last one of the list moves into the gap.
-    fn remove_subscription(&mut self, slot: u32, id: FilterId) {
+    pub(super) fn remove_subscription(&mut self, slot: u32, id: FilterId) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let Ok(at) = client.subscriptions.binary_search_by_key(&id, |subscription| subscription.filter) else { return };
         let place = client.subscriptions.remove(at).place as usize;

@@ -55,15 +55,15 @@ impl<W: Wire> Shard<W> {
         let me = client.attached(slot);
         if client.wire.is_some() {
             if client.keep_alive_ends().is_some_and(|end| end <= now) {
-                // [MQTT-3.1.2-22]
-                self.say_and_end(me, ReasonCode::KeepAliveTimeout, None);
-                return;
+                return self.say_and_end(me, ReasonCode::KeepAliveTimeout, None); // [MQTT-3.1.2-22]
+            }
+            if client.identity.expires_at().is_some_and(|end| end <= now) {
+                return self.say_and_end(me, ReasonCode::NotAuthorized, Some("the token has expired"));
             }
             let write_stall_max = self.shared.settings.write_stall_max;
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
-                tracing::info!(target: "waypost::client", client = %Outside::of(client.id.as_bytes()), "disconnected: takes no data");
-                self.end(me, End::Refused(ReasonCode::QuotaExceeded));
-                return;
+                tracing::info!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), "disconnected: takes no data");
+                return self.end(me, End::Refused(ReasonCode::QuotaExceeded));
             }
             client.shrink();
         } else if !self.run_due(slot) {

@@ -3,7 +3,7 @@
 //! Read `keys.rs` for the table that says which key has which type.
 
 use super::address::Address;
-use super::keys::{Algorithm, Method, SharedStrategy, Version};
+use super::keys::{Algorithm, Method, SharedStrategy, SubscribePolicy, Version};
 use crate::log::{Format, Level};
 use config::{Value, ValueKind};
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ macro_rules! keep_words {
     )+ };
 }
 
-keep_words!(Version, Method, Algorithm, SharedStrategy, Level, Format);
+keep_words!(Version, Method, Algorithm, SharedStrategy, SubscribePolicy, Level, Format);
 
 fn number(value: Option<&Value>) -> u64 {
     match value.map(|value| &value.kind) {

@@ -50,6 +50,7 @@ pub const SECTIONS: &[Section] = &[
     Listener::SECTION,
     Limits::SECTION,
     Mqtt::SECTION,
+    Acl::SECTION,
     SharedGroup::SECTION,
     Password::SECTION,
     Jwt::SECTION,
@@ -168,6 +169,18 @@ settings! {
         retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
         /// Bytes of all retained messages with their Topics. The same happens at this bound.
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
+    }
+
+    /// Who may publish and subscribe to what. Without rule files everybody may everything, but publish to topics that begin with
+    /// `$`; with them nothing is allowed that no rule allows. `waypost acl explain` says why somebody may do something or not.
+    [acl] Acl {
+        /// Rule files. One that ends in `.toml` is in the form of `config/acl.toml`, all others are as mosquitto's `acl_file`. A
+        /// denial in any file wins. A relative path starts at the working directory.
+        files: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// When a subscription is granted. `strict`: when one rule allows all topics of the filter, from which others may
+        /// exclude some; `overlap`: when some topic of the filter is allowed; `lenient`: always, as mosquitto does. Otherwise it is
+        /// refused with Reason Code 0x87, or 0x80 before 5.0. Each message is checked again when it is delivered.
+        subscribe: SubscribePolicy = Kind::OneOf(SubscribePolicy::WORDS), default "strict";
     }
 
     /// What of the protocol is offered, and how strictly it is read.
@@ -313,6 +326,11 @@ words! {
 words! {
     /// How tokens are signed.
     pub enum Algorithm { Hs256 = "HS256", Rs256 = "RS256", Es256 = "ES256", EdDsa = "EdDSA" }
+}
+
+words! {
+    /// When a subscription is granted.
+    pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
 }
 
 words! {

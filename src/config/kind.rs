@@ -5,7 +5,7 @@
 use super::address::Address;
 use super::units::{NotUnits, ShownDuration, ShownSize, read_duration, read_size};
 use crate::notice::Outside;
-use config::ValueKind;
+use config::{Value, ValueKind};
 use std::fmt;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -31,7 +31,12 @@ pub enum Kind {
     Path,
     /// `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`.
     Address,
+    /// A list of values of one kind; it may be empty.
+    ListOf(&'static Self),
 }
+
+/// Most values in a list.
+const LIST_LENGTH_MAX: usize = 1000;
 
 /// Most bytes in a path; what Linux calls `PATH_MAX`.
 const PATH_SIZE_MAX: usize = 4095;
@@ -79,6 +84,8 @@ impl Kind {
                 _ => Given::Bare(text.to_owned()),
             },
             Self::SomeOf(_) => Given::List(text.split(',').map(|item| Given::Text(item.trim().to_owned())).collect()),
+            Self::ListOf(_) if text.is_empty() => Given::List(Vec::new()),
+            Self::ListOf(kind) => Given::List(text.split(',').map(|item| kind.meaning(item.trim())).collect()),
             _ => Given::Text(text.to_owned()),
         }
     }
@@ -121,6 +128,12 @@ impl Kind {
                 Ok(_) => Ok(text.as_str().into()),
                 Err(why) => Err(Wrong::Because(why.to_string())),
             },
+            (Self::ListOf(_), Given::List(items)) if items.len() > LIST_LENGTH_MAX => Err(Wrong::Bounds),
+            (Self::ListOf(kind), Given::List(items)) => {
+                let values: Result<Vec<Value>, Wrong> =
+                    items.iter().map(|item| kind.accept(item).map(|value| Value::new(None, value))).collect();
+                values.map(ValueKind::Array)
+            }
             _ => Err(Wrong::Form),
         }
     }
@@ -148,6 +161,7 @@ impl Kind {
             }
             Self::Path => format!("1 to {PATH_SIZE_MAX} bytes without control characters"),
             Self::Address => self.examples().to_owned(),
+            Self::ListOf(kind) => format!("a list of up to {LIST_LENGTH_MAX} values, each {}", kind.allowed()),
         }
     }
 
@@ -165,6 +179,7 @@ impl Kind {
             Self::Text { .. } => format!("Text of {allowed}"),
             Self::Path => "A path".to_owned(),
             Self::Address => "An address".to_owned(),
+            Self::ListOf(_) => format!("A list of {}", self.plural()),
         }
     }
 
@@ -175,7 +190,16 @@ impl Kind {
             Self::Time { .. } => "a duration",
             Self::Switch => "true or false",
             Self::SomeOf(_) => "a list of words",
+            Self::ListOf(_) => "a list of text",
             Self::OneOf(_) | Self::Text { .. } | Self::Path | Self::Address => "text",
+        }
+    }
+
+    /// Of what there is a list.
+    fn plural(&self) -> &'static str {
+        match self {
+            Self::ListOf(Self::Path) => "paths",
+            _ => "text",
         }
     }
 
@@ -190,6 +214,7 @@ impl Kind {
             Self::Text { .. } => r#""some text""#.to_owned(),
             Self::Path => r#""/var/lib/waypost""#.to_owned(),
             Self::Address => r#""127.0.0.1:1883", "[::1]:1883" or "localhost:1883""#.to_owned(),
+            Self::ListOf(kind) => format!("[{}]", kind.examples()),
         }
     }
 }

@@ -26,8 +26,8 @@ mod unknown;
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Algorithm, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt, Node, Password, SECTIONS, Section,
-    SharedGroup, SharedStrategy, Sys, Version,
+    Acl, Algorithm, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt, Node, Password, SECTIONS,
+    Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
@@ -46,6 +46,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub limits: Limits,
     pub mqtt: Mqtt,
+    pub acl: Acl,
     pub shared_groups: Vec<SharedGroup>,
     pub password: Password,
     pub jwt: Jwt,
@@ -85,6 +86,7 @@ impl Config {
             listeners: tables(merged, "listener").map(Listener::of).collect(),
             limits: Limits::of(&table(merged, "limits")),
             mqtt: Mqtt::of(&table(merged, "mqtt")),
+            acl: Acl::of(&table(merged, "acl")),
             shared_groups: tables(merged, "shared_group").map(SharedGroup::of).collect(),
             password: Password::of(&table(merged, "password")),
             jwt: Jwt::of(&table(merged, "jwt")),

@@ -1,7 +1,7 @@
 //! A Client is who its certificate says. Whether the certificate is good, TLS has found out before anything was read.
 
 use super::chain::{Answer, Asked, Link, Porter};
-use crate::access::{Identity, Login};
+use crate::access::{Identity, Login, Proof};
 use crate::codec::ReasonCode;
 use std::future::ready;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn answer(login: &Login) -> Answer {
     match certificate.user_name.as_deref() {
         None => deny("a certificate without the name that this listener takes for the user"),
         Some(name) if !is_a_name(name) => deny("a certificate with a name that is no user name"),
-        Some(name) => Answer::Accept { identity: Identity::of_user(Some(name.into())), data: None },
+        Some(name) => Answer::Accept { identity: Identity::proven(name, Proof::Shown), data: None },
     }
 }
 

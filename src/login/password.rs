@@ -3,7 +3,7 @@
 use super::chain::{Answer, Asked, Link, Porter};
 use super::hashing::Hashing;
 use crate::access::password::{PasswordFile, PasswordFileErrors};
-use crate::access::{Identity, Login};
+use crate::access::{Accounts, Identity, Login, Proof};
 use crate::codec::ReasonCode;
 use arc_swap::ArcSwap;
 use std::fs;
@@ -41,15 +41,13 @@ impl Passwords {
         Ok(Self { path: path.to_owned(), file: ArcSwap::from_pointee(read(path)?) })
     }
 
-    /// Reads the file again and puts it in place as a whole: the users who are gone or have another password now, each of whom
-    /// has to prove again who it is.
+    /// Reads the file again and puts it in place as a whole.
     ///
     /// # Errors
     /// As [`Passwords::load`]; then nothing has changed.
-    pub fn reload(&self) -> Result<Vec<Box<str>>, NotLoaded> {
-        let new = Arc::new(read(&self.path)?);
-        let old = self.file.swap(Arc::clone(&new));
-        Ok(old.no_longer_in(&new).map(Box::from).collect())
+    pub fn reload(&self) -> Result<(), NotLoaded> {
+        self.file.store(Arc::new(read(&self.path)?));
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
@@ -59,6 +57,16 @@ impl Passwords {
     /// The file in force.
     pub fn current(&self) -> Arc<PasswordFile> {
         self.file.load_full()
+    }
+}
+
+impl Accounts for Passwords {
+    /// A password that was changed is one that has to be proved again.
+    fn knows(&self, who: &Identity) -> bool {
+        match (who.proof, &who.user_name) {
+            (Proof::Password(mark), Some(user)) => self.file.load().mark(user) == Some(mark),
+            _ => true,
+        }
     }
 }
 
@@ -104,7 +112,10 @@ impl Link for PasswordLink {
             match hashing.run(wanted, work).await {
                 Err(_) => Answer::Deny { reason: ReasonCode::ServerBusy, why: "too many logins at once" },
                 Ok(None) => Answer::Deny { reason: ReasonCode::Banned, why: "too many failed logins meanwhile" },
-                Ok(Some(true)) => Answer::Accept { identity: Identity::of_user(Some(user.clone())), data: None },
+                Ok(Some(true)) => {
+                    let proof = file.mark(user).map_or(Proof::Shown, Proof::Password);
+                    Answer::Accept { identity: Identity::proven(user, proof), data: None }
+                }
                 Ok(Some(false)) if file.hash(user).is_some() => Answer::wrong("a wrong password"),
                 Ok(Some(false)) => Answer::NotMine,
             }

@@ -90,7 +90,12 @@ async fn enter(
         log_in(thread, &mut stream, request, &*door.authenticator).await
     };
     let refused = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
-        Ok(Ok((request, identity))) => return Some((stream, request, identity)),
+        Ok(Ok((request, mut identity))) => {
+            identity.client_id = Arc::clone(&request.client_id);
+            identity.listener = Some(Arc::clone(&door.name));
+            identity.address = Some(peer.ip());
+            return Some((stream, request, identity));
+        }
         Ok(Err(refused)) => refused,
         Err(_) => Refused { answer: Vec::new(), why: "CONNECT was not complete in time" },
     };
@@ -265,6 +270,7 @@ async fn reauthenticate(
 ) -> Option<Box<dyn Exchange>> {
     let (reason, mut login) = *authentication;
     let before = login.user_name.clone();
+    let (client_id, address) = (Arc::from(&*login.client_id), login.address);
     login.listener = Some(Arc::clone(&door.name));
     let step = match (reason, exchange) {
         (ReasonCode::ReAuthenticate, None) => door.authenticator.begin(login).await,
@@ -277,7 +283,10 @@ async fn reauthenticate(
         Step::Accept { identity, .. } if identity.user_name != before => {
             shard.reauthentication_failed(me, ReasonCode::NotAuthorized);
         }
-        Step::Accept { identity, data } => shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity)),
+        Step::Accept { identity, data } => {
+            let identity = Identity { client_id, listener: Some(Arc::clone(&door.name)), address, ..identity };
+            shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity));
+        }
         Step::Refuse(reason, _) => shard.reauthentication_failed(me, reason),
         Step::Challenge { data, exchange } => {
             shard.say_auth(me, ReasonCode::ContinueAuthentication, Some(&data), None);

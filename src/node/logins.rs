@@ -1,5 +1,6 @@
 //! Builds each listener's chain out of the configuration, and reads again what it judges by.
 
+use crate::access::{Access, Accounts};
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, Link, NotLoaded, PasswordLink, Passwords, Patience, Porter, Throttle,
@@ -67,23 +68,28 @@ impl Logins {
         }
     }
 
-    /// Reads all files again; what cannot be read leaves the former in force, and the log says so. The users whose password has
-    /// changed or who are gone: their Clients have to prove again who they are.
-    pub(super) fn reload(&self) -> Vec<Box<str>> {
-        let Some(passwords) = &self.passwords else { return Vec::new() };
+    /// Rights that know which accounts there are.
+    pub(super) fn known_to(&self, access: Access) -> Access {
+        match &self.passwords {
+            Some(passwords) => access.with_accounts(Arc::clone(passwords) as Arc<dyn Accounts>),
+            None => access,
+        }
+    }
+
+    /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
+    pub(super) fn reload(&self) {
+        let Some(passwords) = &self.passwords else { return };
         let path = passwords.path().display();
         match passwords.reload() {
-            Ok(changed) => {
+            Ok(()) => {
                 let users = passwords.current().len();
-                tracing::info!(target: "waypost::login", file = %path, users, changed = changed.len(), "password file read again");
-                changed
+                tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
             }
             Err(error) => {
                 for line in error.to_string().lines() {
                     tracing::error!(target: "waypost::login", "{line}");
                 }
                 tracing::error!(target: "waypost::login", file = %path, "password file not taken; the former one stays in force");
-                Vec::new()
             }
         }
     }

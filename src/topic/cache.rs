@@ -147,10 +147,10 @@ impl<V: Clone> MatchCache<V> {
         Self { slots: Vec::new(), used: 0 }
     }
 
-    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now.
+    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now. `hash` is
+    /// [`Epochs::hash`] of the topic.
     #[inline]
-    pub fn get_or_search(&mut self, topic: &[u8], epochs: &Epochs, search: impl FnOnce() -> V) -> V {
-        let hash = epochs.hash(topic);
+    pub fn get_or_search(&mut self, topic: &[u8], hash: u64, epochs: &Epochs, search: impl FnOnce() -> V) -> V {
         if let Some(found) = self.lookup(topic, hash, epochs) {
             return found.clone();
         }
@@ -383,10 +383,11 @@ mod tests {
     #[test]
     fn a_search_is_made_once() {
         let (epochs, mut cache) = (epochs(), MatchCache::new());
-        assert_eq!(cache.get_or_search(b"a", &epochs, || 1), 1);
-        assert_eq!(cache.get_or_search(b"a", &epochs, || panic!("it is known")), 1);
+        let hash = epochs.hash(b"a");
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 1), 1);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || panic!("it is known")), 1);
         epochs.bump(b"a");
-        assert_eq!(cache.get_or_search(b"a", &epochs, || 2), 2);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 2), 2);
     }
 
     #[test]

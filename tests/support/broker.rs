@@ -366,6 +366,7 @@ impl World {
     fn log_in(&mut self, number: usize, request: Box<Request>) {
         let pending = self.guard.begin(request.login.clone());
         self.links[number].stage = Stage::LogIn(request, pending);
+        self.read(number); // most authenticators know at once
     }
 
     fn open(&mut self, number: usize, mut request: Box<Request>, identity: Identity) {
