@@ -18,7 +18,7 @@ use crate::session::Limits;
 use crate::topic::Strategy;
 use logins::Logins;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,10 +276,24 @@ fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
     match address {
         Address::Ip(address) => Ok(vec![*address]),
         Address::Name { host, port } => {
-            let addresses: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs()?.collect();
+            let addresses: Vec<SocketAddr> = match host.as_str() {
+                config::ANY => both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port),
+                // Of which there is no need to ask anybody (RFC 6761, 6.3).
+                host if host.eq_ignore_ascii_case("localhost") => {
+                    both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port)
+                }
+                host => (host, *port).to_socket_addrs()?.collect(),
+            };
             if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
         }
     }
+}
+
+/// An address of each family, without that of IPv6 where this machine has none.
+fn both_families(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> Vec<SocketAddr> {
+    let has_v6 = TcpListener::bind((v6, 0)).is_ok();
+    let v6 = has_v6.then_some(IpAddr::V6(v6));
+    [IpAddr::V4(v4)].into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn versions(listed: &[Version]) -> Versions {

@@ -23,7 +23,7 @@ mod rules;
 mod units;
 mod unknown;
 
-pub use address::{Address, NotAnAddress};
+pub use address::{ANY, Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
     Acl, Algorithm, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt, Node, Password, SECTIONS,
@@ -35,8 +35,9 @@ pub use mosquitto::{Finding, Outcome};
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};
-use layers::Layers;
-use std::path::PathBuf;
+use file::Text;
+use layers::{Layers, is_mosquitto, translated};
+use std::path::{Path, PathBuf};
 
 /// All settings of a node, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +99,31 @@ impl Config {
             findings: layers.findings,
         }
     }
+}
+
+/// What becomes of each option of a mosquitto.conf, faults or not; nothing for a file that is none or cannot be read.
+pub fn findings(file: &Path) -> Vec<Finding> {
+    match Text::read(file) {
+        Ok(text) if is_mosquitto(file, &text) => translated(&text).findings,
+        _ => Vec::new(),
+    }
+}
+
+/// A mosquitto.conf as a file of ours, which means the same.
+///
+/// # Errors
+/// Every fault that keeps the file from being used, and a file that is not for mosquitto.
+pub fn convert(file: &Path) -> Result<String, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    match Text::read(file) {
+        Ok(text) if is_mosquitto(file, &text) => {
+            Config::load(&Sources { file: Some(file.to_owned()), ..Sources::default() })?;
+            return Ok(mosquitto::to_toml(&translated(&text), text.name()));
+        }
+        Ok(text) => errors.push(text.name(), "is not a mosquitto.conf"),
+        Err(error) => errors.push(error.place, error.message),
+    }
+    Err(errors)
 }
 
 /// What holds when nobody configures anything.
