@@ -249,7 +249,7 @@ impl Translator {
         if let Some(file) = &shared.acl_file {
             self.add("acl", None, "files", Given::List(vec![Given::Text(file.value.clone())]), &file.place);
         }
-        if shared.has_rules {
+        if shared.acl_file.is_some() {
             self.add("acl", None, "subscribe", Given::Text("lenient".to_owned()), default);
         }
     }
@@ -267,8 +267,7 @@ impl Translator {
             Some(stated) => (stated.value, stated.place.clone()),
             None => (self.is_local_only, place.clone()),
         };
-        let password = who.password_file.clone();
-        let acl = who.acl_file.clone();
+        let (password, acl) = (who.password_file.clone(), who.acl_file.clone());
         let identity = listener.tls.identity();
         if let Some((_, field)) = identity {
             // The certificate says who it is, and mosquitto asks for nothing else.
@@ -280,13 +279,17 @@ impl Translator {
             }
             self.add("listener", at, "allow_anonymous", Given::Switch(anonymous), &anonymous_place);
         }
-        if let Some(file) = password.filter(|_| shared.password_file.is_none()) {
-            self.add("listener", at, "password_file", Given::Text(file.value), &file.place);
-        }
-        if let Some(file) = acl.filter(|_| shared.acl_file.is_none()) {
-            self.add("listener", at, "acl_files", words(&[&file.value]), &file.place);
-        }
+        self.is_shared(password, shared.password_file.as_ref());
+        self.is_shared(acl, shared.acl_file.as_ref().filter(|_| !shared.has_listener_without_rules));
         self.finish_tls(index, listener.tls);
+    }
+
+    /// There is one password file and one set of rules for all listeners that ask for any.
+    fn is_shared(&mut self, file: Option<Placed<String>>, shared: Option<&Placed<String>>) {
+        let Some(file) = file.filter(|file| shared.is_none_or(|shared| shared.value != file.value)) else { return };
+        let why = "listeners cannot have files of their own; write the same one for each, and see [acl] for rules that hold for \
+                   some listeners only";
+        self.conclude(file.finding, Some(Outcome::Refused(why.to_owned())));
     }
 
     fn finish_tls(&mut self, index: usize, tls: Tls) {
@@ -347,37 +350,24 @@ impl Translator {
     }
 }
 
-/// Files that are the same for all listeners, and so can be said once.
+/// The files that hold for all listeners: those of the first that has any.
 struct Shared {
     password_file: Option<Placed<String>>,
     acl_file: Option<Placed<String>>,
-    has_rules: bool,
+    /// Where everything is allowed, while rules hold elsewhere.
+    has_listener_without_rules: bool,
 }
 
 impl Shared {
     fn of(listeners: &[Gathered], who: &Who, is_per_listener: bool) -> Self {
-        if !is_per_listener {
-            let (password_file, acl_file) = (who.password_file.clone(), who.acl_file.clone());
-            let has_rules = acl_file.is_some();
-            return Self { password_file, acl_file, has_rules };
-        }
-        // A listener without passwords does not ask for them, whatever the file is; one without rules has none.
-        let passwords = listeners.iter().filter_map(|listener| listener.who.password_file.as_ref());
-        let rules: Vec<_> = listeners.iter().map(|listener| listener.who.acl_file.as_ref()).collect();
-        let has_rules = rules.iter().any(Option::is_some);
-        let are_all_alike = rules.iter().all(|file| file.is_some());
+        let own = listeners.iter().map(|listener| &listener.who);
+        let all: Vec<&Who> = if is_per_listener { own.collect() } else { vec![who] };
         Self {
-            password_file: the_one(passwords),
-            acl_file: the_one(rules.into_iter().flatten()).filter(|_| are_all_alike),
-            has_rules,
+            password_file: all.iter().find_map(|who| who.password_file.clone()),
+            acl_file: all.iter().find_map(|who| who.acl_file.clone()),
+            has_listener_without_rules: all.iter().any(|who| who.acl_file.is_none()),
         }
     }
-}
-
-/// The one value that all have.
-fn the_one<'a>(mut fields: impl Iterator<Item = &'a Placed<String>>) -> Option<Placed<String>> {
-    let first = fields.next()?;
-    fields.all(|field| field.value == first.value).then(|| first.clone())
 }
 
 fn words(words: &[&str]) -> Given {

@@ -35,6 +35,8 @@ pub enum Outcome {
     NotSupported(String),
     /// It concerns security, so the broker does not start with it.
     Refused(String),
+    /// It is not an option, or its value is not one that it can have.
+    Wrong(String),
 }
 
 impl Finding {
@@ -52,6 +54,7 @@ impl fmt::Display for Finding {
             Outcome::Changed(sentence) => ("changed", sentence),
             Outcome::NotSupported(sentence) => ("not supported", sentence),
             Outcome::Refused(sentence) => ("not supported, and it concerns security", sentence),
+            Outcome::Wrong(sentence) => ("error", sentence),
         };
         write!(out, "{}: {}: {word}: {sentence}", self.place, self.option)
     }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Most listeners and most findings that are kept, so that a file of nonsense costs bounded memory. Files have a bound of their own.
+/// Most files that are included in all.
 const FILES_MAX: usize = 1000;
 
 /// One key with its value, as a TOML file would set it.
@@ -87,8 +87,7 @@ pub(super) struct Translator {
 }
 
 /// Where the reader is within one file.
-struct Reading<'a> {
-    text: &'a Text,
+struct Reading {
     /// The listener that options speak of.
     listener: Option<usize>,
     is_in_bridge: bool,
@@ -99,15 +98,17 @@ type Include<'a> = &'a mut dyn FnMut(&Path) -> Result<Vec<(PathBuf, Text)>, Stri
 impl Translator {
     /// Included files cannot include others, and begin without a listener or bridge.
     fn read(&mut self, text: &Text, mut include: Option<Include<'_>>) {
-        let mut reading = Reading { text, listener: None, is_in_bridge: false };
+        let mut reading = Reading { listener: None, is_in_bridge: false };
         for line in lines(&text.content) {
             let place = text.line_place(line.number);
-            let Some(row) = find(line.option) else {
-                self.fault(&place, unknown(line.option));
-                continue;
-            };
             let finding = self.out.findings.len();
             let option = Outside::of(line.option).to_string();
+            let Some(row) = find(line.option) else {
+                let why = unknown(line.option);
+                self.fault(&place, why.clone());
+                self.out.findings.push(Finding { place, option, outcome: Outcome::Wrong(why) });
+                continue;
+            };
             self.out.findings.push(Finding { place: place.clone(), option, outcome: said(row.support) });
             let at = At { line, row, place, finding };
             let read = match row.name {
@@ -116,7 +117,11 @@ impl Translator {
             };
             match read {
                 Ok(outcome) => self.conclude(finding, outcome),
-                Err(message) => self.fault(&at.place, format!("{} {message}", row.name)),
+                Err(message) => {
+                    let message = format!("{} {message}", row.name);
+                    self.fault(&at.place, message.clone());
+                    self.conclude(finding, Some(Outcome::Wrong(message)));
+                }
             }
         }
     }
@@ -154,9 +159,12 @@ impl Translator {
     }
 
     /// `None`: what the table says holds.
-    fn option(&mut self, at: &At<'_>, reading: &mut Reading<'_>) -> Result<Option<Outcome>, String> {
-        self.enter(at, reading)?;
+    fn option(&mut self, at: &At<'_>, reading: &mut Reading) -> Result<Option<Outcome>, String> {
         let value = at.value()?;
+        if reading.listener.is_none() && is_default_of_listener(at.row.name, value) {
+            return Ok(Some(as_always()));
+        }
+        self.enter(at, reading)?;
         let listener = reading.listener;
         if at.row.once {
             let table = if at.row.scope == Scope::Listener || self.is_per_listener { listener } else { None };
@@ -165,10 +173,10 @@ impl Translator {
             }
         }
         if at.row.harmless.is_some_and(|harmless| value.is(harmless)) {
-            return Ok(Some(Outcome::Honoured("so it is".to_owned())));
+            return Ok(Some(as_always()));
         }
         match (at.row.support, at.row.scope) {
-            (Support::NotSupported(_) | Support::Refused(_), _) => self.not_supported(at, value),
+            (Support::NotSupported(_) | Support::Refused(_), _) => not_supported(at),
             (_, Scope::Listener) => self.of_listener(at, value, listener),
             (_, Scope::Security) => self.of_security(at, value, listener),
             _ => self.of_all(at, value),
@@ -176,7 +184,7 @@ impl Translator {
     }
 
     /// Finds out what the option speaks of, and opens it where the option does so.
-    fn enter(&mut self, at: &At<'_>, reading: &mut Reading<'_>) -> Result<(), String> {
+    fn enter(&mut self, at: &At<'_>, reading: &mut Reading) -> Result<(), String> {
         match (at.row.name, at.row.scope) {
             ("connection", _) => {
                 let name = at.line.word()?.to_owned();
@@ -209,7 +217,6 @@ impl Translator {
             }
             _ => {}
         }
-        let _ = reading.text;
         Ok(())
     }
 
@@ -226,21 +233,6 @@ impl Translator {
                 self.default_listener = Some(listener);
                 listener
             }
-        }
-    }
-
-    fn not_supported(&mut self, at: &At<'_>, _: Value<'_>) -> Result<Option<Outcome>, String> {
-        match at.row.name {
-            "log_dest" => match at.line.word()? {
-                "stderr" => Ok(Some(Outcome::Honoured("the log goes to standard error".to_owned()))),
-                "file" if at.line.text_after("file").is_empty() => Err("file has no path".to_owned()),
-                "none" | "stdout" | "syslog" | "topic" | "file" | "dlt" | "android" => Ok(None),
-                other => Err(format!(
-                    "is \"{}\"; allowed: none, stdout, stderr, syslog, topic, file and dlt",
-                    Outside::of(other)
-                )),
-            },
-            _ => Ok(None),
         }
     }
 
@@ -597,6 +589,24 @@ impl Value<'_> {
     }
 }
 
+/// With these values mosquitto 2.0 does not open its default listener: people write them above their `listener` lines.
+fn is_default_of_listener(option: &str, value: Value<'_>) -> bool {
+    match option {
+        "protocol" => value.is("mqtt"),
+        "max_connections" => value.is("-1"),
+        "max_qos" | "maximum_qos" => value.is("2"),
+        "max_topic_alias" | "max_topic_alias_broker" => value.is("10"),
+        "require_certificate" | "use_identity_as_username" | "use_subject_as_username" | "use_username_as_clientid" => {
+            value.is("false")
+        }
+        _ => false,
+    }
+}
+
+fn as_always() -> Outcome {
+    Outcome::Honoured("as it is without this line".to_owned())
+}
+
 fn said(support: Support) -> Outcome {
     match support {
         Support::Honoured(key) => Outcome::Honoured(key.to_owned()),
@@ -624,6 +634,21 @@ pub(super) fn bounded(section: &str, key: &str, count: i64, none: i64) -> (Given
         None
     };
     (Given::Number(Some(count.into()), count.to_string()), outcome)
+}
+
+fn not_supported(at: &At<'_>) -> Result<Option<Outcome>, String> {
+    match at.row.name {
+        "log_dest" => match at.line.word()? {
+            "stderr" => Ok(Some(Outcome::Honoured("the log goes to standard error".to_owned()))),
+            "file" if at.line.text_after("file").is_empty() => Err("file has no path".to_owned()),
+            "none" | "stdout" | "syslog" | "topic" | "file" | "dlt" | "android" => Ok(None),
+            other => Err(format!(
+                "is \"{}\"; allowed: none, stdout, stderr, syslog, topic, file and dlt",
+                Outside::of(other)
+            )),
+        },
+        _ => Ok(None),
+    }
 }
 
 fn alias(count: i64) -> Result<i64, String> {
