@@ -1,8 +1,10 @@
-//! The command line: run the broker, check a configuration, print the reference.
+//! The command line: run the broker, check a configuration, print the reference; `cli/passwd.rs` keeps password files.
 //! It reads arguments and the environment, reports what is wrong, and leaves all work to the rooms below.
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
 mod acl;
+mod cert;
+mod passwd;
 
 use crate::access::{Access, Rules};
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
@@ -43,6 +45,10 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Make certificates: an authority, servers, Clients
+    Cert(cert::Arguments),
+    /// Make and change password files, as mosquitto_passwd does
+    Passwd(passwd::Passwd),
     /// Print what can be configured
     Config {
         #[command(subcommand)]
@@ -98,6 +104,11 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
             Ok(text) => print(&text),
             Err(errors) => refuse(&errors),
         },
+        Command::Cert(arguments) => match arguments.run() {
+            Ok(made) => print(&made),
+            Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
+        },
+        Command::Passwd(passwd) => passwd::run(&passwd),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
         Command::Acl { command } => acl::run(command, settings_of(environment)),
     }

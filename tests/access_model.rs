@@ -60,8 +60,7 @@ impl Rule {
     }
 
     fn matches(&self, who: Who<'_>, topic: &str) -> bool {
-        let wildcard_first =
-            self.filter.starts_with(['+', '#', '%']) && !(self.filter.starts_with('%') && !self.pattern);
+        let wildcard_first = self.filter.starts_with(['+', '#']) || self.pattern && self.filter.starts_with('%');
         if topic.starts_with('$') && wildcard_first {
             return false;
         }

@@ -22,6 +22,8 @@ pub enum Reason {
     Rule(Place),
     /// Nothing allows it.
     NoRule,
+    /// Nothing allows it as it is; this rule does for other listeners, addresses, QoS or without RETAIN.
+    OnlyUnderConditions(Place),
     /// The Client's token grants it, by this filter.
     Token(Box<str>),
     /// The Client brings a token that does not grant it.
@@ -45,6 +47,9 @@ impl fmt::Display for Explanation {
             Reason::TopicOfTheBroker => out.write_str(": topics that begin with $ belong to the broker"),
             Reason::Rule(place) => write!(out, " by {place}"),
             Reason::NoRule => out.write_str(": no rule allows it"),
+            Reason::OnlyUnderConditions(place) => {
+                write!(out, ": no rule allows it; one does under conditions that are not met: {place}")
+            }
             Reason::Token(filter) => write!(out, ": the token grants {}", Outside::of(&**filter)),
             Reason::NotInToken => out.write_str(": the token does not grant it"),
             Reason::UnsafeName(file) => write!(

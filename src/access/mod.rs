@@ -223,7 +223,11 @@ impl Access {
     /// The same decision with its reason.
     pub fn explain(&self, who: &Identity, act: Act<'_>) -> Explanation {
         let (verdict, cause) = self.judge(who, act);
-        Explanation { verdict, reason: self.reason(cause) }
+        let reason = match (cause, &self.rules) {
+            (Cause::NoRule, Some(rules)) => nearest_miss(rules, who, act),
+            _ => self.reason(cause),
+        };
+        Explanation { verdict, reason }
     }
 
     /// Most messages in a second that the rules allow of this act; `None` where nothing bounds them. Only what is
@@ -349,6 +353,17 @@ struct Survey<'a> {
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
     VERSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Why nothing allows it: perhaps a rule is there, but its conditions are not met.
+fn nearest_miss(rules: &Rules, who: &Identity, act: Act<'_>) -> Reason {
+    let question = match act {
+        Act::Publish { topic, qos, retain } => about_publishing(who, topic, qos, retain),
+        Act::Receive { topic } => about_receiving(who, topic),
+        Act::Subscribe { filter } => Question { relation: Relation::Overlaps, ..about_receiving(who, filter) },
+    };
+    let miss = rules.would_allow(&question).and_then(|rule| rules.place(rule));
+    miss.map_or(Reason::NoRule, Reason::OnlyUnderConditions)
 }
 
 fn about_publishing<'a>(who: &'a Identity, topic: &'a [u8], qos: Qos, retain: bool) -> Question<'a> {
@@ -691,6 +706,11 @@ allow.subscribe = "pub/#"
             };
             assert_eq!(decide(&who, "local/x", Qos::AtMostOnce, false), expected, "{listener} {address}");
         }
+        let act = Act::Publish { topic: b"plant/1/set", qos: Qos::ExactlyOnce, retain: false };
+        assert_eq!(
+            access.explain(&alice, act).to_string(),
+            "denied: no rule allows it; one does under conditions that are not met: acl.toml:13 (role operator): { publish = \"plant/+/set\", qos_max = 1, retain = false, rate = 10 },"
+        );
         let rate = |topic: &str| {
             access.rate(&alice, Act::Publish { topic: topic.as_bytes(), qos: Qos::AtMostOnce, retain: false })
         };

@@ -42,8 +42,9 @@ const SALT_SIZE_MAX: usize = 1024;
 const SHA512_SIZE: usize = 64;
 /// Bytes of an Argon2 hash: what most tools write, and what Mosquitto writes. A hash that was cut is of another length.
 const ARGON2_SIZES: [usize; 2] = [32, 64];
-/// Bytes of what we write ourselves.
+/// Bytes of what we write ourselves. Mosquitto 2.0 takes no other salt than one of twelve bytes.
 const SALT_SIZE: usize = 16;
+const MOSQUITTO_SALT_SIZE: usize = 12;
 const ARGON2_SIZE: usize = 32;
 /// Faults of one file that are told.
 const FAULTS_MAX: usize = 20;
@@ -240,18 +241,24 @@ impl Hash {
         if password.contains(&0) {
             return Err("the password has a NUL in it");
         }
-        let mut salt = [0; SALT_SIZE];
-        getrandom::fill(&mut salt).map_err(|_| "the system has no random numbers")?;
+        let mut random = [0; SALT_SIZE];
+        let (short, _) = random.split_at_mut(MOSQUITTO_SALT_SIZE);
+        let salt = match scheme {
+            Scheme::Sha512 | Scheme::Pbkdf2 => short,
+            Scheme::Argon2id | Scheme::Scram => &mut random[..],
+        };
+        getrandom::fill(salt).map_err(|_| "the system has no random numbers")?;
+        let salt = &*salt;
         let iterations = |fallback| {
             NonZeroU32::new(iterations.unwrap_or(fallback))
                 .filter(|iterations| iterations.get() <= ITERATIONS_MAX)
                 .ok_or("the iterations are not from 1 to 10000000")
         };
         match scheme {
-            Scheme::Sha512 => Ok(Self::Sha512 { hash: sha512(password, &salt), salt: salt.into() }),
+            Scheme::Sha512 => Ok(Self::Sha512 { hash: sha512(password, salt), salt: salt.into() }),
             Scheme::Pbkdf2 => {
                 let iterations = iterations(PBKDF2_ITERATIONS)?;
-                Ok(Self::Pbkdf2 { iterations, hash: pbkdf2_sha512(password, &salt, iterations), salt: salt.into() })
+                Ok(Self::Pbkdf2 { iterations, hash: pbkdf2_sha512(password, salt, iterations), salt: salt.into() })
             }
             Scheme::Argon2id => {
                 let passes = iterations(Argon2Cost::default().passes)?.get();
@@ -260,12 +267,12 @@ impl Hash {
                 }
                 let cost = Argon2Cost { passes, ..Argon2Cost::default() };
                 let mut hash = vec![0; ARGON2_SIZE].into_boxed_slice();
-                argon2id(password, &salt, cost, &mut hash).ok_or("argon2id failed")?;
+                argon2id(password, salt, cost, &mut hash).ok_or("argon2id failed")?;
                 Ok(Self::Argon2id { cost, salt: salt.into(), hash })
             }
             Scheme::Scram => {
                 let iterations = iterations(scram::ITERATIONS.get())?;
-                scram::Secret::of(password, &salt, iterations).map(Self::Scram)
+                scram::Secret::of(password, salt, iterations).map(Self::Scram)
             }
         }
     }

@@ -442,6 +442,18 @@ impl Rules {
         rate
     }
 
+    /// A rule that would allow it if its conditions held, for an explanation of why nothing does.
+    pub(super) fn would_allow(&self, question: &Question<'_>) -> Option<u32> {
+        let Question { who, relation, text, rights, .. } = *question;
+        let scopes = self.0.layers.iter().flat_map(|layer| lists(layer, who));
+        let scopes = scopes.filter_map(|scope| self.0.scopes.get(scope as usize));
+        scopes.filter_map(|scope| scope.allow).find_map(|root| {
+            let search = Search { relation, text, names: names(who, Effect::Allow), rights };
+            let has_right = |rule: u32| self.0.rules.get(rule as usize).is_some_and(|rule| rule.rights & rights != 0);
+            self.0.trie.find(root, &search, has_right)
+        })
+    }
+
     /// The place of a rule.
     pub(super) fn place(&self, rule: u32) -> Option<Place> {
         let rule = self.0.rules.get(rule as usize)?;

@@ -71,13 +71,13 @@ impl<W: Wire> Shard<W> {
             return;
         };
         let knows_reasons = client.session.terms().version.is_v5();
-        let writer = Arc::clone(&client.identity);
+        let writer = message.retain().then(|| Arc::clone(&client.identity));
         if client.may_publish(&self.access, &message, hash) == Verdict::Denied {
             self.note_denial(me.slot, publishing(&message));
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
         let mut position = None;
-        if message.retain() {
+        if let Some(writer) = writer {
             match self.retain(&message, writer) {
                 Ok(kept) => position = kept,
                 // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.

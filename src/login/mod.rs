@@ -6,11 +6,15 @@
 mod certificate;
 mod chain;
 mod hashing;
+mod jwt;
 mod password;
+mod scram;
 mod throttle;
 
 pub use certificate::CertificateLink;
 pub use chain::{Answer, Asked, Chain, Link, Porter};
 pub use hashing::Hashing;
+pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
 pub use password::{NotLoaded, PasswordLink, Passwords};
+pub use scram::ScramLink;
 pub use throttle::{Patience, Throttle};

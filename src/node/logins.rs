@@ -3,10 +3,13 @@
 use crate::access::{Access, Accounts};
 use crate::config::{self, Config, Method};
 use crate::login::{
-    CertificateLink, Chain, Hashing, Link, NotLoaded, PasswordLink, Passwords, Patience, Porter, Throttle,
+    CertificateLink, Chain, Hashing, JwtLink, KeyFile, KeysNotLoaded, Link, NotLoaded, PasswordLink, Passwords,
+    Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
 };
 use crate::net::Clock;
+use jsonwebtoken::Algorithm;
 use std::sync::Arc;
+use std::time::SystemTime;
 use thiserror::Error;
 
 /// What the chains of all listeners share.
@@ -14,6 +17,7 @@ pub(super) struct Logins {
     porter: Porter,
     hashing: Arc<Hashing>,
     passwords: Option<Arc<Passwords>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// Why nobody could be recognised. Nothing is left behind.
@@ -21,6 +25,8 @@ pub(super) struct Logins {
 pub enum LoginsError {
     #[error("{0}")]
     Passwords(#[from] NotLoaded),
+    #[error("{0}")]
+    Keys(#[from] KeysNotLoaded),
 }
 
 impl Logins {
@@ -48,6 +54,7 @@ impl Logins {
             porter: Porter::new(Throttle::new(patience), move || clock.now()),
             hashing: Arc::new(Hashing::new(at_work, limits.logins_waiting_max)),
             passwords,
+            tokens: if is_used(Method::Jwt) { Some(Arc::new(tokens(&config.jwt)?)) } else { None },
         })
     }
 
@@ -64,7 +71,9 @@ impl Logins {
                 let passwords = Arc::clone(self.passwords.as_ref()?);
                 Some(Arc::new(PasswordLink::new(passwords, Arc::clone(&self.hashing))))
             }
-            Method::Scram | Method::Jwt | Method::Http => None,
+            Method::Scram => Some(Arc::new(ScramLink::new(Arc::clone(self.passwords.as_ref()?)))),
+            Method::Jwt => Some(Arc::new(JwtLink::new(Arc::clone(self.tokens.as_ref()?), wall_clock))),
+            Method::Http => None,
         }
     }
 
@@ -78,6 +87,12 @@ impl Logins {
 
     /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
     pub(super) fn reload(&self) {
+        if let Some(tokens) = &self.tokens {
+            match tokens.reload() {
+                Ok(keys) => tracing::info!(target: "waypost::login", keys, "keys of tokens read again"),
+                Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
+            }
+        }
         let Some(passwords) = &self.passwords else { return };
         let path = passwords.path().display();
         match passwords.reload() {
@@ -93,4 +108,33 @@ impl Logins {
             }
         }
     }
+}
+
+fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
+    let rules = TokenRules {
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        user_claim: jwt.user_claim.clone(),
+        client_id_claim: jwt.client_id_claim.clone(),
+        publish_claim: jwt.publish_claim.clone(),
+        subscribe_claim: jwt.subscribe_claim.clone(),
+        leeway: jwt.leeway,
+    };
+    let bare = jwt.key_file.clone().zip(jwt.algorithm).map(|(path, algorithm)| {
+        let algorithm = match algorithm {
+            config::Algorithm::Hs256 => Algorithm::HS256,
+            config::Algorithm::Rs256 => Algorithm::RS256,
+            config::Algorithm::Es256 => Algorithm::ES256,
+            config::Algorithm::EdDsa => Algorithm::EdDSA,
+        };
+        KeyFile::Bare(path, algorithm)
+    });
+    let set = jwt.jwks_file.clone().map(KeyFile::Set);
+    Tokens::load(rules, bare.into_iter().chain(set).collect())
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "tokens expire by the clock on the wall")]
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -1,0 +1,159 @@
+"""The same ACL files under mosquitto and Waypost: who may write and read what, case by case, over real sockets.
+
+Each file is given to both brokers. For every Client in CLIENTS, every topic in TOPICS is published by it (the PUBACK says
+whether it may) and to it (what arrives says whether it may read), and both brokers must answer the same.
+"""
+import os
+import shutil
+import struct
+
+from harness import Broker, Skipped, expect, short
+from wire import CONNACK, PINGREQ, PINGRESP, PUBACK, PUBLISH, SUBACK, Link, frame, publish, published, subscribe, text
+
+NOT_AUTHORIZED = 0x87
+
+# The one who publishes what the others may read.
+ADMIN = "user admin\ntopic write #\n"
+
+FILES = {
+    "users": """\
+# Until the first user, rules are for Clients without a name.
+topic read pub/#
+topic write in/+/state
+user alice
+topic readwrite a/#
+topic read pub/#
+user bob
+topic b/#
+topic deny b/secret/#
+topic read pub/+
+user Dr. No
+topic write in a row/#
+user alice
+topic deny a/b
+""",
+    "patterns": """\
+pattern readwrite dev/%c/#
+pattern read home/%u/x
+pattern write mid/a-%u-b/+
+pattern deny dev/%c/secret
+pattern read %u
+topic read dev/#
+user bob
+topic read dev/c1/secret
+topic deny home/bob/x
+""",
+    "wildcards": """\
+topic read +
+topic write +/+
+user alice
+topic read #
+topic deny +/secret
+topic deny b/#
+user bob
+topic read a/+/x
+topic write /
+topic readwrite +/b/#
+""",
+    "users only": "user alice\ntopic a/#\n",
+    "nothing": "# not a rule\n\n",
+}
+
+# User name and Client Identifier. A name with a `/` is left out: mosquitto lets it stand for two levels.
+CLIENTS = [(None, "c1"), (None, "x#y"), ("alice", "c1"), ("alice", "+"), ("bob", "c2"), ("Dr. No", "c1"), ("+", "c1"), ("%u", "%c"),
+           ("stranger", "a")]
+
+TOPICS = ["a", "b", "/", "a/b", "a/b/x", "a/c/x", "a/secret", "b/secret/x", "b/x", "x/b", "x/b/y/z", "pub", "pub/1", "pub/1/2",
+          "in/7/state", "in a row/1", "dev/c1", "dev/c1/x", "dev/c1/secret", "dev/c2/x", "dev/%c/x", "home/alice/x",
+          "home/bob/x", "home//x", "mid/a-alice-b/1", "mid/a-bob-b/1", "mid/a--b/1", "alice", "bob", "%u", "stranger", "c1"]
+
+
+def run(report, kind):
+    for name, rules in FILES.items():
+        report.check(f"rights as mosquitto: {name}", same, rules)
+
+
+def same(rules):
+    if not shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"):
+        raise Skipped("mosquitto is not installed")
+    theirs, ours = (answers(kind, rules + ADMIN) for kind in ("mosquitto", "waypost"))
+    differing = [case for case in theirs if theirs[case] != ours[case]]
+    shown = "; ".join(f"{case} {'allowed' if ours[case] else 'denied'}" for case in differing[:5])
+    expect(not differing, f"{len(differing)} of {len(theirs)} cases differ from mosquitto: {short(shown)}")
+    expect(0 < len(theirs) == len(ours) == 2 * len(CLIENTS) * len(TOPICS), "cases are missing")
+
+
+def answers(kind, rules):
+    """Whether each Client may write and read each topic."""
+    configs = {
+        "mosquitto": "listener {port} 127.0.0.1\nallow_anonymous true\nacl_file ACL\n",
+        "waypost": "[[listener]]\naddress = \"127.0.0.1:{port}\"\n[acl]\nfiles = [\"ACL\"]\nsubscribe = \"lenient\"\n"
+                   "[node]\nshards = 1\n",
+    }
+    found = {}
+    with RuledBroker(kind, configs[kind], rules) as broker:
+        for user, client_id in CLIENTS:
+            with enter(broker.port, user, client_id) as link, enter(broker.port, "admin", "admin") as admin:
+                for topic in TOPICS:
+                    found["write", user, client_id, topic] = publishes(link, topic)
+                for number, topic_filter in enumerate(["#", "$SYS/never"]):
+                    link.send(subscribe(number + 1, topic_filter))
+                    answer(link, SUBACK)
+                for topic in TOPICS:
+                    expect(publishes(admin, topic), f"the administrator may not publish to {topic!r}")
+                received = {message.topic for message in arrived(link)}
+                for topic in TOPICS:
+                    found["read", user, client_id, topic] = topic in received
+    return found
+
+
+class RuledBroker(Broker):
+    """A broker with an ACL file beside its configuration."""
+
+    def __init__(self, kind, config, rules):
+        self.rules = rules
+        super().__init__(kind, config)
+
+    def command(self):
+        path = self.write("acl", self.rules)
+        os.chmod(self.directory, 0o755)  # mosquitto, started by root, gives up what root may read
+        self.config = self.config.replace("ACL", path)
+        return super().command()
+
+
+def enter(port, user, client_id):
+    link = Link(port)
+    flags, name = (2, b"") if user is None else (0x82, text(user))
+    link.send(frame(1, 0, text("MQTT") + struct.pack("!BBH", 5, flags, 60) + b"\0" + text(client_id) + name))
+    expect(link.next(CONNACK).body[1] == 0, f"{user!r} {client_id!r} may not enter")
+    return link
+
+
+def answer(link, kind):
+    """The next packet of a kind; messages that come in between are passed over."""
+    while True:
+        packet = link.next()
+        expect(packet is not None, "the connection was closed")
+        if packet.kind == kind:
+            return packet
+
+
+def publishes(link, topic):
+    link.send(publish(topic, b"x", qos=1, packet_id=1))
+    acknowledged = answer(link, PUBACK).body
+    return len(acknowledged) < 3 or acknowledged[2] != NOT_AUTHORIZED
+
+
+def arrived(link):
+    """What has come before the answer to a second PINGREQ: everything that was acknowledged to its publisher before."""
+    messages = []
+    for _ in range(2):
+        link.send(frame(PINGREQ, 0, b""))
+        while True:
+            packet = link.next()
+            expect(packet is not None, "the connection was closed")
+            if packet.kind == PINGRESP:
+                break
+            if packet.kind == PUBLISH:
+                messages.append(published(packet))
+    return messages
