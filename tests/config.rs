@@ -437,15 +437,6 @@ fn t06_a_file_that_is_missing_or_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_mosquitto_conf_is_recognized() {
-    let folder = Folder::new();
-    folder.write("mosquitto.conf", "listener 1883\nallow_anonymous true\n");
-    let sources = Sources { file: Some(folder.0.join("mosquitto.conf")), ..Sources::default() };
-    let errors = folder.relative(&Config::load(&sources).expect_err("it is not TOML").to_string());
-    assert_eq!(errors, ["mosquitto.conf: is not TOML; a mosquitto.conf cannot be read yet"]);
-}
-
-#[test]
 fn t06_a_file_without_end_is_an_error() {
     let zeros = Sources { file: Some(PathBuf::from("/dev/zero")), ..Sources::default() };
     let errors = Config::load(&zeros).expect_err("it has no end").to_string();
