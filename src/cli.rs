@@ -3,6 +3,7 @@
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
 mod acl;
+mod cert;
 mod passwd;
 
 use crate::access::{Access, Rules};
@@ -38,6 +39,8 @@ enum Command {
     Run(Settings),
     /// Check the configuration in all its layers without running anything
     Check(Settings),
+    /// Make certificates: an authority, servers, Clients
+    Cert(cert::Arguments),
     /// Make and change password files, as mosquitto_passwd does
     Passwd(passwd::Passwd),
     /// Print what can be configured
@@ -91,6 +94,10 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
     match arguments.command.unwrap_or(Command::Run(arguments.settings)) {
         Command::Run(settings) => run_broker(&settings.sources(environment)),
         Command::Check(settings) => check(&settings.sources(environment)),
+        Command::Cert(arguments) => match arguments.run() {
+            Ok(made) => print(&made),
+            Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
+        },
         Command::Passwd(passwd) => passwd::run(&passwd),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
         Command::Acl { command } => acl::run(command, settings_of(environment)),

@@ -25,11 +25,13 @@ mod unknown;
 pub use address::{Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Algorithm, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt, Node, Password, SECTIONS,
-    Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, Version,
+    Acl, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt,
+    Node, Password, Protocol, SECTIONS, Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, TlsVersion,
+    Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
+
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};
