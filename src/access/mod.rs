@@ -804,6 +804,25 @@ allow.subscribe = "pub/#"
     }
 
     #[test]
+    fn a_filter_that_could_mean_thousands_of_rules_takes_bounded_time() {
+        let many: String = (0..5_000).map(|number| format!("pattern read site-{number}/%c/x\n")).collect();
+        let access = Access::with_rules(rules("acl", &(many + "user u\ntopic read last/a\n")));
+        let who = || user("u", "c");
+        Asking::of(&access, who())
+            .gives(&["-sub +/+/y", "-sub +/other/x", "+sub site-4999/c/x", "-sub site-1/d/+", "-recv site-1/d/x"])
+            .covers(&[
+                ("site-1/c/x", Coverage::Everything),
+                ("site-1/d/x", Coverage::Nothing),
+                ("+/d/x", Coverage::Part),
+            ]);
+        Asking::of(&access.subscribing(Subscribing::Overlap), who()).gives(&[
+            "+sub +/c/x",
+            "+sub #",
+            "-recv site-1/d/x",
+        ]);
+    }
+
+    #[test]
     fn a_token_bounds_its_bearer() {
         let grants = Grants { publish: ["t/1".into()].into(), subscribe: ["t/#".into(), "x/#".into()].into() };
         let token = Token { grants: Some(grants), ..Token::default() };
