@@ -14,7 +14,7 @@ use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{self, Address, Config, SharedStrategy, Version};
 use crate::net::{
-    ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Issuers, Listener,
+    ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
 };
 use crate::session::Limits;
@@ -151,6 +151,11 @@ impl Node {
     /// listeners concerned, what was in force stays.
     pub fn reload_certificates(&self) -> Vec<CredentialsError> {
         self.threads.reload_certificates()
+    }
+
+    /// When each certificate in force ends, of all listeners.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.threads.certificate_expiries()
     }
 
     /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
