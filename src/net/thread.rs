@@ -9,7 +9,7 @@
 use super::Clock;
 use super::admission::{Admission, Seat};
 use super::connection::{serve, serve_moved};
-use super::credentials::{Credentials, CredentialsError};
+use super::credentials::{Credentials, CredentialsError, Expiry};
 use super::listener::{Accepted, Listener, Peer};
 use super::stream::{Buffers, Layered, Layers, Reader, SocketWire};
 use super::tls::Tls;
@@ -142,6 +142,11 @@ impl Threads {
     /// Those that could not be read are in the answer and in the log; what was in force for their listeners stays.
     pub fn reload_certificates(&self) -> Vec<CredentialsError> {
         self.watch.as_ref().map(Watch::reload).unwrap_or_default()
+    }
+
+    /// When each certificate in force ends, of all listeners; for the metrics.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.watch.as_ref().map(Watch::expiries).unwrap_or_default()
     }
 
     /// Says goodbye to all Clients and waits for the threads to end. `false`: one of them has panicked.
