@@ -6,7 +6,8 @@ mod acl;
 mod cert;
 mod passwd;
 
-use crate::access::{Access, Rules};
+use crate::access::Access;
+use crate::acl as rule_files;
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -137,8 +138,7 @@ fn summary(config: &Config, access: &Access) -> String {
     let rules = access.rules().map_or_else(String::new, |rules| format!("; {} access rules", rules.len()));
     let data_dir = config.node.data_dir.display();
     let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
-    let of_rules = access.rules().into_iter().flat_map(Rules::notes).map(str::to_owned);
-    for note in config.notes().into_iter().chain(of_rules) {
+    for note in config.notes().into_iter().chain(rule_files::notes(access, &rule_files::names(&config.listeners))) {
         summary.push_str(&format!("note: {note}\n"));
     }
     summary
