@@ -69,6 +69,8 @@ pub(super) struct Moved {
 
 /// Bytes read at a time, for all Network Connections of a thread.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// How long a thread that hashed a password waits for the next one, with its memory.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 /// Polls between two looks at the sockets.
 const EVENT_INTERVAL: u32 = 61;
 
@@ -171,7 +173,7 @@ fn run(
     listeners: Vec<Listener>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
-    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL);
+    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
     if others.len() > 1 {
         let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
         builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));
