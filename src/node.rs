@@ -21,7 +21,7 @@ use crate::session::Limits;
 use crate::topic::Strategy;
 use logins::Logins;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -305,8 +305,18 @@ fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
     match &listener.address {
         Address::Ip(address) => Ok(vec![Place::Ip(*address)]),
         Address::Name { host, port } => {
-            let places: Vec<Place> = (host.as_str(), *port).to_socket_addrs()?.map(Place::Ip).collect();
-            if places.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(places) }
+            let addresses: Vec<SocketAddr> = match host.as_str() {
+                config::ANY => both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port),
+                // Of which there is no need to ask anybody (RFC 6761, 6.3).
+                host if host.eq_ignore_ascii_case("localhost") => {
+                    both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port)
+                }
+                host => (host, *port).to_socket_addrs()?.collect(),
+            };
+            if addresses.is_empty() {
+                return Err(io::Error::other("the name has no address"));
+            }
+            Ok(addresses.into_iter().map(Place::Ip).collect())
         }
         Address::Unix(path) => Ok(vec![Place::Unix(UnixSettings {
             path: path.clone(),
@@ -368,6 +378,13 @@ fn identity(identity: config::ClientIdentity) -> ClientIdentity {
         config::ClientIdentity::Subject => ClientIdentity::Subject,
         config::ClientIdentity::Sha256 => ClientIdentity::Sha256,
     }
+}
+
+/// An address of each family, without that of IPv6 where this machine has none.
+fn both_families(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> Vec<SocketAddr> {
+    let has_v6 = TcpListener::bind((v6, 0)).is_ok();
+    let v6 = has_v6.then_some(IpAddr::V6(v6));
+    [IpAddr::V4(v4)].into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn versions(listed: &[Version]) -> Versions {

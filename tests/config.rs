@@ -111,6 +111,15 @@ fn the_file_as_shipped_is_valid_and_so_is_all_that_it_suggests() {
     assert_eq!(folder.load().expect("it is valid").listeners.len(), 2);
 }
 
+#[test]
+fn the_secure_file_lets_in_certificates_only() {
+    let folder = Folder::new();
+    folder.write("waypost.toml", &fs::read_to_string(repository("config/secure.toml")).expect("config/secure.toml"));
+    let loaded = folder.load().expect("it is valid");
+    assert!(loaded.listeners.iter().all(|listener| !listener.lets_anyone_in()));
+    assert_eq!(loaded.listeners[0].methods(), [Method::Certificate]);
+}
+
 // Layers
 
 #[test]
@@ -425,15 +434,6 @@ fn t06_a_file_that_is_missing_or_cannot_be_read_is_an_error() {
     let memory = Sources { file: Some(PathBuf::from("/proc/self/mem")), ..Sources::default() };
     let error = Config::load(&memory).expect_err("it cannot be read").to_string();
     assert!(error.starts_with("/proc/self/mem: cannot be read: "), "{error}");
-}
-
-#[test]
-fn a_mosquitto_conf_is_recognized() {
-    let folder = Folder::new();
-    folder.write("mosquitto.conf", "listener 1883\nallow_anonymous true\n");
-    let sources = Sources { file: Some(folder.0.join("mosquitto.conf")), ..Sources::default() };
-    let errors = folder.relative(&Config::load(&sources).expect_err("it is not TOML").to_string());
-    assert_eq!(errors, ["mosquitto.conf: is not TOML; a mosquitto.conf cannot be read yet"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum Address {
     /// `127.0.0.1:1883` or `[::1]:1883`.
     Ip(SocketAddr),
-    /// `broker.local:1883`, looked up when the listener is opened.
+    /// `broker.local:1883`, looked up when the listener is opened; `*:1883` is all that this machine has, IPv4 and IPv6.
     Name { host: String, port: u16 },
     /// `unix:/run/waypost.sock`: a file that only this machine reaches.
     Unix(PathBuf),
@@ -30,9 +30,7 @@ pub enum NotAnAddress {
     PortMissing,
     #[error("whose port is not a number from 0 to 65535; write for example \"127.0.0.1:1883\"")]
     Port,
-    #[error(
-        "which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only"
-    )]
+    #[error("which has no host; write \"*:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only")]
     HostMissing,
     #[error("whose IPv6 address needs brackets; write for example \"[::1]:1883\"")]
     Brackets,
@@ -75,6 +73,7 @@ impl Address {
         }
         match (self, other) {
             (Self::Ip(one), Self::Ip(two)) => ips_collide(one.ip(), two.ip()),
+            (Self::Name { host, .. }, _) | (_, Self::Name { host, .. }) if host == ANY => true,
             (Self::Name { host: one, .. }, Self::Name { host: two, .. }) => one.eq_ignore_ascii_case(two),
             (Self::Ip(ip), Self::Name { host, .. }) | (Self::Name { host, .. }, Self::Ip(ip)) => {
                 let localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
@@ -84,6 +83,9 @@ impl Address {
         }
     }
 }
+
+/// In place of a host: all addresses.
+pub const ANY: &str = "*";
 
 fn is_localhost(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
@@ -117,7 +119,8 @@ impl FromStr for Address {
         }
         let port = port.parse().map_err(|_| NotAnAddress::Port)?;
         match host {
-            "" | "*" => Err(NotAnAddress::HostMissing),
+            "" => Err(NotAnAddress::HostMissing),
+            ANY => Ok(Self::Name { host: host.to_owned(), port }),
             _ if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) => Err(NotAnAddress::Brackets),
             _ if is_host_name(host) => Ok(Self::Name { host: host.to_owned(), port }),
             _ => Err(NotAnAddress::Host),
@@ -166,6 +169,7 @@ mod tests {
             "localhost:0",
             "broker.example.org:8883",
             "my_host-1:1",
+            "*:1883",
         ] {
             assert_eq!(address(text).to_string(), text);
         }
@@ -180,7 +184,6 @@ mod tests {
             ("[::1]", NotAnAddress::PortMissing),
             ("1883", NotAnAddress::PortMissing),
             (":1883", NotAnAddress::HostMissing),
-            ("*:1883", NotAnAddress::HostMissing),
             ("::1", NotAnAddress::Brackets),
             ("2001:db8::1:1883", NotAnAddress::Brackets),
             ("127.0.0.1:65536", NotAnAddress::Port),
@@ -207,7 +210,7 @@ mod tests {
         {
             assert!(address(text).is_loopback(), "{text}");
         }
-        for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1", "localhost.example.org:1"] {
+        for text in ["*:1", "0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1", "localhost.example.org:1"] {
             assert!(!address(text).is_loopback(), "{text}");
         }
     }
@@ -227,6 +230,9 @@ mod tests {
             ("localhost:1883", "127.9.9.9:1883", false),
             ("localhost:1883", "10.0.0.1:1883", false),
             ("a.example:1883", "b.example:1883", false),
+            ("*:1883", "10.0.0.1:1883", true),
+            ("*:1883", "a.example:1883", true),
+            ("*:1883", "*:1884", false),
             ("unix:/a", "unix:/a", true),
             ("unix:/a", "unix:/b", false),
             ("unix:/a", "127.0.0.1:0", false),

@@ -5,8 +5,8 @@
 use super::address::Address;
 use super::kind::Kind;
 use super::macros::{settings, words};
+use crate::access::Network;
 use crate::log::{Format, Level};
-use crate::net::Network;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ settings! {
     /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.
     /// Without any there is one on 127.0.0.1:1883 that only this machine reaches and that lets everybody in.
     [[listener; 64]] Listener {
-        /// `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT` or `unix:PATH`. `0.0.0.0` and `[::]` mean all addresses of this machine. Port 0
-        /// means any free port; the log says which one it became.
+        /// `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT` or `unix:PATH`. `*` means all addresses of this machine, `0.0.0.0` those of IPv4
+        /// and `[::]` those of IPv6. Port 0 means any free port; the log says which one it became.
         address: Address = Kind::Address, required "127.0.0.1:1883";
         /// What the log and rules call this listener. Without it, it is called by its address.
         name: Option<String> = text(1, 64, "\""), absent "devices";

@@ -242,7 +242,9 @@ fn tables<'a>(merged: &'a Map<String, Value>, name: &str) -> Vec<&'a Map<String,
 pub(super) fn notes(config: &Config) -> Vec<String> {
     let limits = &config.limits;
     let packet = limits.packet_size_max;
-    let mut notes: Vec<String> = config.listeners.iter().flat_map(notes_on).collect();
+    let mut notes: Vec<String> =
+        config.findings.iter().filter(|finding| finding.differs()).map(ToString::to_string).collect();
+    notes.extend(config.listeners.iter().flat_map(notes_on));
     for listener in &config.listeners {
         if !listener.lets_anyone_in() && listener.methods().is_empty() {
             notes.push(format!(
