@@ -120,7 +120,8 @@ settings! {
         client_crl: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// What of a Client's certificate is its user name: the Common Name, the first DNS name, e-mail address or URI among its
         /// Subject Alternative Names, the whole subject as in RFC 4514, or the SHA-256 fingerprint in hexadecimal. A certificate
-        /// without it, or with one that holds `+`, `#` or control characters, is refused.
+        /// without it, or with one that holds `+`, `#` or control characters, is refused. Of a certificate that a proxy has
+        /// checked (`proxy_protocol`) only the Common Name is known.
         client_identity: ClientIdentity = Kind::OneOf(ClientIdentity::WORDS), default "none";
         /// Whether the Client Identifier must be what `client_identity` says. Otherwise Reason Code 0x85, or return code 2.
         client_id_bound: bool = Kind::Switch, default false;
