@@ -16,8 +16,9 @@
 //!                       one Network Connection)  stream.rs (socket and layers)  tls.rs  websocket.rs  proxy.rs  unix.rs
 //!                       credentials.rs (certificates and keys)  certificate.rs (what a Client's says)  watch.rs (reload)
 //!                       thread.rs (runs a shard)
-//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)
-//! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  connect.rs (open, resume, take
+//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)  certificate.rs
+//!                       password.rs  scram.rs  jwt.rs  http.rs (the ways)  throttle.rs (who guesses)  hashing.rs
+//! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  client.rs  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
 //!                       Identifier to home shard)  durable.rs (which answer waits for the journal)  budget.rs  sys.rs ($SYS)
@@ -27,6 +28,7 @@
 //!                       retained.rs
 //!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)
 //!                       mosquitto.rs  native.rs (their languages)  explain.rs (why)  login.rs (who is coming)
+//!                       password.rs (files of users)  scram.rs (proofs)
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)

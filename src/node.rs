@@ -14,7 +14,7 @@ use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{self, Address, Config, SharedStrategy, Version};
 use crate::net::{
-    ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Issuers, Listener,
+    ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
 };
 use crate::session::Limits;
@@ -90,33 +90,32 @@ impl Node {
         raise_open_files();
         let clock = Clock::new();
         let logins = Logins::prepare(config, clock)?;
+        // What can be wrong with certificates shows before anybody can connect.
+        let credentials: Vec<Option<Arc<Credentials>>> =
+            config.listeners.iter().map(credentials).collect::<Result<_, NodeError>>()?;
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
+        for (listener, tls) in config.listeners.iter().zip(credentials) {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
-            let name: Arc<str> = listener.name.clone().unwrap_or_else(|| listener.address.to_string()).into();
+            let name: Arc<str> = name(listener).into();
             let authenticator: Arc<dyn Authenticator> =
                 guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
-            let tls = credentials(listener)
-                .transpose()
-                .map_err(|error| NodeError::Credentials { listener: name.to_string(), error })?
-                .map(Arc::new);
-            let settings = |place| ListenerSettings {
-                name: Arc::clone(&name),
-                place,
-                interface: listener.interface.clone(),
-                versions: versions(&listener.versions),
-                authenticator: Arc::clone(&authenticator),
-                backlog: listener.backlog,
-                connections_max: listener.connections_max,
-                connect_rate_max: config.limits.connect_rate_max,
-                tls: tls.clone(),
-                websocket: websocket(listener),
-                proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
-                identity: identity(listener.client_identity),
-                is_client_id_bound: listener.client_id_bound,
-            };
             for place in places(listener).map_err(failed)? {
-                listeners.push(Listener::bind(settings(place)).map_err(failed)?);
+                let settings = ListenerSettings {
+                    name: Arc::clone(&name),
+                    place,
+                    interface: listener.interface.clone(),
+                    versions: versions(&listener.versions),
+                    authenticator: Arc::clone(&authenticator),
+                    backlog: listener.backlog,
+                    connections_max: listener.connections_max,
+                    connect_rate_max: config.limits.connect_rate_max,
+                    tls: tls.clone(),
+                    websocket: websocket(listener),
+                    proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
+                    identity: identity(listener.client_identity),
+                    is_client_id_bound: listener.client_id_bound,
+                };
+                listeners.push(Listener::bind(settings).map_err(failed)?);
             }
         }
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
@@ -154,6 +153,11 @@ impl Node {
         self.threads.reload_certificates()
     }
 
+    /// When each certificate in force ends, of all listeners.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.threads.certificate_expiries()
+    }
+
     /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
@@ -189,6 +193,7 @@ fn note_rights(access: &Access) {
 /// # Errors
 /// The first file that cannot be used.
 pub fn check(config: &Config) -> Result<Access, NodeError> {
+    config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
     Ok(acl::load(&config.acl)?)
 }
@@ -322,8 +327,17 @@ fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
     }
 }
 
+/// What a listener is called.
+fn name(listener: &config::Listener) -> String {
+    listener.name.clone().unwrap_or_else(|| listener.address.to_string())
+}
+
 /// The certificates of a listener that speaks TLS.
-fn credentials(listener: &config::Listener) -> Option<Result<Credentials, CredentialsError>> {
+fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, NodeError> {
+    let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
+    if certificates.is_empty() {
+        return Ok(None);
+    }
     let issuers = || Issuers {
         certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
         revoked: listener.client_crl.clone(),
@@ -332,19 +346,19 @@ fn credentials(listener: &config::Listener) -> Option<Result<Credentials, Creden
         config::Protocol::Mqtt => "mqtt",
         config::Protocol::WebSocket => "http/1.1",
     };
-    let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
-    (!certificates.is_empty()).then(|| {
-        Credentials::load(TlsSettings {
-            certificates,
-            is_1_2_allowed: listener.tls_version_min == config::TlsVersion::V1_2,
-            client_auth: match listener.client_auth {
-                config::ClientAuth::None => ClientAuth::None,
-                config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
-                config::ClientAuth::Required => ClientAuth::Required(issuers()),
-            },
-            protocols: vec![protocol.into()],
-        })
-    })
+    let settings = TlsSettings {
+        certificates,
+        is_1_2_allowed: listener.tls_version_min == config::TlsVersion::V1_2,
+        client_auth: match listener.client_auth {
+            config::ClientAuth::None => ClientAuth::None,
+            config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
+            config::ClientAuth::Required => ClientAuth::Required(issuers()),
+        },
+        protocols: vec![protocol.into()],
+    };
+    let loaded =
+        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: name(listener), error })?;
+    Ok(Some(Arc::new(loaded)))
 }
 
 fn websocket(listener: &config::Listener) -> Option<WebSocketSettings> {

@@ -348,6 +348,8 @@ fn assign(prefix: &str) -> String {
     })
 }
 
+const GONE: &str = "the account has gone or changed during the login";
+
 impl<W: Wire> Shard<W> {
     /// Opens, resumes or takes over the Session of a Client that has been recognised.
     pub fn open(&mut self, request: Box<Request>, identity: Identity, wire: W, now: Moment) -> Opened<W> {
@@ -398,7 +400,11 @@ impl<W: Wire> Shard<W> {
                 (home.slot, true) // [MQTT-3.1.2-5]
             }
         };
+        let is_another = self.clients.get(slot).is_some_and(|client| client.identity != identity);
         let me = self.attach(slot, &request, identity, terms, wire);
+        if is_another {
+            self.review_subscriptions(slot); // through another listener or with another token it may have other rights
+        }
         if !self.say_connack(slot, &request, session_present, server_keep_alive) {
             self.end(me, End::Refused(ReasonCode::PacketTooLarge));
             return Opened::Here(me);
@@ -430,6 +436,10 @@ impl<W: Wire> Shard<W> {
     }
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
+        // A login takes time, and the account may have gone or changed after it was looked at.
+        if !access.knows(identity) {
+            return Some(request.refused(ReasonCode::NotAuthorized, GONE));
+        }
         // Whoever has a Session may come back: it is they who empty the queues.
         if self.level >= Level::Critical && !self.shared.directory.knows(&request.client_id) {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
@@ -504,6 +514,10 @@ impl<W: Wire> Shard<W> {
 
     /// The Client wants to prove again who it is. The door does that and calls [`Shard::reauthenticated`].
     pub(super) fn reauthenticate(&mut self, me: Attachment, auth: &Auth<'_>) {
+        if self.client_mut(me).is_some_and(|client| client.rare().reauthentication.is_some()) {
+            let why = "AUTH before the last one was answered";
+            return self.refuse(me, &Violation { reason: ReasonCode::ProtocolError, why });
+        }
         let reason = auth.reason;
         let data = auth.data.map(Into::into);
         if let Some(client) = self.client_mut(me) {
@@ -529,12 +543,23 @@ impl<W: Wire> Shard<W> {
 
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.
     pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
+        let Some(client) = self.client(me) else { return };
+        if let Some(identity) = &identity {
+            // The Session belongs to its user, whoever else can prove to be somebody.
+            if identity.user_name != client.identity.user_name {
+                return self.reauthentication_failed(me, ReasonCode::NotAuthorized);
+            }
+            if !self.access.knows(identity) {
+                return self.refuse(me, &Violation { reason: ReasonCode::NotAuthorized, why: GONE });
+            }
+        }
         let Some(client) = self.client_mut(me) else { return };
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
             client.identity = Arc::new(identity);
             client.decisions = None;
+            self.review_subscriptions(me.slot);
             self.set_timer(me.slot);
         }
         self.mark_dirty(me.slot);

@@ -210,10 +210,13 @@ impl<W: Wire> Shard<W> {
                 pushed = true;
                 ControlFlow::Continue(())
             });
-            // Its writer has lost the right to it since: nobody gets it any more.
-            wrongful.iter().for_each(|topic: &Box<[u8]>| {
-                shared.retained.clear(topic);
-            });
+            // Its writer has lost the right to it since: nobody gets it any more. Another may have taken its place meanwhile.
+            for topic in wrongful {
+                let topic: Box<[u8]> = topic;
+                if shared.retained.clear_if(&topic, |kept| !kept.is_rightful(&access)) {
+                    self.durable.note(Change::RetainedCleared, &topic, &[]);
+                }
+            }
             if progress != Progress::Done {
                 client.rare().replays.push(replay);
             }

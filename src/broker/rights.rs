@@ -93,7 +93,7 @@ impl<W> Client<W> {
 }
 
 /// Whether this Client may receive a Message now. Asked when the Message is encoded, on whichever way it came.
-#[inline]
+#[inline(never)]
 pub(super) fn may_receive(
     access: &Access,
     who: &Identity,
@@ -154,7 +154,7 @@ impl<W: Wire> Shard<W> {
         self.review = (end < self.clients.end()).then_some(end);
     }
 
-    /// Whoever is not known any more leaves, and its Session with it. Subscriptions go that no Topic is left of.
+    /// Whoever is not known any more leaves, and its Session with it.
     fn review_one(&mut self, slot: u32) {
         let access = std::sync::Arc::clone(&self.access);
         let Some(client) = self.clients.get(slot) else { return };
@@ -177,9 +177,13 @@ impl<W: Wire> Shard<W> {
             }
             return;
         }
-        if access.is_open_to(&client.identity) {
-            return;
-        }
+        self.review_subscriptions(slot);
+    }
+
+    /// Subscriptions go that would not be granted now, and the journal is told.
+    pub(super) fn review_subscriptions(&mut self, slot: u32) {
+        let access = std::sync::Arc::clone(&self.access);
+        let Some(client) = self.clients.get(slot).filter(|client| !access.is_open_to(&client.identity)) else { return };
         let filters: Vec<_> = client.subscriptions.iter().map(|subscription| subscription.filter).collect();
         for id in filters {
             let Some(filter) = self.filter_text(id) else { continue };
@@ -189,6 +193,7 @@ impl<W: Wire> Shard<W> {
                 self.note_denial(slot, act);
                 self.remove_subscription(slot, id);
                 self.forget_replays(slot, &filter);
+                self.note_unsubscribed(slot, &filter);
             }
         }
         let Some(client) = self.clients.get(slot) else { return };
@@ -201,7 +206,8 @@ impl<W: Wire> Shard<W> {
             .collect();
         for (name, filter) in shares {
             self.note_denial(slot, Act::Subscribe { filter: &filter });
-            self.leave_share(slot, &name, &filter);
+            self.expel_from_share(slot, &name, &filter);
+            self.note_unsubscribed(slot, &[b"$share/", name.as_bytes(), b"/", &filter].concat());
         }
     }
 

@@ -66,6 +66,21 @@ impl<W: Wire> Shard<W> {
         true
     }
 
+    /// The same for a member that may not have what it has not been sent yet: that goes back to the group.
+    pub(super) fn expel_from_share(&mut self, slot: u32, name: &str, filter: &[u8]) {
+        let session = self.reference(slot);
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let found = client.shares().iter().find(|(seat, _)| *seat.name == *name && *seat.filter == *filter);
+        let Some(seat) = found.map(|(seat, _)| Arc::clone(seat)) else { return };
+        let mut returned = Vec::new();
+        client.session.take_waiting(|group| group == seat.id, &mut returned);
+        self.leave_share(slot, name, filter); // first, or it would be chosen again
+        if !returned.is_empty() {
+            let returned = returned.into_iter().map(|back| (back.message, back.qos)).collect();
+            self.group_mail(&seat, Mail::HandedBack(seat.id, session, returned));
+        }
+    }
+
     pub(super) fn leave_all_shares(&mut self, slot: u32) {
         let Some(client) = self.clients.get_mut(slot).filter(|client| !client.shares().is_empty()) else { return };
         for (seat, _) in std::mem::take(&mut client.rare().shares) {
@@ -139,7 +154,7 @@ impl<W: Wire> Shard<W> {
         self.clients.get(slot)?.shares().iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
     }
 
-    /// Delivers what the group's home has chosen this member for. If it went away while the Message was under way, the
+    /// Delivers what the group's home has chosen this member for. If it went away or left while the Message was under way, the
     /// Message goes back, together with others of the same tick, in their order.
     pub(super) fn deliver_shared(&mut self, home: ShardId, to: SessionRef, message: Message, how: How) {
         let limits = &self.shared.settings.session;
@@ -147,6 +162,7 @@ impl<W: Wire> Shard<W> {
         if here
             && let Some(client) = self.clients.get_mut(to.slot)
             && client.wire.is_some()
+            && client.shares().iter().any(|(seat, _)| seat.id == how.group)
             && client.session.push(&Outgoing::new(message.clone()), how, limits, self.now).is_ok()
         {
             self.mark_dirty(to.slot);

@@ -216,13 +216,17 @@ impl<W: Wire> Shard<W> {
         if !removed {
             return ReasonCode::NoSubscriptionExisted;
         }
+        self.note_unsubscribed(slot, text.as_bytes());
+        ReasonCode::Success
+    }
+
+    pub(super) fn note_unsubscribed(&mut self, slot: u32, filter: &[u8]) {
         if let Some(client) = self.clients.get(slot)
             && client.is_durable()
         {
             let client_id = std::sync::Arc::clone(client.id());
-            self.durable.note(Change::Unsubscribed, client_id.as_bytes(), text.as_bytes());
+            self.durable.note(Change::Unsubscribed, client_id.as_bytes(), filter);
         }
-        ReasonCode::Success
     }
 
     /// The text of a filter that somebody of this shard subscribes to.

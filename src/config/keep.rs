@@ -7,7 +7,7 @@ use super::keys::{
     Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
 };
 use crate::log::{Format, Level};
-use crate::net::Network;
+use crate::access::Network;
 use config::{Value, ValueKind};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::address::Address;
 use super::kind::Kind;
 use super::macros::{settings, words};
 use crate::log::{Format, Level};
-use crate::net::Network;
+use crate::access::Network;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -309,7 +309,7 @@ settings! {
     /// A service of yours that is asked about logins, for listeners whose `authentication` has `http`. It gets a POST request with
     /// a JSON object: `client_id`, `user_name`, `password`, `address`, `listener`. 200 with `{"result": "allow"}` lets the
     /// Client in, 200 with `{"result": "deny"}` does not, 200 with `{"result": "ignore"}` leaves it to the next way. Anything
-    /// else, and no answer in time, is a no.
+    /// else, no answer in time, and a password that is not UTF-8, is a no.
     [http_login] HttpLogin {
         /// `http://HOST:PORT/PATH`. The request is not encrypted: let the service be on this machine or in a trusted network.
         url: Option<String> = text(1, 2048, " "), absent "http://127.0.0.1:8000/login";
@@ -320,7 +320,7 @@ settings! {
         /// Requests at the same time; further logins wait.
         requests_max: usize = count(1, 10_000), default 100;
         /// How long a yes is remembered, for the same credentials from the same address. 0s means that each login is asked about.
-        cache_time: Duration = time_or_zero(SECOND, HOUR), default "10s";
+        cache_time: Duration = time_or_zero(SECOND, HOUR), default "2s";
         /// Logins that are remembered.
         cache_entries_max: usize = count(1, 1_000_000), default 10_000;
         /// Failures in a row after which the service is left alone for `pause`; meanwhile logins are refused at once, with

@@ -4,7 +4,7 @@
 
 use super::address::Address;
 use super::units::{NotUnits, ShownDuration, ShownSize, read_duration, read_size};
-use crate::net::Network;
+use crate::access::Network;
 use crate::notice::Outside;
 use config::{Value, ValueKind};
 use std::fmt;

@@ -189,12 +189,19 @@ async fn read_auth(thread: &Thread, stream: &mut Stream, request: &mut Request) 
 
 /// Opens the Session in its home shard and reads until the end. What lives here lives as long as the connection, in each of
 /// them: keep it small.
-async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
+async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let (me, mut reader, seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
-        Err(Some((stream, refused))) => return Box::pin(say_last(&thread, stream, &refused.answer)).await,
+        Err(Some((stream, refused))) => {
+            // A task of its own: awaited here, it would be part of every connection.
+            tokio::task::spawn_local(async move {
+                say_last(&thread, stream, &refused.answer).await;
+                drop(count);
+            });
+            return;
+        }
     };
     thread.note_certified(me, &reader);
     let mut exchange = None;
@@ -202,6 +209,7 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
         exchange = Box::pin(reauthenticate(&thread, me, &seat.door, authentication, exchange)).await;
     }
     Box::pin(linger(&thread, reader)).await;
+    drop(count);
 }
 
 /// `Err`: the Client was sent on to its home, or is refused.

@@ -18,6 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -84,7 +85,6 @@ pub struct Credentials {
 struct Stamp {
     modified: Option<SystemTime>,
     size: u64,
-    #[cfg(unix)]
     inode: u64,
 }
 
@@ -167,12 +167,7 @@ impl TlsSettings {
 
 impl Stamp {
     fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            modified: metadata.modified().ok(),
-            size: metadata.len(),
-            #[cfg(unix)]
-            inode: std::os::unix::fs::MetadataExt::ino(metadata),
-        }
+        Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino() }
     }
 }
 
@@ -238,6 +233,9 @@ impl Loaded {
     }
 }
 
+/// Permissions of those who are neither the owner nor in the group.
+const OTHERS: u32 = 0o007;
+
 fn certified_key(
     certificate: &Path,
     key: &Path,
@@ -246,6 +244,10 @@ fn certified_key(
 ) -> Result<CertifiedKey, CredentialsError> {
     let chain = certificates(certificate)?;
     expiries.extend(expiry(certificate, &chain)?);
+    if fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0) {
+        let file = key.display();
+        tracing::warn!(target: "waypost::listener", %file, "everybody on this machine can read or replace this private key; its mode should be 0600");
+    }
     let private_key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| {
         failed(key, format!("no private key in PEM that can be used without a pass phrase ({error:?})"))
     })?;

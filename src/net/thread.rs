@@ -9,7 +9,7 @@
 use super::Clock;
 use super::admission::{Admission, Seat};
 use super::connection::{serve, serve_moved};
-use super::credentials::{Credentials, CredentialsError};
+use super::credentials::{Credentials, CredentialsError, Expiry};
 use super::listener::{Accepted, Listener, Peer};
 use super::stream::{Buffers, Layered, Layers, Reader, SocketWire};
 use super::tls::Tls;
@@ -69,6 +69,8 @@ pub(super) struct Moved {
 
 /// Bytes read at a time, for all Network Connections of a thread.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// How long a thread that hashed a password waits for the next one, with its memory.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 /// Polls between two looks at the sockets.
 const EVENT_INTERVAL: u32 = 61;
 
@@ -142,6 +144,11 @@ impl Threads {
         self.watch.as_ref().map(Watch::reload).unwrap_or_default()
     }
 
+    /// When each certificate in force ends, of all listeners; for the metrics.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.watch.as_ref().map(Watch::expiries).unwrap_or_default()
+    }
+
     /// Says goodbye to all Clients and waits for the threads to end. `false`: one of them has panicked.
     pub fn stop(self) -> bool {
         drop(self.watch);
@@ -166,7 +173,7 @@ fn run(
     listeners: Vec<Listener>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
-    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL);
+    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
     if others.len() > 1 {
         let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
         builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));

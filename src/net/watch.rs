@@ -4,7 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a door starts threads and knows the time")]
 
-use super::credentials::{Credentials, CredentialsError};
+use super::credentials::{Credentials, CredentialsError, Expiry};
 use super::thread::Errand;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// The thread that watches; it ends when this is dropped.
 pub(super) struct Watch {
+    credentials: Vec<Arc<Credentials>>,
     orders: Option<Sender<Order>>,
     handle: Option<JoinHandle<()>>,
 }
@@ -40,10 +41,16 @@ impl Watch {
             return Ok(None);
         }
         let (orders, inbox) = channel();
+        let watched = credentials.clone();
         let handle = std::thread::Builder::new()
             .name("waypost-watch".to_owned())
-            .spawn(move || watch(&credentials, &errands, &inbox))?;
-        Ok(Some(Self { orders: Some(orders), handle: Some(handle) }))
+            .spawn(move || watch(&watched, &errands, &inbox))?;
+        Ok(Some(Self { credentials, orders: Some(orders), handle: Some(handle) }))
+    }
+
+    /// When each certificate in force ends.
+    pub(super) fn expiries(&self) -> Vec<Expiry> {
+        self.credentials.iter().flat_map(|one| one.expiries()).collect()
     }
 
     /// Reads all files again, whether they have changed or not. What is wrong is in the log, too.

@@ -386,8 +386,13 @@ impl Session {
                 into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos: Qos::AtLeastOnce });
             });
         }
+        self.take_waiting(|_| true, into);
+    }
+
+    /// Takes out what waits here for these shared subscriptions and was never sent, in order.
+    pub fn take_waiting(&mut self, of: impl Fn(GroupId) -> bool, into: &mut Vec<HandedBack>) {
         if let Some(queue) = &mut self.queue {
-            queue.take_shared(|queued, qos| {
+            queue.take_shared(of, |queued, qos| {
                 into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos });
             });
         }

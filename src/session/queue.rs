@@ -173,6 +173,7 @@ impl Queue {
             })
     }
 
+    #[inline]
     pub(super) fn pop(&mut self, lane: usize) -> Option<Queued> {
         let queued = self.lanes[lane].pop_front()?;
         self.bytes[usize::from(lane != 0)] -= queued.message().size();
@@ -211,14 +212,15 @@ impl Queue {
         }
     }
 
-    /// Takes out what came from shared subscriptions, in order; for another member to get it.
-    pub(super) fn take_shared(&mut self, mut take: impl FnMut(Queued, Qos)) {
+    /// Takes out what came from these shared subscriptions, in order; for another member to get it.
+    pub(super) fn take_shared(&mut self, of: impl Fn(GroupId) -> bool, mut take: impl FnMut(Queued, Qos)) {
+        let of = |group: GroupId| group.is_some() && of(group);
         for (lane, qos) in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().enumerate() {
-            if !self.lanes[lane].iter().any(|queued| queued.group.is_some()) {
+            if !self.lanes[lane].iter().any(|queued| of(queued.group)) {
                 continue;
             }
             for queued in std::mem::take(&mut self.lanes[lane]) {
-                if queued.group.is_some() {
+                if of(queued.group) {
                     self.bytes[usize::from(lane != 0)] -= queued.message().size();
                     take(queued, qos);
                 } else {

@@ -168,9 +168,15 @@ impl<M: Kept> Retained<M> {
 
     /// Forgets the topic's message. Says whether there was one.
     pub fn clear(&self, topic: &[u8]) -> bool {
+        self.clear_if(topic, |_| true)
+    }
+
+    /// Forgets the topic's message if it is one that `unwanted` says so of, asked under the lock. Says whether it was.
+    pub fn clear_if(&self, topic: &[u8], unwanted: impl FnOnce(&M) -> bool) -> bool {
         let hash = self.key.hash(topic);
         let mut stripe = self.stripe(topic, hash).write();
-        let Some(place) = stripe.find(hash, topic) else {
+        let Some(place) = stripe.find(hash, topic).filter(|place| stripe.messages.get(*place).is_some_and(unwanted))
+        else {
             return false;
         };
         let taken = self.take(&mut stripe, hash, place);

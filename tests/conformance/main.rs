@@ -8,7 +8,6 @@
 mod support;
 
 mod house;
-mod talk;
 
 mod auth;
 mod connack;
@@ -28,3 +27,5 @@ mod topics;
 mod unsubscribe;
 mod will;
 mod wire_itself;
+
+use support::talk;

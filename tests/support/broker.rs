@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use waypost::access::{Anyone, Authenticator, Identity, Pending, Step};
+use waypost::access::{Access, Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
     Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
     Wire,
@@ -175,6 +175,16 @@ impl TestBroker {
     pub fn guarded_by(self, guard: impl Authenticator + 'static) -> Self {
         self.world.borrow_mut().guard = Arc::new(guard);
         self
+    }
+
+    /// Puts other rights in force, for those who are there as well.
+    pub fn set_access(&self, access: Access) {
+        self.world.borrow().shared.set_access(access);
+        self.after_action();
+    }
+
+    pub fn now(&self) -> Moment {
+        self.world.borrow().now
     }
 
     /// A Network Connection; shards get them in turn.

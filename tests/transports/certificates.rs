@@ -224,3 +224,34 @@ fn the_reason_is_told_before_a_connection_is_closed_for_its_certificate() {
     assert_eq!((first, body[0]), (0xE0, 0x87));
     assert_eq!(client.read(&mut [0; 16]).expect("closed as TLS closes"), 0);
 }
+
+#[test]
+fn a_client_goes_to_its_home_shard_with_its_tls_and_its_certificate() {
+    let listener = format!("{REQUIRED}\nclient_crl = ['{{dir}}/crl.pem']");
+    let world = world(&listener, |authority| {
+        authority.client("one", "one", Odd { serial: 1, ..Odd::default() });
+        authority.revoke("crl.pem", &[], false);
+    });
+    // Of two shards, the other one accepts the second connection, and the name lives where the first one is.
+    let mut first = world.tls(Some("one"));
+    assert_eq!(enter(&mut first, "same").expect("CONNACK"), 0);
+    let mut second = world.tls(Some("one"));
+    assert_eq!(enter(&mut second, "same").expect("CONNACK"), 0);
+    assert!(is_closed(&mut first), "taken over");
+    crate::world::listen(&mut second, "t");
+    let payload = vec![9; 200_000];
+    crate::world::say(&mut second, &crate::world::publish("t", &payload));
+    assert!(crate::world::packet(&mut second).expect("PUBLISH").1[3..] == payload[..]);
+    world.authority.revoke("crl.pem", &[1], false);
+    assert!(world.node().reload_certificates().is_empty());
+    assert!(is_closed(&mut second));
+}
+
+#[test]
+fn when_certificates_end_can_be_asked() {
+    let world = world(REQUIRED, |_| ());
+    let expiries = world.node().certificate_expiries();
+    assert_eq!(expiries.len(), 2);
+    assert_eq!(expiries[0].file, world.path("server.pem"));
+    assert!(expiries[0].not_after_s > 1_700_000_000);
+}

@@ -1,0 +1,139 @@
+//! A broker with users and rules, both of which change while it runs.
+
+use crate::support::TestBroker;
+use crate::support::people::People;
+use crate::support::talk::Client;
+use crate::support::wire::{Connect, Version, connect};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use waypost::access::{Access, Form, Rules, Source};
+use waypost::store::{self, Journal, Position};
+
+/// The users of the page, and a group of two more.
+pub(crate) const RULES: &str = "\
+user alice
+topic a/#
+topic read pub/#
+user bob
+topic b/#
+topic read pub/#
+user root
+topic #
+topic read $SYS/#
+pattern write dev/%c/#
+";
+
+pub(crate) struct Stage {
+    pub(crate) broker: TestBroker,
+    pub(crate) people: People,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        Self::with(RULES)
+    }
+
+    pub(crate) fn with(rules: &str) -> Self {
+        Self::on(TestBroker::new(), rules)
+    }
+
+    /// The usual rules, and shards that write into this journal.
+    pub(crate) fn with_journals(records: &Rc<RefCell<Vec<Record>>>) -> Self {
+        let records = Rc::clone(records);
+        let journal = move || Box::new(Listening { records: Rc::clone(&records), appended: 0 }) as Box<dyn Journal>;
+        Self::on(TestBroker::with_journals(|_| (), journal, false), RULES)
+    }
+
+    fn on(broker: TestBroker, rules: &str) -> Self {
+        let people = People::named(&["alice", "bob", "mallory", "root", "carol"]);
+        let stage = Self { broker: broker.guarded_by(people.clone()), people };
+        stage.rule(rules);
+        stage
+    }
+
+    /// Other rules are in force from now on, in the form of mosquitto.
+    pub(crate) fn rule(&self, text: &str) {
+        self.rule_by("acl.conf", text, Form::Mosquitto);
+    }
+
+    /// The same in our form.
+    pub(crate) fn rule_natively(&self, text: &str) {
+        self.rule_by("acl.toml", text, Form::Native);
+    }
+
+    fn rule_by(&self, name: &str, text: &str, form: Form) {
+        let rules =
+            Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules");
+        self.broker.set_access(Access::with_rules(rules).with_accounts(Arc::new(self.people.clone())));
+    }
+
+    /// The rules without these lines.
+    pub(crate) fn revoke(&self, lines: &[&str]) {
+        let kept = |line: &&str| !lines.contains(line);
+        self.rule(&RULES.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>());
+    }
+
+    /// What is said about accounts is looked at again, rules stay.
+    pub(crate) fn look_again(&self) {
+        self.rule(RULES);
+    }
+
+    /// Connects; the Client Identifier is the user's name.
+    #[track_caller]
+    pub(crate) fn enter(&self, version: Version, user: &str) -> Client {
+        Client::connects(&self.broker, hello(version, user))
+    }
+
+    /// Connects with a Session that lasts.
+    #[track_caller]
+    pub(crate) fn stay(&self, version: Version, user: &str) -> Client {
+        Client::connects(&self.broker, hello(version, user).persistent())
+    }
+
+    #[track_caller]
+    pub(crate) fn resume(&self, version: Version, user: &str) -> Client {
+        Client::resumes(&self.broker, hello(version, user).persistent())
+    }
+}
+
+/// The kind of a record, its key and its body.
+pub(crate) type Record = (u8, String, String);
+
+/// Remembers what it is told, all of which is safe at once.
+struct Listening {
+    records: Rc<RefCell<Vec<Record>>>,
+    appended: u64,
+}
+
+impl Journal for Listening {
+    fn append(&mut self, record: store::Record<'_>) -> Position {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.records.borrow_mut().push((record.kind, text(record.key), text(record.body)));
+        self.appended += 1;
+        Position(self.appended)
+    }
+
+    fn durable(&self) -> Position {
+        Position(self.appended)
+    }
+}
+
+/// CONNECT of a user whose Client Identifier and password are its name.
+pub(crate) fn hello(version: Version, user: &str) -> Connect {
+    hello_as(version, user, user)
+}
+
+pub(crate) fn hello_as(version: Version, client_id: &str, user: &str) -> Connect {
+    connect(version, client_id).user_name(user).password(user.as_bytes())
+}
+
+/// What a SUBSCRIBE is told that is denied.
+pub(crate) fn denied(version: Version) -> u8 {
+    if version.is_v5() { 0x87 } else { 0x80 }
+}
+
+/// What a CONNECT is told that is not authorized.
+pub(crate) fn not_authorized(version: Version) -> u8 {
+    if version.is_v5() { 0x87 } else { 5 }
+}
