@@ -667,10 +667,7 @@ fn what_is_no_address_says_why() {
         ("1883", "which has no port; write for example \"127.0.0.1:1883\""),
         ("::1:1883", "whose IPv6 address needs brackets; write for example \"[::1]:1883\""),
         ("127.0.0.1:99999", "whose port is not a number from 0 to 65535; write for example \"127.0.0.1:1883\""),
-        (
-            ":1883",
-            "which has no host; write \"*:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only",
-        ),
+        (":1883", "which has no host; write \"*:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only"),
     ] {
         refuses(
             &format!("[[listener]]\naddress = \"{address}\"\n"),

@@ -5,9 +5,9 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 use super::super::kind::Given;
+use super::Outcome;
 use super::lines::{Line, number};
 use super::translate::{At, Placed, Setting, Translator, bounded};
-use super::Outcome;
 use crate::notice::Outside;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
