@@ -7,10 +7,11 @@
 //!
 //! ```text
 //! 5 roof    main.rs     one line
-//!           cli.rs      commands: run, check, config reference, acl (cli/acl.rs), cert (cli/cert.rs), passwd (cli/passwd.rs)
+//!           cli.rs      commands: run, check, convert, config reference, acl (cli/acl.rs), cert (cli/cert.rs), passwd
+//!                       (cli/passwd.rs)
 //!           acl.rs      opens the rule files, for the node and for commands
 //!           node.rs     builds a running broker out of a Config; stops it
-//!           config/     the TOML file: every key with its doc, default, unit and bounds
+//!           config/     the TOML file: every key with its doc, default, unit and bounds; mosquitto/ reads a mosquitto.conf
 //!           log.rs      the log that cannot stop the process
 //! 3 doors   net/        listener.rs (accept)  admission.rs (how many)  arrival.rs (PROXY, TLS, upgrade)  connection.rs (one task,
 //!                       one Network Connection)  stream.rs (socket and layers)  tls.rs  websocket.rs  proxy.rs  unix.rs

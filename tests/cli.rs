@@ -32,6 +32,7 @@ fn help_names_every_command_and_flag() {
     for part in [
         "run",
         "check",
+        "convert",
         "config",
         "acl",
         "-c, --config <FILE>",
@@ -41,6 +42,57 @@ fn help_names_every_command_and_flag() {
     ] {
         assert!(help.contains(part), "{part} is missing in:\n{help}");
     }
+}
+
+// A mosquitto.conf
+
+#[test]
+fn check_lists_what_becomes_of_each_option_of_a_mosquitto_conf() {
+    let folder = Folder::new();
+    folder.write(
+        "mosquitto.conf",
+        "# ours\nlistener 1883\nallow_anonymous true\nmax_queued_messages 0\nlog_dest syslog\n",
+    );
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(
+        text(&output.stdout).lines().collect::<Vec<_>>(),
+        [
+            "mosquitto.conf:2: listener: honoured: listener.address",
+            "mosquitto.conf:3: allow_anonymous: honoured: listener.allow_anonymous",
+            "mosquitto.conf:4: max_queued_messages: changed: there is always a limit: limits.queue_messages_max is 1000000000, its most",
+            "mosquitto.conf:5: log_dest: not supported: the log goes to standard error",
+            "mosquitto.conf: valid; listens on *:1883 (anonymous allowed); data in waypost-data",
+        ]
+    );
+
+    folder.write("mosquitto.conf", "listener 1883\nplugin /lib/x.so\nallow_anonymus true\n");
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout).lines().count(), 3, "the list is there nevertheless");
+    assert_eq!(
+        text(&output.stderr),
+        "mosquitto.conf:2: plugin is not supported: plugins of mosquitto cannot be loaded; see [[listener]] authentication and [acl]\n\
+         mosquitto.conf:3: unknown option \"allow_anonymus\"; did you mean allow_anonymous?\n"
+    );
+}
+
+#[test]
+fn convert_prints_a_file_of_ours_that_the_broker_takes() {
+    let folder = Folder::new();
+    folder.write("mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous true\n");
+    let output = folder.waypost().args(["convert", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    folder.write("waypost.toml", &text(&output.stdout));
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    assert_eq!(
+        text(&output.stdout),
+        "waypost.toml: valid; listens on 127.0.0.1:1883 (anonymous allowed); data in waypost-data\n"
+    );
+
+    let output = folder.waypost().args(["convert", "waypost.toml"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    assert_eq!(text(&output.stderr), "waypost.toml: is not a mosquitto.conf\n");
 }
 
 // check

@@ -7,7 +7,7 @@ use super::errors::ConfigErrors;
 use super::file::{Text, drop_ins, included, is_conf};
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Given;
-use super::mosquitto::{self, Finding, Outcome, Setting, Translation};
+use super::mosquitto::{self, Finding, Include, Included, Outcome, Setting, Translation};
 use super::unknown::{DUPLICATE, nearest, syntax, unknown_key, unknown_section};
 use crate::log::Level;
 use crate::notice::Outside;
@@ -435,10 +435,14 @@ pub(super) fn is_mosquitto(path: &Path, text: &Text) -> bool {
 
 /// A mosquitto.conf with all that it includes.
 pub(super) fn translated(text: &Text) -> Translation {
-    mosquitto::translate(text, &mut |folder| {
-        let files = included(folder)?.into_iter();
-        files.map(|path| Ok((path.clone(), Text::read(&path).map_err(|error| error.to_string())?))).collect()
-    })
+    let include = |folder: &Path| {
+        let read = |path: PathBuf| match Text::read(&path) {
+            Ok(text) => Ok(Included { path, text }),
+            Err(error) => Err(error.to_string()),
+        };
+        included(folder)?.into_iter().map(read).collect()
+    };
+    mosquitto::translate(text, Include(include))
 }
 
 /// A key by its path; only for those that the code itself names.

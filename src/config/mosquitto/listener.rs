@@ -5,9 +5,9 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 use super::super::kind::Given;
+use super::Outcome;
 use super::lines::{Line, number};
 use super::translate::{At, Placed, Setting, Translator, bounded};
-use super::{Outcome, find_key};
 use crate::notice::Outside;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -343,9 +343,6 @@ impl Translator {
     }
 
     fn add(&mut self, section: &'static str, index: Option<usize>, key: &'static str, value: Given, place: &str) {
-        if find_key(section, key).is_none() {
-            return self.fault(place, format!("needs {section}.{key}, which this version does not have"));
-        }
         self.out.settings.push(Setting { section, index, key, value, place: place.to_owned() });
     }
 }
