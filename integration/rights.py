@@ -5,12 +5,20 @@ whether it may) and to it (what arrives says whether it may read), and both brok
 """
 import os
 import shutil
+import signal
 import struct
+import time
 
-from harness import Broker, Skipped, expect, short
+from harness import PATIENCE_S, Broker, Skipped, expect, short
 from wire import CONNACK, PINGREQ, PINGRESP, PUBACK, PUBLISH, SUBACK, Link, frame, publish, published, subscribe, text
 
 NOT_AUTHORIZED = 0x87
+
+CONFIGS = {
+    "mosquitto": "listener {port} 127.0.0.1\nallow_anonymous true\nacl_file ACL\n",
+    "waypost": "[[listener]]\naddress = \"127.0.0.1:{port}\"\n[acl]\nfiles = [\"ACL\"]\nsubscribe = \"lenient\"\n"
+               "[node]\nshards = 1\n",
+}
 
 # The one who publishes what the others may read.
 ADMIN = "user admin\ntopic write #\n"
@@ -71,6 +79,7 @@ TOPICS = ["a", "b", "/", "a/b", "a/b/x", "a/c/x", "a/secret", "b/secret/x", "b/x
 def run(report, kind):
     for name, rules in FILES.items():
         report.check(f"rights as mosquitto: {name}", same, rules)
+    report.check("rights: a reload holds for who is there", reload)
 
 
 def same(rules):
@@ -83,15 +92,37 @@ def same(rules):
     expect(0 < len(theirs) == len(ours) == 2 * len(CLIENTS) * len(TOPICS), "cases are missing")
 
 
+def reload():
+    """SIGHUP takes new rules within two seconds, also for what waits; a file with a fault changes nothing."""
+    with RuledBroker("waypost", CONFIGS["waypost"], "user u\ntopic a/#\n" + ADMIN) as broker:
+        with enter(broker.port, "u", "c") as link, enter(broker.port, "admin", "admin") as admin:
+            link.send(subscribe(1, "a/#"))
+            answer(link, SUBACK)
+            expect(publishes(link, "a/1") and not publishes(link, "b/1"), "the first rules do not hold")
+            take(broker, "user u\ntopic b/#\n" + ADMIN)
+            within(2.0, lambda: publishes(link, "b/1") and not publishes(link, "a/1"), "the second rules do not hold")
+            expect(publishes(admin, "a/2"), "the administrator may not publish")
+            expect("a/2" not in {message.topic for message in arrived(link)}, "a message came that may not be read any more")
+            take(broker, "topic red a/#\n")
+            within(PATIENCE_S, lambda: "acl:1: unknown access" in broker.log(), "the log does not name the fault")
+            expect(publishes(link, "b/2") and not publishes(link, "a/2"), "a file with a fault has changed the rules")
+
+
+def take(broker, rules):
+    broker.write("acl", rules)
+    broker.program.process.send_signal(signal.SIGHUP)
+
+
+def within(seconds, condition, why):
+    end = time.monotonic() + seconds
+    while not condition():
+        expect(time.monotonic() < end, f"{why} after {seconds:g} s")
+
+
 def answers(kind, rules):
     """Whether each Client may write and read each topic."""
-    configs = {
-        "mosquitto": "listener {port} 127.0.0.1\nallow_anonymous true\nacl_file ACL\n",
-        "waypost": "[[listener]]\naddress = \"127.0.0.1:{port}\"\n[acl]\nfiles = [\"ACL\"]\nsubscribe = \"lenient\"\n"
-                   "[node]\nshards = 1\n",
-    }
     found = {}
-    with RuledBroker(kind, configs[kind], rules) as broker:
+    with RuledBroker(kind, CONFIGS[kind], rules) as broker:
         for user, client_id in CLIENTS:
             with enter(broker.port, user, client_id) as link, enter(broker.port, "admin", "admin") as admin:
                 for topic in TOPICS:

@@ -3,6 +3,7 @@
 //! Exit codes: 0 when all went well, 2 when the arguments or the configuration are wrong, 1 when something else failed.
 
 mod acl;
+mod cert;
 mod passwd;
 
 use crate::access::{Access, Rules};
@@ -38,6 +39,14 @@ enum Command {
     Run(Settings),
     /// Check the configuration in all its layers without running anything
     Check(Settings),
+    /// Print a mosquitto.conf as a configuration file of Waypost
+    Convert {
+        /// The mosquitto.conf
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make certificates: an authority, servers, Clients
+    Cert(cert::Arguments),
     /// Make and change password files, as mosquitto_passwd does
     Passwd(passwd::Passwd),
     /// Print what can be configured
@@ -60,7 +69,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Default, Args)]
 struct Settings {
-    /// Configuration file, TOML; files in the folder FILE.d are read after it
+    /// Configuration file, TOML or a mosquitto.conf; TOML files in the folder FILE.d are read after it
     #[arg(short, long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Port of the default listener on 127.0.0.1; 0 means any free one
@@ -91,6 +100,14 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
     match arguments.command.unwrap_or(Command::Run(arguments.settings)) {
         Command::Run(settings) => run_broker(&settings.sources(environment)),
         Command::Check(settings) => check(&settings.sources(environment)),
+        Command::Convert { file } => match config::convert(&file) {
+            Ok(text) => print(&text),
+            Err(errors) => refuse(&errors),
+        },
+        Command::Cert(arguments) => match arguments.run() {
+            Ok(made) => print(&made),
+            Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
+        },
         Command::Passwd(passwd) => passwd::run(&passwd),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
         Command::Acl { command } => acl::run(command, settings_of(environment)),
@@ -113,6 +130,14 @@ fn run_broker(sources: &Sources) -> ExitCode {
 }
 
 fn check(sources: &Sources) -> ExitCode {
+    // Each option of a mosquitto.conf with what becomes of it, whether the whole is valid or not.
+    let findings = sources.file.as_deref().map(config::findings).unwrap_or_default();
+    if !findings.is_empty() {
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        if print(&lines) != ExitCode::SUCCESS {
+            return ExitCode::FAILURE;
+        }
+    }
     match Config::load(sources) {
         Ok(config) => match node::check(&config) {
             Ok(access) => print(&summary(&config, &access)),
@@ -131,7 +156,9 @@ fn summary(config: &Config, access: &Access) -> String {
     let data_dir = config.node.data_dir.display();
     let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
     let of_rules = access.rules().into_iter().flat_map(Rules::notes).map(str::to_owned);
-    for note in config.notes().into_iter().chain(of_rules) {
+    // What differs in a mosquitto.conf stands above already, as part of the whole list.
+    let told: Vec<String> = config.findings.iter().map(ToString::to_string).collect();
+    for note in config.notes().into_iter().chain(of_rules).filter(|note| !told.contains(note)) {
         summary.push_str(&format!("note: {note}\n"));
     }
     summary

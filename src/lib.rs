@@ -7,14 +7,18 @@
 //!
 //! ```text
 //! 5 roof    main.rs     one line
-//!           cli.rs      commands: run, check, config reference, acl (cli/acl.rs)
+//!           cli.rs      commands: run, check, config reference, acl (cli/acl.rs), cert (cli/cert.rs), passwd (cli/passwd.rs)
 //!           acl.rs      opens the rule files, for the node and for commands
 //!           node.rs     builds a running broker out of a Config; stops it
 //!           config/     the TOML file: every key with its doc, default, unit and bounds
 //!           log.rs      the log that cannot stop the process
-//! 3 doors   net/        listener.rs (accept)  connection.rs (one task, one Network Connection)  thread.rs (runs a shard)
-//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)
-//! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  connect.rs (open, resume, take
+//! 3 doors   net/        listener.rs (accept)  admission.rs (how many)  arrival.rs (PROXY, TLS, upgrade)  connection.rs (one task,
+//!                       one Network Connection)  stream.rs (socket and layers)  tls.rs  websocket.rs  proxy.rs  unix.rs
+//!                       credentials.rs (certificates and keys)  certificate.rs (what a Client's says)  watch.rs (reload)
+//!                       thread.rs (runs a shard)
+//!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)  certificate.rs
+//!                       password.rs  scram.rs  jwt.rs  http.rs (the ways)  throttle.rs (who guesses)  hashing.rs
+//! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  client.rs  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
 //!                       Identifier to home shard)  durable.rs (which answer waits for the journal)  budget.rs  sys.rs ($SYS)
@@ -24,6 +28,7 @@
 //!                       retained.rs
 //!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)
 //!                       mosquitto.rs  native.rs (their languages)  explain.rs (why)  login.rs (who is coming)
+//!                       password.rs (files of users)  scram.rs (proofs)
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)

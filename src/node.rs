@@ -13,12 +13,15 @@ use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
 use crate::config::{self, Address, Config, SharedStrategy, Version};
-use crate::net::{Clock, DoorSettings, Listener, ListenerSettings, Threads};
+use crate::net::{
+    ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
+    ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
+};
 use crate::session::Limits;
 use crate::topic::Strategy;
 use logins::Logins;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +33,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum NodeError {
     #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen { address: String, error: io::Error },
+    #[error("cannot use the certificates of listener {listener}: {error}")]
+    Credentials { listener: String, error: CredentialsError },
     #[error("{0}")]
     Logins(#[from] LoginsError),
     #[error("cannot start a thread: {0}")]
@@ -85,28 +90,36 @@ impl Node {
         raise_open_files();
         let clock = Clock::new();
         let logins = Logins::prepare(config, clock)?;
+        // What can be wrong with certificates shows before anybody can connect.
+        let credentials: Vec<Option<Arc<Credentials>>> =
+            config.listeners.iter().map(credentials).collect::<Result<_, NodeError>>()?;
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
+        for (listener, tls) in config.listeners.iter().zip(credentials) {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
-            let name: Arc<str> = listener.address.to_string().into();
+            let name: Arc<str> = name(listener).into();
             let authenticator: Arc<dyn Authenticator> =
                 guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
-            for address in resolve(&listener.address).map_err(failed)? {
-                listeners.push(
-                    Listener::bind(ListenerSettings {
-                        address,
-                        interface: listener.interface.clone(),
-                        versions: versions(&listener.versions),
-                        authenticator: Arc::clone(&authenticator),
-                        name: Arc::clone(&name),
-                        backlog: listener.backlog,
-                        connections_max: listener.connections_max,
-                    })
-                    .map_err(failed)?,
-                );
+            for place in places(listener).map_err(failed)? {
+                let settings = ListenerSettings {
+                    name: Arc::clone(&name),
+                    place,
+                    interface: listener.interface.clone(),
+                    versions: versions(&listener.versions),
+                    authenticator: Arc::clone(&authenticator),
+                    backlog: listener.backlog,
+                    connections_max: listener.connections_max,
+                    connect_rate_max: config.limits.connect_rate_max,
+                    tls: tls.clone(),
+                    websocket: websocket(listener),
+                    proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
+                    identity: identity(listener.client_identity),
+                    is_client_id_bound: listener.client_id_bound,
+                };
+                listeners.push(Listener::bind(settings).map_err(failed)?);
             }
         }
-        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
+        let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
         note_rights(&access);
         shared.set_access(logins.known_to(access));
@@ -114,11 +127,13 @@ impl Node {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
             connections_pending_max: config.limits.connections_pending_max,
+            connections_per_address_max: config.limits.connections_per_address_max,
+            tls_handshakes_max: config.limits.tls_handshakes_max,
             stop_timeout: STOP_TIMEOUT,
         };
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
-        for address in &addresses {
-            tracing::info!(%address, "listening");
+        for (address, speaks) in described {
+            tracing::info!(%address, speaks, "listening");
         }
         Ok(Self { shared, threads, addresses, acl: config.acl.clone(), logins })
     }
@@ -132,6 +147,17 @@ impl Node {
         &self.shared
     }
 
+    /// Reads certificates, keys and revocation lists again. What could not be read is in the answer and in the log; for the
+    /// listeners concerned, what was in force stays.
+    pub fn reload_certificates(&self) -> Vec<CredentialsError> {
+        self.threads.reload_certificates()
+    }
+
+    /// When each certificate in force ends, of all listeners.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.threads.certificate_expiries()
+    }
+
     /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
@@ -142,6 +168,7 @@ impl Node {
             (*self.shared.access()).clone()
         });
         self.shared.set_access(self.logins.known_to(access));
+        self.reload_certificates(); // the log says what came of it
     }
 
     /// DISCONNECT with 0x8B to every Client, and the end of all threads.
@@ -166,6 +193,7 @@ fn note_rights(access: &Access) {
 /// # Errors
 /// The first file that cannot be used.
 pub fn check(config: &Config) -> Result<Access, NodeError> {
+    config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
     Ok(acl::load(&config.acl)?)
 }
@@ -211,7 +239,7 @@ pub fn run(config: &Config) -> ExitCode {
 
 /// What SIGHUP asks for.
 fn reload(node: &Node) {
-    tracing::info!("SIGHUP: reading users, keys and rules again; other settings need a restart");
+    tracing::info!("SIGHUP: reading users, keys, rules and certificates again; other settings need a restart");
     node.reload(); // the log says what came of it
 }
 
@@ -272,14 +300,91 @@ fn raise_open_files() {
     }
 }
 
-fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
-    match address {
-        Address::Ip(address) => Ok(vec![*address]),
+/// Where a listener listens; a host name may stand for several addresses.
+fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
+    match &listener.address {
+        Address::Ip(address) => Ok(vec![Place::Ip(*address)]),
         Address::Name { host, port } => {
-            let addresses: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs()?.collect();
-            if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
+            let addresses: Vec<SocketAddr> = match host.as_str() {
+                config::ANY => both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port),
+                // Of which there is no need to ask anybody (RFC 6761, 6.3).
+                host if host.eq_ignore_ascii_case("localhost") => {
+                    both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port)
+                }
+                host => (host, *port).to_socket_addrs()?.collect(),
+            };
+            if addresses.is_empty() {
+                return Err(io::Error::other("the name has no address"));
+            }
+            Ok(addresses.into_iter().map(Place::Ip).collect())
         }
+        Address::Unix(path) => Ok(vec![Place::Unix(UnixSettings {
+            path: path.clone(),
+            mode: u32::from_str_radix(&listener.unix_mode, 8).unwrap_or(0o600),
+            owner: listener.unix_owner.clone(),
+            group: listener.unix_group.clone(),
+        })]),
     }
+}
+
+/// What a listener is called.
+fn name(listener: &config::Listener) -> String {
+    listener.name.clone().unwrap_or_else(|| listener.address.to_string())
+}
+
+/// The certificates of a listener that speaks TLS.
+fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, NodeError> {
+    let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let issuers = || Issuers {
+        certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
+        revoked: listener.client_crl.clone(),
+    };
+    let protocol = match listener.protocol {
+        config::Protocol::Mqtt => "mqtt",
+        config::Protocol::WebSocket => "http/1.1",
+    };
+    let settings = TlsSettings {
+        certificates,
+        is_1_2_allowed: listener.tls_version_min == config::TlsVersion::V1_2,
+        client_auth: match listener.client_auth {
+            config::ClientAuth::None => ClientAuth::None,
+            config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
+            config::ClientAuth::Required => ClientAuth::Required(issuers()),
+        },
+        protocols: vec![protocol.into()],
+    };
+    let loaded =
+        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: name(listener), error })?;
+    Ok(Some(Arc::new(loaded)))
+}
+
+fn websocket(listener: &config::Listener) -> Option<WebSocketSettings> {
+    (listener.protocol == config::Protocol::WebSocket).then(|| WebSocketSettings {
+        origins: listener.websocket_origins.clone(),
+        path: listener.websocket_path.clone(),
+    })
+}
+
+fn identity(identity: config::ClientIdentity) -> ClientIdentity {
+    match identity {
+        config::ClientIdentity::None => ClientIdentity::None,
+        config::ClientIdentity::CommonName => ClientIdentity::CommonName,
+        config::ClientIdentity::SanDns => ClientIdentity::SanDns,
+        config::ClientIdentity::SanEmail => ClientIdentity::SanEmail,
+        config::ClientIdentity::SanUri => ClientIdentity::SanUri,
+        config::ClientIdentity::Subject => ClientIdentity::Subject,
+        config::ClientIdentity::Sha256 => ClientIdentity::Sha256,
+    }
+}
+
+/// An address of each family, without that of IPv6 where this machine has none.
+fn both_families(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> Vec<SocketAddr> {
+    let has_v6 = TcpListener::bind((v6, 0)).is_ok();
+    let v6 = has_v6.then_some(IpAddr::V6(v6));
+    [IpAddr::V4(v4)].into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn versions(listed: &[Version]) -> Versions {

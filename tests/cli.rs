@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -66,6 +67,58 @@ fn check_says_in_one_line_what_would_run() {
         "a.toml, a.toml.d/b.toml: valid; listens on 0.0.0.0:1, [::1]:2 (anonymous allowed); data in /var/lib/waypost\n\
          note: nobody can enter by listener 0.0.0.0:1: it has no authentication, and allow_anonymous is false\n"
     );
+}
+
+#[test]
+fn check_finds_certificates_that_cannot_be_used() {
+    let folder = Folder::new();
+    folder.write("a.toml", "[[listener]]\naddress = '127.0.0.1:1'\ntls_certificate = ['a.pem']\ntls_key = ['a.key']\n");
+    let output = folder.waypost().args(["check", "-c", "a.toml"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("cannot use the certificates of listener 127.0.0.1:1: "), "{error}");
+    assert!(error.contains("a.pem: there is no such file; `waypost cert` makes certificates"), "{error}");
+}
+
+// cert
+
+#[test]
+fn cert_makes_an_authority_servers_and_clients_and_overwrites_nothing() {
+    let folder = Folder::new();
+    let cert = |arguments: &[&str]| folder.waypost().arg("cert").args(arguments).output().expect("it runs");
+    let refused = cert(&["server", "localhost"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(text(&refused.stderr), "there is no authority in certs; make one first: waypost cert ca\n");
+    for arguments in [&["ca"][..], &["server", "localhost", "127.0.0.1"], &["client", "device-7"]] {
+        let output = cert(arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
+    for name in ["ca", "server", "device-7"] {
+        let mode = |name: String| fs::metadata(folder.0.join(name)).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(format!("certs/{name}.key")), 0o600);
+        assert_eq!(mode(format!("certs/{name}.pem")), 0o644);
+    }
+    let before = fs::read(folder.0.join("certs/ca.pem")).expect("it is there");
+    for (arguments, why) in [
+        (&["ca"][..], "certs/ca.pem is there already; nothing is overwritten"),
+        (&["client", "device-7"], "certs/device-7.pem is there already"),
+        (&["client", "../device"], "cannot be the name of a file"),
+        (&["client", "ca"], "cannot be the name of a file"),
+        (&["client", ".hidden"], "cannot be the name of a file"),
+    ] {
+        let output = cert(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+    assert_eq!(fs::read(folder.0.join("certs/ca.pem")).expect("it is there"), before);
+    // What is made can be used at once.
+    folder.write(
+        "a.toml",
+        "[[listener]]\naddress = '127.0.0.1:1'\ntls_certificate = ['certs/server.pem']\ntls_key = ['certs/server.key']\n\
+         client_auth = 'required'\nclient_ca = 'certs/ca.pem'\nclient_identity = 'common_name'\n",
+    );
+    let output = folder.waypost().args(["check", "-c", "a.toml"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     let config = folder.load().expect("the uncommented reference is valid");
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.listeners[0].interface.as_deref(), Some("eth0"));
+    assert_eq!(config.listeners[0].client_ca.as_deref(), Some(Path::new("certs/ca.pem")));
     assert_eq!(config.shared_groups[0].name, "workers");
     assert_eq!(config.shared_groups[0].strategy, SharedStrategy::LeastInFlight);
     let methods = [Method::Password];
@@ -81,9 +82,10 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     let mut others = config.clone();
     let default = Config::default();
     (others.password, others.jwt, others.http_login) = (default.password, default.jwt, default.http_login);
-    others.listeners[0].authentication = None;
-    others.listeners[0].allow_anonymous = None;
-    others.listeners[0].interface = None;
+    let listener = &mut others.listeners[0];
+    (listener.authentication, listener.allow_anonymous) = (None, None);
+    (listener.interface, listener.name, listener.websocket_path) = (None, None, None);
+    (listener.client_ca, listener.unix_owner, listener.unix_group) = (None, None, None);
     others.shared_groups.clear();
     assert_same_settings(&others, &Config::default());
 }
@@ -107,6 +109,15 @@ fn the_file_as_shipped_is_valid_and_so_is_all_that_it_suggests() {
     assert_same_settings(&loaded, &Config::default());
     folder.write("waypost.toml", uncommented(&shipped));
     assert_eq!(folder.load().expect("it is valid").listeners.len(), 2);
+}
+
+#[test]
+fn the_secure_file_lets_in_certificates_only() {
+    let folder = Folder::new();
+    folder.write("waypost.toml", &fs::read_to_string(repository("config/secure.toml")).expect("config/secure.toml"));
+    let loaded = folder.load().expect("it is valid");
+    assert!(loaded.listeners.iter().all(|listener| !listener.lets_anyone_in()));
+    assert_eq!(loaded.listeners[0].methods(), [Method::Certificate]);
 }
 
 // Layers
@@ -240,7 +251,7 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
     refuses(
         "[[listener]]\naddress = '127.0.0.1:1'\n[listener.tls]\n",
         &[
-            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, interface, versions, authentication, allow_anonymous, connections_max, backlog",
+            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, connections_max, backlog, tls_certificate, tls_key, tls_version_min, client_auth, client_ca, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
         ],
     );
 }
@@ -423,15 +434,6 @@ fn t06_a_file_that_is_missing_or_cannot_be_read_is_an_error() {
     let memory = Sources { file: Some(PathBuf::from("/proc/self/mem")), ..Sources::default() };
     let error = Config::load(&memory).expect_err("it cannot be read").to_string();
     assert!(error.starts_with("/proc/self/mem: cannot be read: "), "{error}");
-}
-
-#[test]
-fn a_mosquitto_conf_is_recognized() {
-    let folder = Folder::new();
-    folder.write("mosquitto.conf", "listener 1883\nallow_anonymous true\n");
-    let sources = Sources { file: Some(folder.0.join("mosquitto.conf")), ..Sources::default() };
-    let errors = folder.relative(&Config::load(&sources).expect_err("it is not TOML").to_string());
-    assert_eq!(errors, ["mosquitto.conf: is not TOML; a mosquitto.conf cannot be read yet"]);
 }
 
 #[test]
@@ -651,7 +653,7 @@ fn a_listener_has_an_address_and_a_group_its_name_and_strategy() {
         "[[listener]]\n[[shared_group]]\nname = 'a'\n[[shared_group]]\nstrategy = 'x'\n[[listener]]\naddress = 5\n",
         &[
             "waypost.toml:5:12: shared_group.strategy is \"x\"; allowed: \"round_robin\", \"random\", \"sticky\", \"hash_client\", \"hash_topic\" or \"least_in_flight\"",
-            "waypost.toml:7:11: listener.address is 5, which is not text; write for example \"127.0.0.1:1883\", \"[::1]:1883\" or \"localhost:1883\"",
+            "waypost.toml:7:11: listener.address is 5, which is not text; write for example \"127.0.0.1:1883\", \"[::1]:1883\", \"localhost:1883\" or \"unix:/run/waypost.sock\"",
             "waypost.toml:1:1: this [[listener]] has no address; write for example address = \"127.0.0.1:1883\"",
             "waypost.toml:2:1: this [[shared_group]] has no strategy; write for example strategy = \"least_in_flight\"",
             "waypost.toml:4:1: this [[shared_group]] has no name; write for example name = \"workers\"",
@@ -674,6 +676,70 @@ fn what_is_no_address_says_why() {
             &format!("[[listener]]\naddress = \"{address}\"\n"),
             &[&format!("waypost.toml:2:11: listener.address is \"{address}\", {why}")],
         );
+    }
+}
+
+#[test]
+fn what_tls_certificates_and_proxies_demand_of_one_another_is_checked() {
+    for (lines, errors) in [
+        ("tls_certificate = ['a.pem']\ntls_key = ['a.key']", &[][..]),
+        (
+            "tls_certificate = ['a.pem', 'b.pem']\ntls_key = ['a.key']",
+            &[
+                "listener.tls_certificate lists 2 and listener.tls_key lists 1; each certificate needs its key, in the same order",
+            ],
+        ),
+        (
+            "client_auth = 'required'",
+            &[
+                "listener.client_auth is \"required\", but nothing says who may issue certificates; write for example client_ca = \"certs/ca.pem\"",
+                "listener.client_auth is \"required\", but without TLS nobody can show a certificate; set tls_certificate and tls_key",
+            ],
+        ),
+        (
+            "client_identity = 'common_name'",
+            &[
+                "listener.client_identity is \"common_name\", but no certificate is asked for; write client_auth = \"required\"",
+            ],
+        ),
+        (
+            "client_id_bound = true",
+            &[
+                "listener.client_id_bound is true, but nothing says what of the certificate the Client Identifier must be; write for example client_identity = \"common_name\"",
+            ],
+        ),
+        (
+            "client_crl = ['revoked.pem']",
+            &["listener.client_crl is set, but no certificate is asked for; set client_auth"],
+        ),
+        (
+            "proxy_protocol = true",
+            &[
+                "listener.proxy_protocol is true, but nothing says which proxies are believed; write for example proxy_trusted = [\"10.0.0.0/8\"]",
+            ],
+        ),
+        (
+            "proxy_trusted = ['10.0.0.0/33']",
+            &[
+                "listener.proxy_trusted is [\"10.0.0.0/33\"], which is not a list of networks; write for example [\"10.0.0.0/8\", \"::1\"]",
+            ],
+        ),
+        (
+            "unix_mode = '0888'",
+            &["listener.unix_mode is \"0888\", which is not permissions in octal; write for example \"0660\""],
+        ),
+    ] {
+        let content = format!("[[listener]]\naddress = '127.0.0.1:8883'\n{lines}\n");
+        let folder = Folder::new();
+        folder.write("waypost.toml", content);
+        let mut found = folder.load().map_or_else(|errors| folder.relative(&errors.to_string()), |_| Vec::new());
+        for error in &mut found {
+            let (place, message) = error.split_once(": ").expect("a place and a message");
+            assert!(place.starts_with("waypost.toml:3:"), "{place}");
+            *error = message.to_owned();
+        }
+        found.sort();
+        assert_eq!(found, errors, "{lines}");
     }
 }
 

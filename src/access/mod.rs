@@ -22,6 +22,7 @@ mod trie;
 
 pub use explain::{Explanation, Reason};
 pub use fault::{Fault, Faults};
+pub use network::Network;
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
 pub use rules::{Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
 pub use token::{Grants, Token};
@@ -800,6 +801,25 @@ allow.subscribe = "pub/#"
             .gives(&["+pub v"])
             .because(Act::Receive { topic: b"y" }, "denied: no rule allows it")
             .because(Act::Subscribe { filter: b"+" }, "denied: no rule allows all topics of the filter; some are allowed by two.toml:4 (user v): allow = { all = \"v\" } (see acl.subscribe)");
+    }
+
+    #[test]
+    fn a_filter_that_could_mean_thousands_of_rules_takes_bounded_time() {
+        let many: String = (0..5_000).map(|number| format!("pattern read site-{number}/%c/x\n")).collect();
+        let access = Access::with_rules(rules("acl", &(many + "user u\ntopic read last/a\n")));
+        let who = || user("u", "c");
+        Asking::of(&access, who())
+            .gives(&["-sub +/+/y", "-sub +/other/x", "+sub site-4999/c/x", "-sub site-1/d/+", "-recv site-1/d/x"])
+            .covers(&[
+                ("site-1/c/x", Coverage::Everything),
+                ("site-1/d/x", Coverage::Nothing),
+                ("+/d/x", Coverage::Part),
+            ]);
+        Asking::of(&access.subscribing(Subscribing::Overlap), who()).gives(&[
+            "+sub +/c/x",
+            "+sub #",
+            "-recv site-1/d/x",
+        ]);
     }
 
     #[test]

@@ -1,19 +1,20 @@
-//! A network of IP addresses, for rules that hold only for Clients from there.
+//! A network of IP addresses: for rules that hold only for Clients from there, and for proxies that are believed.
 //! It compares addresses; who comes from where is known to the doors.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
 use std::str::FromStr;
 
 /// `10.0.0.0/8`, `fd00::/8`, or one address. An IPv4 address that comes as `::ffff:10.0.0.1` is taken as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
+pub struct Network {
     address: IpAddr,
     /// 0 to 32, or to 128.
     bits: u32,
 }
 
 impl Network {
-    pub(super) fn contains(self, address: IpAddr) -> bool {
+    pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => network == start_v4(address, self.bits),
             (IpAddr::V6(network), IpAddr::V6(address)) => network == start_v6(address, self.bits),
@@ -31,6 +32,12 @@ fn start_v4(address: Ipv4Addr, bits: u32) -> Ipv4Addr {
 fn start_v6(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
     let host = 128_u32.saturating_sub(bits);
     Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(host).unwrap_or(0))
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.address, self.bits)
+    }
 }
 
 /// The error is what to say about it.

@@ -15,7 +15,7 @@
 
 use super::scram;
 use crate::notice::Outside;
-use argon2::{Algorithm, Argon2, Params};
+use argon2::{Algorithm, Argon2, Block, Params};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64ct::{Base64, Base64Unpadded, Encoding};
@@ -348,6 +348,10 @@ impl Hash {
 /// As OWASP recommended in 2023. Mosquitto's own tool writes 101, which protects a file that was stolen for seconds only.
 const PBKDF2_ITERATIONS: u32 = 210_000;
 
+/// The GNU C library gives memory of more than 32 MiB back to the system as soon as it is free, and keeps less for the thread
+/// that had it: with several threads that would be many times what one hash needs. Pages that are not used cost nothing.
+const GIVEN_BACK_BLOCKS: usize = 33 << 10;
+
 fn sha512(password: &[u8], salt: &[u8]) -> [u8; SHA512_SIZE] {
     let mut context = digest::Context::new(&digest::SHA512);
     context.update(password);
@@ -366,7 +370,12 @@ fn pbkdf2_sha512(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> [u8; S
 /// `None`: the parameters are outside of what Argon2 allows, or there is no memory for it.
 fn argon2id(password: &[u8], salt: &[u8], cost: Argon2Cost, hash: &mut [u8]) -> Option<()> {
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(hash.len())).ok()?;
-    Argon2::new(Algorithm::Argon2id, argon2::Version::V0x13, params).hash_password_into(password, salt, hash).ok()
+    let count = params.block_count();
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(count.max(GIVEN_BACK_BLOCKS)).ok()?;
+    memory.resize(count, Block::new());
+    let argon2 = Argon2::new(Algorithm::Argon2id, argon2::Version::V0x13, params);
+    argon2.hash_password_into_with_memory(password, salt, hash, memory).ok()
 }
 
 fn read_iterations(text: &str) -> Result<NonZeroU32, String> {
@@ -502,6 +511,8 @@ impl fmt::Debug for PasswordFile {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
     use super::{Hash, PasswordFile, Scheme};
 
     // Written by mosquitto_passwd 2.0.11 (`-H sha512` and without), by `argon2` of the reference implementation, and by

@@ -6,7 +6,7 @@
 use super::fault::Faults;
 use super::filter::Level;
 use super::network::Network;
-use super::trie::{Builder, Name, Names, Relation, RightBits, Root, Search, Trie};
+use super::trie::{Builder, Found, Name, Names, Relation, RightBits, Root, Search, Trie};
 use super::{Coverage, Identity, mosquitto, native};
 use crate::codec::Qos;
 use foldhash::fast::RandomState;
@@ -318,7 +318,8 @@ impl Rules {
                 self.list_says(patterns, question)
             }
             Layer::Native { .. } => {
-                let find = |effect| lists(layer, question.who).find_map(|scope| self.find(scope, effect, question));
+                let find =
+                    |effect| lists(layer, question.who).find_map(|scope| self.find(scope, effect, question).rule());
                 match find(Effect::Deny) {
                     Some(denial) => Said::No(Because::Rule(denial)),
                     None => find(Effect::Allow).map_or(Said::Nothing, Said::Yes),
@@ -328,9 +329,9 @@ impl Rules {
     }
 
     fn list_says(&self, scope: u32, question: &Question<'_>) -> Said {
-        match self.find(scope, Effect::Deny, question) {
+        match self.find(scope, Effect::Deny, question).rule() {
             Some(denial) => Said::No(Because::Rule(denial)),
-            None => self.find(scope, Effect::Allow, question).map_or(Said::Nothing, Said::Yes),
+            None => self.find(scope, Effect::Allow, question).rule().map_or(Said::Nothing, Said::Yes),
         }
     }
 
@@ -383,24 +384,26 @@ impl Rules {
     }
 
     fn share(&self, scope: u32, effect: Effect, question: &Question<'_>) -> Share {
-        let find = |relation| self.find(scope, effect, &Question { relation, ..*question }).map(Because::Rule);
-        if let covering @ Some(_) = find(Relation::Covers) {
-            return Share { coverage: Coverage::Everything, because: covering };
+        let find = |relation| self.find(scope, effect, &Question { relation, ..*question });
+        if let Found::Rule(covering) = find(Relation::Covers) {
+            return Share { coverage: Coverage::Everything, because: Some(Because::Rule(covering)) };
         }
         match find(Relation::Overlaps) {
-            None => Share::NOTHING,
-            overlapping => Share { coverage: Coverage::Part, because: overlapping },
+            Found::Nothing => Share::NOTHING,
+            Found::Rule(overlapping) => Share { coverage: Coverage::Part, because: Some(Because::Rule(overlapping)) },
+            Found::GaveUp => Share { coverage: Coverage::Part, because: None },
         }
     }
 
     /// The first rule of a list that is about the question.
     #[inline]
-    fn find(&self, scope: u32, effect: Effect, question: &Question<'_>) -> Option<u32> {
-        let scope = self.0.scopes.get(scope as usize)?;
+    fn find(&self, scope: u32, effect: Effect, question: &Question<'_>) -> Found {
+        let Some(scope) = self.0.scopes.get(scope as usize) else { return Found::Nothing };
         let root = match effect {
             Effect::Allow => scope.allow,
             Effect::Deny => scope.deny,
-        }?;
+        };
+        let Some(root) = root else { return Found::Nothing };
         let names = if scope.has_placeholders { names(question.who, effect) } else { NO_NAMES };
         let Question { relation, text, rights, .. } = *question;
         self.0.trie.find(root, &Search { relation, text, names, rights }, |rule| self.holds(rule, question))
@@ -450,7 +453,7 @@ impl Rules {
         scopes.filter_map(|scope| scope.allow).find_map(|root| {
             let search = Search { relation, text, names: names(who, Effect::Allow), rights };
             let has_right = |rule: u32| self.0.rules.get(rule as usize).is_some_and(|rule| rule.rights & rights != 0);
-            self.0.trie.find(root, &search, has_right)
+            self.0.trie.find(root, &search, has_right).rule()
         })
     }
 

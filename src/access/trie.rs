@@ -116,12 +116,31 @@ pub(super) struct Search<'a> {
     pub(super) rights: RightBits,
 }
 
+/// Nodes that one search for what overlaps with a filter may visit. A `+` of a Client can lead to every rule that there is, and
+/// a SUBSCRIBE may hold a thousand filters; a topic leads to few nodes.
+const OVERLAP_NODES_MAX: u32 = 1_024;
+
+/// What came of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Rule(u32),
+    Nothing,
+    /// The search for what overlaps would have taken too long: there may be a rule.
+    GaveUp,
+}
+
 impl Trie {
     /// The first rule of a tree that fits and that `takes` takes; the order is that of the tree. `takes` is asked about rules
     /// with other rights, too.
-    pub(super) fn find(&self, root: Root, search: &Search<'_>, mut takes: impl FnMut(u32) -> bool) -> Option<u32> {
-        let mut walk = Walk { trie: self, search, takes: &mut takes };
-        walk.node(root.0, Some(search.text), true)
+    #[inline]
+    pub(super) fn find(&self, root: Root, search: &Search<'_>, mut takes: impl FnMut(u32) -> bool) -> Found {
+        let nodes_left = if search.relation == Relation::Overlaps { OVERLAP_NODES_MAX } else { u32::MAX };
+        let mut walk = Walk { trie: self, search, takes: &mut takes, nodes_left };
+        match walk.node(root.0, Some(search.text), true) {
+            Some(rule) => Found::Rule(rule),
+            None if walk.nodes_left == 0 => Found::GaveUp,
+            None => Found::Nothing,
+        }
     }
 
     fn label(&self, label: Run) -> &[u8] {
@@ -184,6 +203,8 @@ struct Walk<'a, F> {
     trie: &'a Trie,
     search: &'a Search<'a>,
     takes: &'a mut F,
+    /// When there are none left, nothing more is found.
+    nodes_left: u32,
 }
 
 /// A search goes no deeper than the deepest rule, which has a bounded number of levels.
@@ -192,9 +213,10 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
     fn node(&mut self, node: u32, rest: Option<&[u8]>, first: bool) -> Option<u32> {
         let trie = self.trie;
         let node = trie.nodes.get(node as usize)?;
-        if node.rights & self.search.rights == 0 {
+        if node.rights & self.search.rights == 0 || self.nodes_left == 0 {
             return None;
         }
+        self.nodes_left = self.nodes_left.saturating_sub(1);
         let Some(text) = rest else {
             // "a/#" matches "a" as well.
             return self.end(node.exact).or_else(|| self.end(node.many));
@@ -262,6 +284,9 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
     fn each_below(&mut self, node: &Node, rest: Option<&[u8]>, first: bool) -> Option<u32> {
         let trie = self.trie;
         for edge in node.literal.of(&trie.edges) {
+            if self.nodes_left == 0 {
+                return None;
+            }
             if first && trie.label(edge.label).first() == Some(&b'$') {
                 continue;
             }
@@ -286,6 +311,9 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
     fn each_subtree(&mut self, node: &Node, first: bool) -> Option<u32> {
         let trie = self.trie;
         for edge in node.literal.of(&trie.edges) {
+            if self.nodes_left == 0 {
+                return None;
+            }
             if first && trie.label(edge.label).first() == Some(&b'$') {
                 continue;
             }
@@ -304,9 +332,10 @@ impl<F: FnMut(u32) -> bool> Walk<'_, F> {
 
     fn subtree(&mut self, node: u32) -> Option<u32> {
         let node = self.trie.nodes.get(node as usize)?;
-        if node.rights & self.search.rights == 0 {
+        if node.rights & self.search.rights == 0 || self.nodes_left == 0 {
             return None;
         }
+        self.nodes_left = self.nodes_left.saturating_sub(1);
         let found = self.end(node.exact).or_else(|| self.end(node.many));
         found.or_else(|| self.each_subtree(node, false))
     }
@@ -330,6 +359,15 @@ struct Growing {
     exact: Vec<u32>,
     many: Vec<u32>,
     rights: RightBits,
+}
+
+impl Found {
+    pub(super) fn rule(self) -> Option<u32> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Nothing | Self::GaveUp => None,
+        }
+    }
 }
 
 impl Builder {

@@ -515,6 +515,10 @@ impl<W: Wire> Shard<W> {
 
     /// The Client wants to prove again who it is. The door does that and calls [`Shard::reauthenticated`].
     pub(super) fn reauthenticate(&mut self, me: Attachment, auth: &Auth<'_>) {
+        if self.client_mut(me).is_some_and(|client| client.rare().reauthentication.is_some()) {
+            let why = "AUTH before the last one was answered";
+            return self.refuse(me, &Violation { reason: ReasonCode::ProtocolError, why });
+        }
         let reason = auth.reason;
         let data = auth.data.map(Into::into);
         if let Some(client) = self.client_mut(me) {

@@ -101,7 +101,7 @@ impl<W> Client<W> {
 }
 
 /// Whether this Client may receive a Message now. Asked when the Message is encoded, on whichever way it came.
-#[inline]
+#[inline(never)]
 pub(super) fn may_receive(
     access: &Access,
     who: &Identity,

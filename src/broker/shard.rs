@@ -513,6 +513,7 @@ impl<W: Wire> Shard<W> {
     }
 
     /// How many filters match a Topic Name, asked as a PUBLISH asks; shared subscriptions are not among them.
+    #[inline]
     pub fn matching(&mut self, topic: &[u8]) -> usize {
         let hash = self.shared.router.epochs.hash(topic);
         self.matched(topic, hash).filters.len()

@@ -32,7 +32,10 @@ impl Text {
     /// Reads a file. The error says why there is no text.
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = shown(path);
-        let bytes = read_bounded(path).map_err(|message| ConfigError { place: name.clone(), message })?;
+        let mut bytes = read_bounded(path).map_err(|message| ConfigError { place: name.clone(), message })?;
+        if is_conf(path) {
+            plain_comments(&mut bytes);
+        }
         Self::of(name, bytes)
     }
 
@@ -68,9 +71,31 @@ impl Text {
         format!("{}:{}:{}", self.name, line + 1, before.chars().count() + 1)
     }
 
+    /// `mosquitto.conf:7`; lines count from 1.
+    pub(super) fn line_place(&self, line: usize) -> String {
+        format!("{}:{line}", self.name)
+    }
+
+    /// As errors show it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The number of the line, from 0, that a byte lies in.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset) - 1
+    }
+}
+
+/// Whether a file may be a mosquitto.conf by its name.
+pub(super) fn is_conf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "conf")
+}
+
+/// Mosquitto does not look at comments, so they may be in the encoding of former days: bytes that are not ASCII become `?`.
+fn plain_comments(bytes: &mut [u8]) {
+    for line in bytes.split_mut(|byte| *byte == b'\n').filter(|line| line.starts_with(b"#")) {
+        line.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
     }
 }
 
@@ -108,6 +133,28 @@ fn overlong_line(name: &str, bytes: &[u8], lines: &[usize]) -> Option<ConfigErro
         Outside::of(key.trim_ascii())
     );
     Some(ConfigError { place: format!("{name}:{}:1", number + 1), message })
+}
+
+/// The files that mosquitto's `include_dir` names, in its order: letters without regard to case, of the same letter the capital
+/// one first. The error is the rest of a sentence that begins with the folder.
+pub(super) fn included(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let cannot = |error: io::Error| format!("the folder cannot be read: {}", reason(&error));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.len() > ".conf".len() && bytes.ends_with(b".conf") {
+            files.push(name);
+        }
+        if files.len() > DROP_INS_MAX {
+            return Err(format!("the folder holds more files than allowed: up to {DROP_INS_MAX}"));
+        }
+    }
+    files.sort_by_key(|name| {
+        let letters = name.as_encoded_bytes().iter().map(|byte| (byte.to_ascii_uppercase(), *byte));
+        letters.collect::<Vec<_>>()
+    });
+    Ok(files.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// The files of the drop-in folder of a configuration file, `waypost.toml.d/*.toml`, in the order of their names.

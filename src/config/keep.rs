@@ -3,8 +3,11 @@
 //! Read `keys.rs` for the table that says which key has which type.
 
 use super::address::Address;
-use super::keys::{Algorithm, Method, SharedStrategy, SubscribePolicy, Version};
+use super::keys::{
+    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
+};
 use crate::log::{Format, Level};
+use crate::access::Network;
 use config::{Value, ValueKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,6 +69,12 @@ impl Keep for Address {
     }
 }
 
+impl Keep for Network {
+    fn keep(value: Option<&Value>) -> Self {
+        text(value).parse().expect("a network was checked to be one")
+    }
+}
+
 impl<T: Keep> Keep for Vec<T> {
     fn keep(value: Option<&Value>) -> Self {
         match value.map(|value| &value.kind) {
@@ -87,7 +96,19 @@ macro_rules! keep_words {
     )+ };
 }
 
-keep_words!(Version, Method, Algorithm, SharedStrategy, SubscribePolicy, Level, Format);
+keep_words!(
+    Version,
+    Method,
+    Algorithm,
+    Protocol,
+    TlsVersion,
+    ClientAuth,
+    ClientIdentity,
+    SharedStrategy,
+    SubscribePolicy,
+    Level,
+    Format
+);
 
 fn number(value: Option<&Value>) -> u64 {
     match value.map(|value| &value.kind) {

@@ -6,6 +6,7 @@ use super::address::Address;
 use super::kind::Kind;
 use super::macros::{settings, words};
 use crate::log::{Format, Level};
+use crate::access::Network;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,9 +76,13 @@ settings! {
     /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.
     /// Without any there is one on 127.0.0.1:1883 that only this machine reaches and that lets everybody in.
     [[listener; 64]] Listener {
-        /// `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`. `0.0.0.0` and `[::]` mean all addresses of this machine. Port 0 means any
-        /// free port; the log says which one it became.
+        /// `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT` or `unix:PATH`. `*` means all addresses of this machine, `0.0.0.0` those of IPv4
+        /// and `[::]` those of IPv6. Port 0 means any free port; the log says which one it became.
         address: Address = Kind::Address, required "127.0.0.1:1883";
+        /// What the log and rules call this listener. Without it, it is called by its address.
+        name: Option<String> = text(1, 64, "\""), absent "devices";
+        /// `mqtt`: MQTT straight away; `websocket`: MQTT inside WebSocket (RFC 6455).
+        protocol: Protocol = Kind::OneOf(Protocol::WORDS), default "mqtt";
         /// Accepts only what comes in through this network interface.
         interface: Option<String> = text(1, 15, "/ "), absent "eth0";
         /// Protocol versions that are spoken here. A Client that asks for another one is refused: with Reason Code 0x84, or
@@ -97,6 +102,44 @@ settings! {
         /// Connections that the operating system completes and keeps until the broker accepts them.
         /// The operating system has a bound of its own (`net.core.somaxconn`).
         backlog: u32 = count(1, 65_535), default 1024;
+        /// Certificates of this broker, PEM, each file with the intermediate ones after it. With any, only TLS is spoken here. Of several,
+        /// the Client gets the first that is for the host name it asks for (SNI), or else the first of all.
+        tls_certificate: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// The private key of each certificate, PEM, in the same order.
+        tls_key: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// Oldest version of TLS that is spoken.
+        tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
+        /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
+        /// good one there is no connection. It must come from `client_ca`.
+        client_auth: ClientAuth = Kind::OneOf(ClientAuth::WORDS), default "none";
+        /// Certificates of those who may issue certificates for Clients, PEM.
+        client_ca: Option<PathBuf> = Kind::Path, absent "certs/ca.pem";
+        /// Lists of revoked certificates, PEM or DER, at least one for each issuer once there is any. A list that is missing,
+        /// out of date or not from a known issuer keeps Clients out. When a new list revokes the certificate of a connected
+        /// Client, its Network Connection is closed.
+        client_crl: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// What of a Client's certificate is its user name: the Common Name, the first DNS name, e-mail address or URI among its
+        /// Subject Alternative Names, the whole subject as in RFC 4514, or the SHA-256 fingerprint in hexadecimal. A certificate
+        /// without it, or with one that holds `+`, `#` or control characters, is refused.
+        client_identity: ClientIdentity = Kind::OneOf(ClientIdentity::WORDS), default "none";
+        /// Whether the Client Identifier must be what `client_identity` says. Otherwise Reason Code 0x85, or return code 2.
+        client_id_bound: bool = Kind::Switch, default false;
+        /// Web pages whose scripts may connect by WebSocket, as browsers say it in Origin, `https://example.org`. `*` lets all in;
+        /// `none` lets in who says no Origin, as programs outside of browsers do. Others get 403.
+        websocket_origins: Vec<String> = Kind::ListOf(&text(1, 255, " ")), default ["*"];
+        /// The one path at which WebSocket is offered; at others there is 404. Without it, every path will do.
+        websocket_path: Option<String> = text(1, 255, " ?#"), absent "/mqtt";
+        /// Permissions of the socket file of a `unix:` address, octal. Who may write to it may connect.
+        unix_mode: String = Kind::Mode, default "0660";
+        /// User that the socket file is given to, by name or number.
+        unix_owner: Option<String> = text(1, 32, "/: "), absent "waypost";
+        /// Group that the socket file is given to, by name or number.
+        unix_group: Option<String> = text(1, 32, "/: "), absent "mqtt";
+        /// Whether each Network Connection begins with a PROXY protocol header, version 1 or 2, in which a proxy says
+        /// whom it speaks for. Without a header it is closed.
+        proxy_protocol: bool = Kind::Switch, default false;
+        /// Networks of proxies that are believed, `10.0.0.0/8` or `::1`. Others are closed at once.
+        proxy_trusted: Vec<Network> = Kind::ListOf(&Kind::Network), default [];
     }
 
     /// What one Client may ask of the broker. Each limit is finite; what happens at the limit stands beside it.
@@ -112,6 +155,13 @@ settings! {
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Network Connections that have not yet completed their CONNECT. Further ones are closed at once and counted.
         connections_pending_max: usize = count(1, 1_000_000), default 1_000;
+        /// Network Connections from one address, of all listeners together. Further ones are closed at once and counted.
+        connections_per_address_max: usize = count(1, 10_000_000), default 50_000;
+        /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
+        connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
+        /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
+        /// closed at once and counted. A thread works on one at a time and on everything else in between.
+        tls_handshakes_max: usize = count(1, 1_000_000), default 500;
         /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
         /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
         /// A user under attack can still log in from addresses that have not failed.
@@ -259,7 +309,7 @@ settings! {
     /// A service of yours that is asked about logins, for listeners whose `authentication` has `http`. It gets a POST request with
     /// a JSON object: `client_id`, `user_name`, `password`, `address`, `listener`. 200 with `{"result": "allow"}` lets the
     /// Client in, 200 with `{"result": "deny"}` does not, 200 with `{"result": "ignore"}` leaves it to the next way. Anything
-    /// else, and no answer in time, is a no.
+    /// else, no answer in time, and a password that is not UTF-8, is a no.
     [http_login] HttpLogin {
         /// `http://HOST:PORT/PATH`. The request is not encrypted: let the service be on this machine or in a trusted network.
         url: Option<String> = text(1, 2048, " "), absent "http://127.0.0.1:8000/login";
@@ -270,7 +320,7 @@ settings! {
         /// Requests at the same time; further logins wait.
         requests_max: usize = count(1, 10_000), default 100;
         /// How long a yes is remembered, for the same credentials from the same address. 0s means that each login is asked about.
-        cache_time: Duration = time_or_zero(SECOND, HOUR), default "10s";
+        cache_time: Duration = time_or_zero(SECOND, HOUR), default "2s";
         /// Logins that are remembered.
         cache_entries_max: usize = count(1, 1_000_000), default 10_000;
         /// Failures in a row after which the service is left alone for `pause`; meanwhile logins are refused at once, with
@@ -310,6 +360,34 @@ impl Listener {
 words! {
     /// A version of the protocol.
     pub enum Version { V3_1 = "3.1", V3_1_1 = "3.1.1", V5 = "5.0" }
+}
+
+words! {
+    /// What is spoken on a listener.
+    pub enum Protocol { Mqtt = "mqtt", WebSocket = "websocket" }
+}
+
+words! {
+    /// A version of TLS.
+    pub enum TlsVersion { V1_2 = "1.2", V1_3 = "1.3" }
+}
+
+words! {
+    /// Whether Clients show a certificate.
+    pub enum ClientAuth { None = "none", Optional = "optional", Required = "required" }
+}
+
+words! {
+    /// What of a Client's certificate is its user name.
+    pub enum ClientIdentity {
+        None = "none",
+        CommonName = "common_name",
+        SanDns = "san_dns",
+        SanEmail = "san_email",
+        SanUri = "san_uri",
+        Subject = "subject",
+        Sha256 = "sha256",
+    }
 }
 
 words! {

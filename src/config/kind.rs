@@ -4,6 +4,7 @@
 
 use super::address::Address;
 use super::units::{NotUnits, ShownDuration, ShownSize, read_duration, read_size};
+use crate::access::Network;
 use crate::notice::Outside;
 use config::{Value, ValueKind};
 use std::fmt;
@@ -29,8 +30,12 @@ pub enum Kind {
     Text { least: usize, most: usize, refused: &'static str },
     /// A path of the file system.
     Path,
-    /// `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`.
+    /// `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT` or `unix:PATH`.
     Address,
+    /// An IP address, or a network in the form `ADDRESS/BITS`.
+    Network,
+    /// Permissions of a file, in octal.
+    Mode,
     /// A list of values of one kind; it may be empty.
     ListOf(&'static Self),
 }
@@ -128,6 +133,14 @@ impl Kind {
                 Ok(_) => Ok(text.as_str().into()),
                 Err(why) => Err(Wrong::Because(why.to_string())),
             },
+            (Self::Network, Given::Text(text)) => match text.parse::<Network>() {
+                Ok(_) => Ok(text.as_str().into()),
+                Err(_) => Err(Wrong::Form),
+            },
+            (Self::Mode, Given::Text(text)) => {
+                let octal = (3..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+                if octal { Ok(text.as_str().into()) } else { Err(Wrong::Form) }
+            }
             (Self::ListOf(_), Given::List(items)) if items.len() > LIST_LENGTH_MAX => Err(Wrong::Bounds),
             (Self::ListOf(kind), Given::List(items)) => {
                 let values: Result<Vec<Value>, Wrong> =
@@ -160,7 +173,7 @@ impl Kind {
                 allowed
             }
             Self::Path => format!("1 to {PATH_SIZE_MAX} bytes without control characters"),
-            Self::Address => self.examples().to_owned(),
+            Self::Address | Self::Network | Self::Mode => self.examples().to_owned(),
             Self::ListOf(kind) => format!("a list of up to {LIST_LENGTH_MAX} values, each {}", kind.allowed()),
         }
     }
@@ -179,6 +192,8 @@ impl Kind {
             Self::Text { .. } => format!("Text of {allowed}"),
             Self::Path => "A path".to_owned(),
             Self::Address => "An address".to_owned(),
+            Self::Network => "A network".to_owned(),
+            Self::Mode => "Permissions".to_owned(),
             Self::ListOf(_) => format!("A list of {}", self.plural()),
         }
     }
@@ -190,7 +205,10 @@ impl Kind {
             Self::Time { .. } => "a duration",
             Self::Switch => "true or false",
             Self::SomeOf(_) => "a list of words",
+            Self::ListOf(Self::Network) => "a list of networks",
             Self::ListOf(_) => "a list of text",
+            Self::Network => "an IP address or a network",
+            Self::Mode => "permissions in octal",
             Self::OneOf(_) | Self::Text { .. } | Self::Path | Self::Address => "text",
         }
     }
@@ -199,6 +217,7 @@ impl Kind {
     fn plural(&self) -> &'static str {
         match self {
             Self::ListOf(Self::Path) => "paths",
+            Self::ListOf(Self::Network) => "networks",
             _ => "text",
         }
     }
@@ -213,7 +232,12 @@ impl Kind {
             Self::SomeOf(words) => format!("{words:?}"),
             Self::Text { .. } => r#""some text""#.to_owned(),
             Self::Path => r#""/var/lib/waypost""#.to_owned(),
-            Self::Address => r#""127.0.0.1:1883", "[::1]:1883" or "localhost:1883""#.to_owned(),
+            Self::Address => {
+                r#""127.0.0.1:1883", "[::1]:1883", "localhost:1883" or "unix:/run/waypost.sock""#.to_owned()
+            }
+            Self::Network => r#""10.0.0.0/8", "fd00::/8" or "192.0.2.1""#.to_owned(),
+            Self::Mode => r#""0660""#.to_owned(),
+            Self::ListOf(Self::Network) => r#"["10.0.0.0/8", "::1"]"#.to_owned(),
             Self::ListOf(kind) => format!("[{}]", kind.examples()),
         }
     }

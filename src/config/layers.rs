@@ -4,9 +4,10 @@
 //! Read `rules.rs` next, which looks at the merged whole.
 
 use super::errors::ConfigErrors;
-use super::file::{Text, drop_ins, shown};
+use super::file::{Text, drop_ins, included, is_conf};
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Given;
+use super::mosquitto::{self, Finding, Outcome, Setting, Translation};
 use super::unknown::{DUPLICATE, nearest, syntax, unknown_key, unknown_section};
 use crate::log::Level;
 use crate::notice::Outside;
@@ -57,14 +58,28 @@ pub(super) struct Layers {
     pub(super) refused: BTreeSet<String>,
     /// The files that were read.
     pub(super) files: Vec<PathBuf>,
+    /// What became of each option of a mosquitto.conf.
+    pub(super) findings: Vec<Finding>,
+    main_file: MainFile,
     pub(super) errors: ConfigErrors,
+}
+
+/// What decides about the flag `-p`.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum MainFile {
+    #[default]
+    Ours,
+    /// A mosquitto.conf that says where to listen: `-p` has no effect.
+    Mosquitto,
+    /// One that does not, so the first listener is for this machine only and at the port that `-p` says.
+    MosquittoLocalOnly,
 }
 
 impl Layers {
     pub(super) fn read(sources: &Sources) -> Self {
         let mut layers = Self::default();
         if let Some(file) = &sources.file {
-            layers.read_file(file);
+            layers.read_main_file(file);
             match drop_ins(file) {
                 Ok(files) => files.iter().for_each(|file| layers.read_file(file)),
                 Err(error) => layers.errors.push(error.place, error.message),
@@ -111,18 +126,62 @@ impl Layers {
 
     // Files
 
+    /// The file that `-c` names: ours, or a mosquitto.conf.
+    fn read_main_file(&mut self, path: &Path) {
+        match Text::read(path) {
+            Ok(text) if is_mosquitto(path, &text) => {
+                self.files.push(path.to_owned());
+                self.read_translation(translated(&text));
+            }
+            Ok(text) => {
+                self.read_text(&text);
+                self.files.push(path.to_owned());
+            }
+            Err(error) => {
+                self.errors.push(error.place, error.message);
+                self.files.push(path.to_owned());
+            }
+        }
+    }
+
     fn read_file(&mut self, path: &Path) {
         match Text::read(path) {
-            Ok(text)
-                if path.extension().is_some_and(|extension| extension == "conf")
-                    && DeTable::parse(&text.content).is_err() =>
-            {
-                self.errors.push(shown(path), "is not TOML; a mosquitto.conf cannot be read yet");
-            }
             Ok(text) => self.read_text(&text),
             Err(error) => self.errors.push(error.place, error.message),
         }
         self.files.push(path.to_owned());
+    }
+
+    fn read_translation(&mut self, translation: Translation) {
+        let Translation { settings, listeners, is_local_only, findings, files, errors } = translation;
+        self.main_file = if is_local_only { MainFile::MosquittoLocalOnly } else { MainFile::Mosquitto };
+        self.files.extend(files);
+        self.findings = findings;
+        for error in errors {
+            self.errors.push(error.place, error.message);
+        }
+        let mut layer = Layer::default();
+        for Setting { section, index, key: name, value, place } in settings {
+            let path = match index {
+                Some(index) => format!("{section}[{index}].{name}"),
+                None => format!("{section}.{name}"),
+            };
+            match key(&format!("{section}.{name}")).kind.read(&value) {
+                Ok(kept) => {
+                    layer.0.insert(path, Value::new(Some(&place), kept));
+                }
+                Err(message) => {
+                    self.errors.push(place, format!("{section}.{name} {message}"));
+                    self.refused.insert(path);
+                }
+            }
+        }
+        let most = SECTIONS.iter().find(|section| section.name == "listener").and_then(|section| section.list_max);
+        if let Some((place, most)) = most.and_then(|most| Some((listeners.get(most)?, most))) {
+            self.errors.push(place, format!("there are too many listeners; allowed: up to {most}"));
+        }
+        self.lists.insert("listener", listeners);
+        self.layers.push(layer);
     }
 
     fn read_text(&mut self, text: &Text) {
@@ -296,7 +355,16 @@ impl Layers {
     /// Without any listener there is one for this machine only, whose port `-p` sets.
     fn default_listener(&mut self, port: Option<u16>, layer: &mut Layer) {
         let listeners = self.lists.entry("listener").or_default();
+        let address = |port| Value::new(Some(&"-p".to_owned()), format!("localhost:{port}"));
         match (listeners.first(), port) {
+            (Some(_), Some(port)) if self.main_file == MainFile::MosquittoLocalOnly => {
+                layer.0.insert("listener[0].address".to_owned(), address(port));
+            }
+            (Some(first), Some(_)) if self.main_file == MainFile::Mosquitto => {
+                let why = format!("the file says where to listen, at {first}; mosquitto ignores it, too");
+                let outcome = Outcome::NotSupported(why);
+                self.findings.push(Finding { place: "command line".to_owned(), option: "-p".to_owned(), outcome });
+            }
             (None, port) => {
                 let place = if port.is_some() { "-p" } else { DEFAULT };
                 let address = format!("127.0.0.1:{}", port.unwrap_or(1883));
@@ -357,6 +425,20 @@ impl Key {
         let value = DeValue::parse(written).expect("each default is a TOML value");
         Some(self.kind.read(&Given::from(value.get_ref())).expect("each default lies within its bounds"))
     }
+}
+
+/// Whether a file is a mosquitto.conf.
+pub(super) fn is_mosquitto(path: &Path, text: &Text) -> bool {
+    let is_toml = DeTable::parse(&text.content).is_ok_and(|table| !table.get_ref().is_empty());
+    mosquitto::is_meant(&text.content, is_conf(path), is_toml)
+}
+
+/// A mosquitto.conf with all that it includes.
+pub(super) fn translated(text: &Text) -> Translation {
+    mosquitto::translate(text, &mut |folder| {
+        let files = included(folder)?.into_iter();
+        files.map(|path| Ok((path.clone(), Text::read(&path).map_err(|error| error.to_string())?))).collect()
+    })
 }
 
 /// A key by its path; only for those that the code itself names.

@@ -17,24 +17,28 @@ mod keys;
 mod kind;
 mod layers;
 mod macros;
+mod mosquitto;
 mod reference;
 mod rules;
 mod units;
 mod unknown;
 
-pub use address::{Address, NotAnAddress};
+pub use address::{ANY, Address, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Algorithm, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt, Node, Password, SECTIONS,
-    Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, Version,
+    Acl, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method, Mqtt,
+    Node, Password, Protocol, SECTIONS, Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, TlsVersion,
+    Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
+pub use mosquitto::{Finding, Outcome};
 pub use reference::reference;
 
 use ::config::{Map, Value, ValueKind};
-use layers::Layers;
-use std::path::PathBuf;
+use file::Text;
+use layers::{Layers, is_mosquitto, translated};
+use std::path::{Path, PathBuf};
 
 /// All settings of a node, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,8 @@ pub struct Config {
     pub sources: Sources,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// What became of each option, when the file is a mosquitto.conf.
+    pub findings: Vec<Finding>,
 }
 
 impl Config {
@@ -91,8 +97,34 @@ impl Config {
             log: Log::of(&table(merged, "log")),
             sources: sources.clone(),
             files: layers.files,
+            findings: layers.findings,
         }
     }
+}
+
+/// What becomes of each option of a mosquitto.conf, faults or not; nothing for a file that is none or cannot be read.
+pub fn findings(file: &Path) -> Vec<Finding> {
+    match Text::read(file) {
+        Ok(text) if is_mosquitto(file, &text) => translated(&text).findings,
+        _ => Vec::new(),
+    }
+}
+
+/// A mosquitto.conf as a file of ours, which means the same.
+///
+/// # Errors
+/// Every fault that keeps the file from being used, and a file that is not for mosquitto.
+pub fn convert(file: &Path) -> Result<String, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    match Text::read(file) {
+        Ok(text) if is_mosquitto(file, &text) => {
+            Config::load(&Sources { file: Some(file.to_owned()), ..Sources::default() })?;
+            return Ok(mosquitto::to_toml(&translated(&text), text.name()));
+        }
+        Ok(text) => errors.push(text.name(), "is not a mosquitto.conf"),
+        Err(error) => errors.push(error.place, error.message),
+    }
+    Err(errors)
 }
 
 /// What holds when nobody configures anything.

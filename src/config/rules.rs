@@ -5,7 +5,7 @@
 use super::Config;
 use super::address::Address;
 use super::errors::ConfigErrors;
-use super::keys::{Fallback, SECTIONS};
+use super::keys::{ClientAuth, Fallback, Listener, Protocol, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
 use super::unknown::header;
@@ -64,6 +64,69 @@ fn listeners(tables: &[&Map<String, Value>], layers: &Layers, errors: &mut Confi
             errors.push(place, message);
         }
         earlier.push((address, interface, place));
+        security(listener, index, layers, errors);
+    }
+}
+
+/// What TLS, certificates of Clients and the PROXY protocol demand of one another. Each sentence stands at the key that asks
+/// for something, or at the listener's address.
+fn security(listener: &Map<String, Value>, index: usize, layers: &Layers, errors: &mut ConfigErrors) {
+    // What was refused already is neither set nor missing.
+    let unknown = |key: &str| layers.refused.contains(&format!("listener[{index}].{key}"));
+    let length = |key: &str| match listener.get(key).map(|value| &value.kind) {
+        Some(ValueKind::Array(items)) => items.len(),
+        _ => 0,
+    };
+    let text = |key: &str| match listener.get(key).map(|value| &value.kind) {
+        Some(ValueKind::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let is_on = |key: &str| matches!(listener.get(key).map(|value| &value.kind), Some(ValueKind::Boolean(true)));
+    let mut complain = |key: &str, others: &[&str], message: String| {
+        if !others.iter().copied().chain([key]).any(unknown) {
+            errors.push(listener.get(key).and_then(|value| value.origin()).unwrap_or(DEFAULT), message);
+        }
+    };
+    let (certificates, keys) = (length("tls_certificate"), length("tls_key"));
+    if certificates != keys {
+        let key = if certificates > keys { "tls_certificate" } else { "tls_key" };
+        let message = format!(
+            "listener.tls_certificate lists {certificates} and listener.tls_key lists {keys}; each certificate needs its key, in the same order"
+        );
+        complain(key, &["tls_certificate", "tls_key"], message);
+    }
+    let (auth, identity) = (text("client_auth"), text("client_identity"));
+    if auth != "none" && certificates == 0 {
+        let message = format!(
+            "listener.client_auth is \"{auth}\", but without TLS nobody can show a certificate; set tls_certificate and tls_key"
+        );
+        complain("client_auth", &["tls_certificate"], message);
+    }
+    if auth != "none" && !listener.contains_key("client_ca") {
+        let message = format!(
+            "listener.client_auth is \"{auth}\", but nothing says who may issue certificates; write for example client_ca = \"certs/ca.pem\""
+        );
+        complain("client_auth", &["client_ca"], message);
+    }
+    if length("client_crl") > 0 && auth == "none" {
+        let message = "listener.client_crl is set, but no certificate is asked for; set client_auth".to_owned();
+        complain("client_crl", &["client_auth"], message);
+    }
+    if identity != "none" && auth == "none" {
+        let message = format!(
+            "listener.client_identity is \"{identity}\", but no certificate is asked for; write client_auth = \"required\""
+        );
+        complain("client_identity", &["client_auth"], message);
+    }
+    if is_on("client_id_bound") && identity == "none" {
+        let message = "listener.client_id_bound is true, but nothing says what of the certificate the Client Identifier must be; \
+                       write for example client_identity = \"common_name\"";
+        complain("client_id_bound", &["client_identity"], message.to_owned());
+    }
+    if is_on("proxy_protocol") && length("proxy_trusted") == 0 && !text("address").starts_with("unix:") {
+        let message = "listener.proxy_protocol is true, but nothing says which proxies are believed; \
+                       write for example proxy_trusted = [\"10.0.0.0/8\"]";
+        complain("proxy_protocol", &["proxy_trusted"], message.to_owned());
     }
 }
 
@@ -169,7 +232,9 @@ fn tables<'a>(merged: &'a Map<String, Value>, name: &str) -> Vec<&'a Map<String,
 pub(super) fn notes(config: &Config) -> Vec<String> {
     let limits = &config.limits;
     let packet = limits.packet_size_max;
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> =
+        config.findings.iter().filter(|finding| finding.differs()).map(ToString::to_string).collect();
+    notes.extend(config.listeners.iter().flat_map(notes_on));
     for listener in &config.listeners {
         if !listener.lets_anyone_in() && listener.methods().is_empty() {
             notes.push(format!(
@@ -193,4 +258,25 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Keys of a listener that have no effect there.
+fn notes_on(listener: &Listener) -> Vec<String> {
+    let is_unix = matches!(listener.address, Address::Unix(_));
+    let is_websocket = listener.protocol == Protocol::WebSocket;
+    [
+        (
+            listener.client_ca.is_some() && listener.client_auth == ClientAuth::None,
+            "client_ca",
+            "client_auth is \"none\"",
+        ),
+        (!is_websocket && listener.websocket_path.is_some(), "websocket_path", "protocol is \"mqtt\""),
+        (!is_unix && listener.unix_owner.is_some(), "unix_owner", "it is no unix: socket"),
+        (!is_unix && listener.unix_group.is_some(), "unix_group", "it is no unix: socket"),
+        (is_unix && listener.interface.is_some(), "interface", "it is a unix: socket"),
+    ]
+    .into_iter()
+    .filter(|(is_idle, _, _)| *is_idle)
+    .map(|(_, key, why)| format!("listener {}: {key} has no effect, because {why}", listener.address))
+    .collect()
 }

@@ -6,6 +6,7 @@
 mod certificate;
 mod chain;
 mod hashing;
+mod http;
 mod jwt;
 mod password;
 mod scram;
@@ -14,6 +15,7 @@ mod throttle;
 pub use certificate::CertificateLink;
 pub use chain::{Answer, Asked, Chain, Link, Porter};
 pub use hashing::Hashing;
+pub use http::{HttpLink, HttpSettings, NotAService};
 pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
 pub use password::{NotLoaded, PasswordLink, Passwords};
 pub use scram::ScramLink;

@@ -5,56 +5,32 @@
 
 #![expect(clippy::disallowed_methods, reason = "a door starts tasks")]
 
-use super::listener::{Accepted, Door, Seat};
+use super::admission::Seat;
+use super::arrival::{Turned, arrive};
+use super::listener::{Accepted, Door, Peer};
+use super::stream::{Input, Reader, Source, Stream, read};
 use super::thread::{Counted, Errand, Moved, Thread};
 use crate::access::{Authenticator, Exchange, Identity, Login, Step};
-use crate::broker::{Attachment, Broken, Handshake, Opened, Refused, Request, Versions, Wire};
+use crate::broker::{Attachment, Handshake, Opened, Refused, Request, Versions};
 use crate::codec::{Auth, Header, Packet, ReasonCode, Sender, Version};
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-
-/// The writing side of a TCP connection, owned by the shard. Dropping it shuts the sending side down.
-pub(super) struct TcpWire {
-    writer: OwnedWriteHalf,
-    reader: Waker,
-}
-
-impl Wire for TcpWire {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
-        match self.writer.try_write(bytes) {
-            Ok(count) => Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(_) => Err(Broken),
-        }
-    }
-
-    fn reader(&self) -> &Waker {
-        &self.reader
-    }
-}
 
 /// How long we wait for the peer to close after our last packet, and how much we drop meanwhile. Closing with unread input
 /// makes the kernel send a reset, and the peer would never see the Reason Code.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
-/// Read at a time before CONNECT.
-const HANDSHAKE_READ: usize = 4096;
 
 /// Serves a Network Connection until it is known who it is from; what follows is a task of its own, because what a task needs
 /// once is part of it for ever.
-pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted, count: Counted) {
-    let Accepted { stream, peer, pass, seat } = accepted;
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    if let Some((stream, request, identity)) = enter(&thread, stream, peer, &seat.door).await {
+pub(super) async fn serve(thread: Rc<Thread>, accepted: Box<Accepted>, count: Counted) {
+    let Accepted { stream, peer, pass, mut seat } = *accepted;
+    let Ok(socket) = TcpStream::from_std(stream) else { return };
+    if let Some((stream, request, identity)) = enter(&thread, Stream::new(socket), peer, &mut seat).await {
         tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
     }
     drop(pass);
@@ -62,15 +38,16 @@ pub(super) async fn serve(thread: Rc<Thread>, accepted: Accepted, count: Counted
 
 /// Serves a Client that another shard has sent here, its home.
 pub(super) fn serve_moved(thread: Rc<Thread>, moved: Moved, count: Counted) {
-    let Moved { stream, request, identity, seat } = moved;
-    if let Ok(stream) = TcpStream::from_std(stream) {
+    let Moved { stream, layers, request, identity, seat } = moved;
+    if let Ok(socket) = TcpStream::from_std(stream) {
+        let stream = Stream { layers, ..Stream::new(socket) };
         tokio::task::spawn_local(connect(thread, Box::new(Entered { stream, request, identity, seat }), count));
     }
 }
 
 /// A Client that has been recognised.
 struct Entered {
-    stream: TcpStream,
+    stream: Stream,
     request: Box<Request>,
     identity: Identity,
     seat: Seat,
@@ -79,62 +56,71 @@ struct Entered {
 /// CONNECT and who it is from. `None`: refused, closed.
 async fn enter(
     thread: &Thread,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    door: &Door,
-) -> Option<(TcpStream, Box<Request>, Identity)> {
+    mut stream: Stream,
+    peer: Peer,
+    seat: &mut Seat,
+) -> Option<(Stream, Box<Request>, Identity)> {
+    let mut known_as = peer;
     let entering = async {
+        let arrived = arrive(thread, &mut stream, peer, seat).await?;
+        known_as = arrived.peer;
+        let door = &seat.door;
         let mut request = read_connect(thread, &mut stream, door.versions).await?;
-        request.login.address = Some(peer.ip());
+        request.login.address = arrived.peer.ip();
         request.login.listener = Some(Arc::clone(&door.name));
-        log_in(thread, &mut stream, request, &*door.authenticator).await
+        request.login.certificate =
+            arrived.certificate.map_err(|why| request.refused(ReasonCode::NotAuthorized, why))?;
+        if door.is_client_id_bound && !is_bound(&request) {
+            let why = "a Client Identifier that is not the one of the certificate";
+            return Err(request.refused(ReasonCode::ClientIdentifierNotValid, why).into());
+        }
+        Ok::<_, Turned>(log_in(thread, &mut stream, request, &*door.authenticator).await?)
     };
-    let refused = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
+    let turned = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
         Ok(Ok((request, mut identity))) => {
             identity.client_id = Arc::clone(&request.client_id);
-            identity.listener = Some(Arc::clone(&door.name));
-            identity.address = Some(peer.ip());
+            identity.listener = Some(Arc::clone(&seat.door.name));
+            identity.address = known_as.ip();
             return Some((stream, request, identity));
         }
-        Ok(Err(refused)) => refused,
-        Err(_) => Refused { answer: Vec::new(), why: "CONNECT was not complete in time" },
+        Ok(Err(turned)) => turned,
+        Err(_) => Turned::from("CONNECT was not complete in time"),
     };
-    thread.log_refused(peer, refused.why);
-    say_last(thread, stream, &refused.answer).await;
+    thread.log_refused(known_as, &turned.why);
+    say_last(thread, stream, &turned.answer).await;
     None
 }
 
-async fn read_connect(thread: &Thread, stream: &mut TcpStream, versions: Versions) -> Result<Box<Request>, Refused> {
-    let mut handshake = Handshake::new(versions);
-    let shared = thread.shard.borrow().shared().clone();
-    loop {
-        let read = read(thread, stream, |bytes| {
-            handshake.receive(bytes, shared.settings(), thread.clock.now(), |client_id| shared.origin_of(client_id))
-        });
-        match read.await {
-            None => return Err(Refused { answer: Vec::new(), why: "closed by the peer before CONNECT was complete" }),
-            Some(Err(refused)) => return Err(refused),
-            Some(Ok(Some(request))) => return Ok(request),
-            Some(Ok(None)) => {}
-        }
+/// Whether the Client is called what its certificate says. Without a certificate there is nothing to compare it with.
+fn is_bound(request: &Request) -> bool {
+    match &request.login.certificate {
+        Some(certificate) => certificate.user_name.as_deref() == Some(&*request.client_id),
+        None => true,
     }
 }
 
-/// Reads once, through the thread's scratch: a connection that waits owns no buffer. `None`: closed.
-async fn read<T>(thread: &Thread, input: &mut (impl AsyncRead + Unpin), mut take: impl FnMut(&[u8]) -> T) -> Option<T> {
-    poll_fn(|context| {
-        let mut scratch = thread.scratch.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut scratch[..HANDSHAKE_READ]);
-        let read = Pin::new(&mut *input).poll_read(context, &mut buffer);
-        read.map(|_| (!buffer.filled().is_empty()).then(|| take(buffer.filled())))
-    })
-    .await
+async fn read_connect(thread: &Thread, stream: &mut Stream, versions: Versions) -> Result<Box<Request>, Refused> {
+    let mut handshake = Handshake::new(versions);
+    let shared = thread.shard.borrow().shared().clone();
+    loop {
+        let mut request = Ok(None);
+        let take = |bytes: &[u8]| {
+            request = handshake
+                .receive(bytes, shared.settings(), thread.clock.now(), |client_id| shared.origin_of(client_id));
+        };
+        if !read(thread, stream, take).await {
+            return Err(Refused { answer: Vec::new(), why: "closed by the peer before CONNECT was complete" });
+        }
+        if let Some(request) = request? {
+            return Ok(request);
+        }
+    }
 }
 
 /// Finds out who this is; it may take AUTH packets to and fro [MQTT-4.12.0-2]. Nothing else is read meanwhile.
 async fn log_in(
     thread: &Thread,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     mut request: Box<Request>,
     authenticator: &dyn Authenticator,
 ) -> Result<(Box<Request>, Identity), Refused> {
@@ -157,7 +143,7 @@ async fn log_in(
                     return Err(request
                         .refused(ReasonCode::ImplementationSpecificError, "an AUTH larger than the Client takes"));
                 }
-                let _ = stream.write_all(&packet).await;
+                let _ = stream.write_all(&thread.buffers, &packet).await;
                 let answer = read_auth(thread, stream, &mut request).await?;
                 exchange.proceed(answer).await
             }
@@ -166,11 +152,7 @@ async fn log_in(
 }
 
 /// The Client's next packet, which must be AUTH 0x18 with the same method [MQTT-4.12.0-3] [MQTT-3.1.2-30].
-async fn read_auth(
-    thread: &Thread,
-    stream: &mut TcpStream,
-    request: &mut Request,
-) -> Result<Option<Box<[u8]>>, Refused> {
+async fn read_auth(thread: &Thread, stream: &mut Stream, request: &mut Request) -> Result<Option<Box<[u8]>>, Refused> {
     let limits = thread.shard.borrow().shared().settings().session.codec;
     loop {
         match Header::decode(&request.rest, Sender::Client, Version::V5, &limits) {
@@ -199,7 +181,7 @@ async fn read_auth(
             }
             Ok(_) => {}
         }
-        if read(thread, stream, |bytes| request.rest.extend_from_slice(bytes)).await.is_none() {
+        if !read(thread, stream, |bytes| request.rest.extend_from_slice(bytes)).await {
             return Err(Refused { answer: Vec::new(), why: "closed by the peer during authentication" });
         }
     }
@@ -207,18 +189,27 @@ async fn read_auth(
 
 /// Opens the Session in its home shard and reads until the end. What lives here lives as long as the connection, in each of
 /// them: keep it small.
-async fn connect(thread: Rc<Thread>, entered: Box<Entered>, _count: Counted) {
+async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let (me, mut reader, seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
-        Err(Some((stream, refused))) => return Box::pin(say_last(&thread, stream, &refused.answer)).await,
+        Err(Some((stream, refused))) => {
+            // A task of its own: awaited here, it would be part of every connection.
+            tokio::task::spawn_local(async move {
+                say_last(&thread, stream, &refused.answer).await;
+                drop(count);
+            });
+            return;
+        }
     };
+    thread.note_certified(me, &reader);
     let mut exchange = None;
     while let Some(authentication) = poll_fn(|context| thread.poll_read(me, &mut reader, context)).await {
         exchange = Box::pin(reauthenticate(&thread, me, &seat.door, authentication, exchange)).await;
     }
     Box::pin(linger(&thread, reader)).await;
+    drop(count);
 }
 
 /// `Err`: the Client was sent on to its home, or is refused.
@@ -226,16 +217,11 @@ fn open(
     thread: &Thread,
     entered: Entered,
     reader_waker: Waker,
-) -> Result<(Attachment, OwnedReadHalf, Seat), Option<(TcpStream, Refused)>> {
+) -> Result<(Attachment, Reader, Seat), Option<(Stream, Refused)>> {
     let Entered { stream, mut request, identity, seat } = entered;
-    let (reader, writer) = stream.into_split();
+    let (reader, wire) = stream.split(&thread.buffers, reader_waker);
     let rest = std::mem::take(&mut request.rest);
-    let opened = thread.shard.borrow_mut().open(
-        request,
-        identity.clone(),
-        TcpWire { writer, reader: reader_waker },
-        thread.clock.now(),
-    );
+    let opened = thread.shard.borrow_mut().open(request, identity.clone(), wire, thread.clock.now());
     let opened = match opened {
         Opened::Here(me) => {
             if !rest.is_empty() {
@@ -245,19 +231,17 @@ fn open(
         }
         Opened::Elsewhere(home, mut request, wire) => {
             request.rest = rest;
-            if let Some(stream) = whole(reader, wire).and_then(|stream| stream.into_std().ok()) {
-                thread.send(home, Errand::Moved(Box::new(Moved { stream, request, identity, seat })));
+            if let Some(Stream { socket, layers, .. }) = Stream::whole(reader, wire)
+                && let Ok(stream) = socket.into_std()
+            {
+                thread.send(home, Errand::Moved(Box::new(Moved { stream, layers, request, identity, seat })));
             }
             Err(None)
         }
-        Opened::Refused(refused, wire) => Err(whole(reader, wire).map(|stream| (stream, refused))),
+        Opened::Refused(refused, wire) => Err(Stream::whole(reader, wire).map(|stream| (stream, refused))),
     };
     thread.see_to_tick();
     opened
-}
-
-fn whole(reader: OwnedReadHalf, wire: TcpWire) -> Option<TcpStream> {
-    reader.reunite(wire.writer).ok()
 }
 
 /// A Client proves again who it is while its Session goes on (4.12.1).
@@ -302,7 +286,7 @@ impl Thread {
     fn poll_read(
         &self,
         me: Attachment,
-        reader: &mut OwnedReadHalf,
+        reader: &mut Reader,
         context: &mut Context<'_>,
     ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
         let polled = self.poll_read_shard(me, reader, context);
@@ -313,7 +297,7 @@ impl Thread {
     fn poll_read_shard(
         &self,
         me: Attachment,
-        reader: &mut OwnedReadHalf,
+        reader: &mut Reader,
         context: &mut Context<'_>,
     ) -> Poll<Option<Box<(ReasonCode, Login)>>> {
         let mut shard = self.shard.borrow_mut();
@@ -323,7 +307,7 @@ impl Thread {
                 return Poll::Ready(None);
             }
             while shard.is_blocked(me) {
-                match reader.as_ref().poll_write_ready(context) {
+                match reader.poll_write_ready(context) {
                     Poll::Ready(Ok(())) => shard.writable(me, self.clock.now()),
                     Poll::Ready(Err(_)) => break,
                     Poll::Pending => break,
@@ -335,51 +319,43 @@ impl Thread {
             if !shard.may_read(me, context.waker()) {
                 return Poll::Pending;
             }
-            let mut buffer = ReadBuf::new(&mut scratch);
-            let read = Pin::new(&mut *reader).poll_read(context, &mut buffer);
-            let full = buffer.remaining() == 0;
-            match read {
+            match reader.poll_read(context, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    shard.receive(me, buffer.filled(), self.clock.now())
-                }
-                Poll::Ready(_) => {
+                Poll::Ready(Input::Closed) => {
                     shard.lost(me, self.clock.now());
                     return Poll::Ready(None);
                 }
-            }
-            if full {
-                // There is more, but others have a turn first.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                Poll::Ready(Input::Bytes { count, more }) => {
+                    shard.receive(me, &scratch[..count], self.clock.now());
+                    if more {
+                        // There is more, but others have a turn first.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
             }
         }
     }
 }
 
 /// The last packet, then nothing more: see [`LINGER`].
-async fn say_last(thread: &Thread, mut stream: TcpStream, answer: &[u8]) {
-    if answer.is_empty() {
+async fn say_last(thread: &Thread, mut stream: Stream, answer: &[u8]) {
+    if answer.is_empty() && stream.layers.is_none() {
         return;
     }
     let _ = tokio::time::timeout(LINGER, async {
-        let _ = stream.write_all(answer).await;
-        let _ = stream.shutdown().await;
+        let _ = stream.write_all(&thread.buffers, answer).await;
+        let _ = stream.shutdown(&thread.buffers).await;
         drop_input(thread, stream).await;
     })
     .await;
 }
 
-async fn linger(thread: &Thread, reader: OwnedReadHalf) {
+async fn linger(thread: &Thread, reader: Reader) {
     let _ = tokio::time::timeout(LINGER, drop_input(thread, reader)).await;
 }
 
-async fn drop_input(thread: &Thread, mut input: impl AsyncRead + Unpin) {
+async fn drop_input(thread: &Thread, mut source: impl Source) {
     let mut dropped = 0;
-    while let Some(count) = read(thread, &mut input, <[u8]>::len).await {
-        dropped += count;
-        if dropped > LINGER_BYTES {
-            return;
-        }
-    }
+    while dropped <= LINGER_BYTES && read(thread, &mut source, |bytes| dropped += bytes.len()).await {}
 }

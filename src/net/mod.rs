@@ -1,13 +1,29 @@
 //! The doors: sockets, and the threads on which shards run. The only floor that waits, reads the clock and knows tokio.
 //!
-//! `listener.rs` lets Network Connections in, `connection.rs` is the one task that each of them has, `thread.rs` runs a shard.
+//! `listener.rs` lets Network Connections in (`admission.rs` says how many), `arrival.rs` brings them to MQTT, `connection.rs` is
+//! the one task that each of them has, `thread.rs` runs a shard. `stream.rs` is what a connection reads from and writes to,
+//! with `tls.rs` and `websocket.rs` as its layers; `credentials.rs` holds certificates and keys, which `watch.rs` keeps fresh.
 
+mod admission;
+mod arrival;
+mod certificate;
 mod connection;
+mod credentials;
 mod listener;
+mod proxy;
+mod stream;
 mod thread;
+mod tls;
+mod unix;
+mod watch;
+mod websocket;
 
-pub use listener::{Listener, ListenerSettings};
+pub use certificate::ClientIdentity;
+pub use credentials::{ClientAuth, Credentials, CredentialsError, Expiry, Issuers, TlsSettings};
+pub use listener::{Listener, ListenerSettings, Place};
 pub use thread::{DoorSettings, Threads};
+pub use unix::UnixSettings;
+pub use websocket::WebSocketSettings;
 
 use crate::codec::Moment;
 use std::time::Instant;

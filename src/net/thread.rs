@@ -7,24 +7,28 @@
 #![expect(clippy::disallowed_methods, reason = "a door starts tasks and waits")]
 
 use super::Clock;
-use super::connection::{TcpWire, serve, serve_moved};
-use super::listener::{Accepted, Admission, Listener, Seat};
+use super::admission::{Admission, Seat};
+use super::connection::{serve, serve_moved};
+use super::credentials::{Credentials, CredentialsError, Expiry};
+use super::listener::{Accepted, Listener, Peer};
+use super::stream::{Buffers, Layered, Layers, Reader, SocketWire};
+use super::tls::Tls;
+use super::watch::Watch;
 use crate::access::Identity;
-use crate::broker::{Request, Shard, ShardId, Shared};
+use crate::broker::{Attachment, Request, Shard, ShardId, Shared};
 use crate::codec::{Moment, ReasonCode};
-use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Sleep;
 
@@ -35,6 +39,9 @@ pub struct DoorSettings {
     pub connect_timeout: Duration,
     pub connections_max: usize,
     pub connections_pending_max: usize,
+    pub connections_per_address_max: usize,
+    /// TLS handshakes under way at the same time, of all threads.
+    pub tls_handshakes_max: usize,
     /// How long a stop waits for the last packets to be taken.
     pub stop_timeout: Duration,
 }
@@ -42,9 +49,11 @@ pub struct DoorSettings {
 /// Something for a thread to do.
 pub(super) enum Errand {
     /// A Network Connection has been accepted.
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     /// A Client comes home from another shard.
     Moved(Box<Moved>),
+    /// Other certificates are in force: look whether those of our Clients would still be accepted.
+    CheckCertificates(Arc<Credentials>),
     /// Say goodbye to everybody and end.
     Stop,
 }
@@ -52,6 +61,7 @@ pub(super) enum Errand {
 /// A Client on its way to its home shard.
 pub(super) struct Moved {
     pub(super) stream: std::net::TcpStream,
+    pub(super) layers: Option<Box<Layers>>,
     pub(super) request: Box<Request>,
     pub(super) identity: Identity,
     pub(super) seat: Seat,
@@ -59,13 +69,21 @@ pub(super) struct Moved {
 
 /// Bytes read at a time, for all Network Connections of a thread.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// How long a thread that hashed a password waits for the next one, with its memory.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 /// Polls between two looks at the sockets.
 const EVENT_INTERVAL: u32 = 61;
 
 /// What the tasks of one thread share.
 pub(super) struct Thread {
-    pub(super) shard: RefCell<Shard<TcpWire>>,
+    pub(super) shard: RefCell<Shard<SocketWire>>,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(super) buffers: Rc<Buffers>,
+    pub(super) admission: Arc<Admission>,
+    /// One step of one TLS handshake at a time.
+    pub(super) handshake_turns: Semaphore,
+    /// Clients that have shown a certificate; some may have left.
+    certified: RefCell<Vec<(Attachment, Weak<RefCell<Layered>>)>>,
     pub(super) clock: Clock,
     pub(super) settings: DoorSettings,
     others: Vec<UnboundedSender<Errand>>,
@@ -78,6 +96,8 @@ pub(super) struct Thread {
 pub struct Threads {
     errands: Vec<UnboundedSender<Errand>>,
     handles: Vec<std::thread::JoinHandle<()>>,
+    /// Where a listener has certificates.
+    watch: Option<Watch>,
 }
 
 impl Threads {
@@ -92,23 +112,46 @@ impl Threads {
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let (errands, inboxes): (Vec<_>, Vec<_>) = shared.shards().map(|_| unbounded_channel()).unzip();
+        let mut credentials: Vec<Arc<Credentials>> = Vec::new();
+        for found in listeners.iter().filter_map(Listener::credentials) {
+            if !credentials.iter().any(|known| Arc::ptr_eq(known, found)) {
+                credentials.push(Arc::clone(found));
+            }
+        }
+        let watch = Watch::start(credentials, errands.clone())?;
+        let admission = Arc::new(Admission::new(settings));
         let mut listeners = Some(listeners);
         let mut handles = Vec::new();
         for (id, inbox) in shared.shards().zip(inboxes) {
             let (shared, settings, others) = (Arc::clone(shared), settings.clone(), errands.clone());
+            let admission = Arc::clone(&admission);
             let listeners = listeners.take().unwrap_or_default();
             let name = format!("waypost-{}", id.0);
             handles.push(std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = run(id, shared, clock, settings, others, inbox, listeners) {
+                if let Err(error) = run(id, shared, clock, settings, admission, others, inbox, listeners) {
                     tracing::error!(target: "waypost::node", shard = id.0, %error, "shard could not start");
                 }
             })?);
         }
-        Ok(Self { errands, handles })
+        Ok(Self { errands, handles, watch })
+    }
+
+    /// Reads the certificates, keys and revocation lists of all listeners again. Nobody is disconnected but Clients whose
+    /// certificate is not accepted any more.
+    ///
+    /// Those that could not be read are in the answer and in the log; what was in force for their listeners stays.
+    pub fn reload_certificates(&self) -> Vec<CredentialsError> {
+        self.watch.as_ref().map(Watch::reload).unwrap_or_default()
+    }
+
+    /// When each certificate in force ends, of all listeners; for the metrics.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        self.watch.as_ref().map(Watch::expiries).unwrap_or_default()
     }
 
     /// Says goodbye to all Clients and waits for the threads to end. `false`: one of them has panicked.
     pub fn stop(self) -> bool {
+        drop(self.watch);
         for errand in &self.errands {
             let _ = errand.send(Errand::Stop);
         }
@@ -118,17 +161,19 @@ impl Threads {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a thread is given when it starts")]
 fn run(
     id: ShardId,
     shared: Arc<Shared>,
     clock: Clock,
     settings: DoorSettings,
+    admission: Arc<Admission>,
     others: Vec<UnboundedSender<Errand>>,
     inbox: UnboundedReceiver<Errand>,
     listeners: Vec<Listener>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
-    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL);
+    builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
     if others.len() > 1 {
         let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
         builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));
@@ -137,6 +182,10 @@ fn run(
     let thread = Rc::new(Thread {
         shard: RefCell::new(Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), clock.now())),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+        buffers: Rc::new(Buffers::new()),
+        admission: Arc::clone(&admission),
+        handshake_turns: Semaphore::new(1),
+        certified: RefCell::default(),
         clock,
         others: others.clone(),
         tick: RefCell::new(Waker::noop().clone()),
@@ -144,15 +193,15 @@ fn run(
         stopping: Cell::new(false),
         settings,
     });
-    let admission = Arc::new(Admission {
-        pending: Arc::new(AtomicUsize::new(0)),
-        pending_max: thread.settings.connections_pending_max,
-        connections_max: thread.settings.connections_max,
-    });
     runtime.block_on(async {
         let tick = tokio::task::spawn_local(Rc::clone(&thread).tick());
         for listener in listeners {
-            tokio::task::spawn_local(listener.serve(Arc::clone(&shared), others.clone(), Arc::clone(&admission)));
+            tokio::task::spawn_local(listener.serve(
+                Arc::clone(&shared),
+                others.clone(),
+                Arc::clone(&admission),
+                clock,
+            ));
         }
         drop(others);
         Rc::clone(&thread).run_errands(inbox).await;
@@ -169,6 +218,7 @@ impl Thread {
             match errand {
                 Errand::Accepted(accepted) => drop(tokio::task::spawn_local(serve(Rc::clone(&self), accepted, count))),
                 Errand::Moved(moved) => serve_moved(Rc::clone(&self), *moved, count),
+                Errand::CheckCertificates(credentials) => self.check_certificates(&credentials),
                 Errand::Stop => break,
             }
         }
@@ -181,6 +231,45 @@ impl Thread {
             }
         })
         .await;
+    }
+
+    /// A Client that may have to be looked at when other certificates come into force.
+    pub(super) fn note_certified(&self, me: Attachment, reader: &Reader) {
+        let Some(layered) = reader.certified() else { return };
+        self.check_certificate(me, &layered, |tls| tls.is_outdated());
+        let mut certified = self.certified.borrow_mut();
+        if certified.len() == certified.capacity() {
+            certified.retain(|(_, layered)| layered.strong_count() > 0);
+        }
+        certified.push((me, layered));
+    }
+
+    fn check_certificates(&self, credentials: &Arc<Credentials>) {
+        let mut certified = std::mem::take(&mut *self.certified.borrow_mut());
+        certified.retain(|(me, layered)| {
+            self.check_certificate(*me, layered, |tls| Arc::ptr_eq(tls.credentials(), credentials));
+            layered.strong_count() > 0
+        });
+        self.certified.borrow_mut().append(&mut certified);
+        self.see_to_tick();
+    }
+
+    /// Ends the Network Connection of a Client whose certificate is not accepted any more.
+    fn check_certificate(&self, me: Attachment, layered: &Weak<RefCell<Layered>>, concerns: impl Fn(&Tls) -> bool) {
+        let Some(layered) = layered.upgrade() else { return };
+        let failure = match &layered.borrow().layers.tls {
+            Some(tls) if concerns(tls) => tls.check_again().err(),
+            _ => None,
+        };
+        if let Some(error) = failure {
+            let error = error.to_string();
+            tracing::info!(target: "waypost::client", "disconnected: the certificate is not accepted any more: {}", Outside::of(&error));
+            self.shard.borrow_mut().say_and_end(
+                me,
+                ReasonCode::NotAuthorized,
+                Some("the certificate is not accepted any more"),
+            );
+        }
     }
 
     pub(super) fn send(&self, to: ShardId, errand: Errand) {
@@ -235,18 +324,22 @@ impl Thread {
     }
 
     /// One line about a connection that never became a Client, but not more of them than anyone can read.
-    pub(super) fn log_refused(&self, peer: SocketAddr, why: &str) {
-        if let Permit::Log { suppressed } = REFUSED.permit(self.clock.now().as_millis()) {
-            if suppressed > 0 {
-                tracing::info!(target: "waypost::listener", "suppressed {suppressed} lines about connections that were refused");
-            }
-            tracing::info!(target: "waypost::listener", %peer, "connection refused: {why}");
-        }
+    pub(super) fn log_refused(&self, peer: Peer, why: &str) {
+        log_refused(self.clock.now(), peer, why);
     }
 }
 
 /// Peers can have themselves refused as often as they like.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
+
+pub(super) fn log_refused(now: Moment, peer: Peer, why: &str) {
+    if let Permit::Log { suppressed } = REFUSED.permit(now.as_millis()) {
+        if suppressed > 0 {
+            tracing::info!(target: "waypost::listener", "suppressed {suppressed} lines about connections that were refused");
+        }
+        tracing::info!(target: "waypost::listener", %peer, "connection refused: {why}");
+    }
+}
 
 /// Counts tasks that run.
 pub(super) struct Counted(Rc<Cell<usize>>);

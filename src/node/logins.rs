@@ -3,8 +3,8 @@
 use crate::access::{Access, Accounts};
 use crate::config::{self, Config, Method};
 use crate::login::{
-    CertificateLink, Chain, Hashing, JwtLink, KeyFile, KeysNotLoaded, Link, NotLoaded, PasswordLink, Passwords,
-    Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
+    CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeysNotLoaded, Link, NotAService,
+    NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
 };
 use crate::net::Clock;
 use jsonwebtoken::Algorithm;
@@ -18,6 +18,7 @@ pub(super) struct Logins {
     hashing: Arc<Hashing>,
     passwords: Option<Arc<Passwords>>,
     tokens: Option<Arc<Tokens>>,
+    service: Option<Arc<HttpLink>>,
 }
 
 /// Why nobody could be recognised. Nothing is left behind.
@@ -27,6 +28,8 @@ pub enum LoginsError {
     Passwords(#[from] NotLoaded),
     #[error("{0}")]
     Keys(#[from] KeysNotLoaded),
+    #[error("{0}")]
+    Service(#[from] NotAService),
 }
 
 impl Logins {
@@ -54,6 +57,7 @@ impl Logins {
             porter: Porter::new(Throttle::new(patience), move || clock.now()),
             hashing: Arc::new(Hashing::new(at_work, limits.logins_waiting_max)),
             passwords,
+            service: if is_used(Method::Http) { service(config)? } else { None },
             tokens: if is_used(Method::Jwt) { Some(Arc::new(tokens(&config.jwt)?)) } else { None },
         })
     }
@@ -73,7 +77,7 @@ impl Logins {
             }
             Method::Scram => Some(Arc::new(ScramLink::new(Arc::clone(self.passwords.as_ref()?)))),
             Method::Jwt => Some(Arc::new(JwtLink::new(Arc::clone(self.tokens.as_ref()?), wall_clock))),
-            Method::Http => None,
+            Method::Http => Some(Arc::clone(self.service.as_ref()?) as Arc<dyn Link>),
         }
     }
 
@@ -131,6 +135,23 @@ fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
     });
     let set = jwt.jwks_file.clone().map(KeyFile::Set);
     Tokens::load(rules, bare.into_iter().chain(set).collect())
+}
+
+fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
+    let http = &config.http_login;
+    let Some(url) = http.url.clone() else { return Ok(None) };
+    let link = HttpLink::new(HttpSettings {
+        url,
+        authorization: http.authorization.clone(),
+        timeout: http.timeout,
+        requests_max: http.requests_max,
+        waiting_max: config.limits.logins_waiting_max,
+        cache_time: http.cache_time,
+        cache_entries_max: http.cache_entries_max,
+        failures_max: http.failures_max,
+        pause: http.pause,
+    })?;
+    Ok(Some(Arc::new(link)))
 }
 
 /// Seconds since 1970.

@@ -185,6 +185,7 @@ impl Queue {
             })
     }
 
+    #[inline]
     pub(super) fn pop(&mut self, lane: usize) -> Option<Queued> {
         let queued = self.lanes[lane].pop_front()?;
         self.bytes[usize::from(lane != 0)] -= queued.message().size();

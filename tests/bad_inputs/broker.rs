@@ -190,6 +190,13 @@ impl Broker {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Asks the process to read its files again.
+    pub(crate) fn hang_up(&self) {
+        let pid = self.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        let pid = pid.expect("the process is known");
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it is ours");
+    }
+
     /// A look at the process, where there is one to look at.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.pid.map(Usage::of)

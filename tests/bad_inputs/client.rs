@@ -4,7 +4,7 @@
 //! or not read in time, decides.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::packet::{
@@ -46,6 +46,15 @@ impl Client {
     pub(crate) fn open(address: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the broker accepts connections");
         Self::over(stream, version)
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) fn open_from(source: Ipv4Addr, address: SocketAddr, version: Version) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("the system has sockets");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is this machine");
+        socket.connect_timeout(&address.into(), PATIENCE).expect("the broker accepts connections");
+        Self::over(socket.into(), version)
     }
 
     fn over(stream: TcpStream, version: Version) -> Self {

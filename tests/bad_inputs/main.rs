@@ -35,6 +35,7 @@ mod corpus;
 mod d_properties;
 mod e_qos;
 mod f_subscribe;
+mod g_authentication;
 mod packet;
 mod rules;
 

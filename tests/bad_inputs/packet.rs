@@ -35,6 +35,7 @@ pub(crate) mod kind {
     pub(crate) const UNSUBACK: u8 = 11;
     pub(crate) const PINGRESP: u8 = 13;
     pub(crate) const DISCONNECT: u8 = 14;
+    pub(crate) const AUTH: u8 = 15;
 }
 
 /// Reason Codes that the tests expect.
@@ -48,7 +49,9 @@ pub(crate) mod code {
     pub(crate) const CLIENT_IDENTIFIER_NOT_VALID: u8 = 0x85;
     pub(crate) const BAD_USER_NAME_OR_PASSWORD: u8 = 0x86;
     pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
+    pub(crate) const SERVER_UNAVAILABLE: u8 = 0x88;
     pub(crate) const SERVER_BUSY: u8 = 0x89;
+    pub(crate) const BANNED: u8 = 0x8A;
     pub(crate) const BAD_AUTHENTICATION_METHOD: u8 = 0x8C;
     pub(crate) const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
     pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8E;
@@ -570,19 +573,25 @@ impl Received {
         self.body.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// The Reason Code of PUBACK, PUBREC, PUBREL, PUBCOMP or DISCONNECT; a missing one is success.
+    /// The Reason Code of PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT or AUTH; a missing one is success.
     pub(crate) fn reason(&self) -> u8 {
-        let at = if self.kind() == kind::DISCONNECT { 0 } else { 2 };
+        let at = if matches!(self.kind(), kind::DISCONNECT | kind::AUTH) { 0 } else { 2 };
         self.body.get(at).copied().unwrap_or(0)
     }
 
-    /// The properties of PUBACK, PUBREC, PUBREL, PUBCOMP or DISCONNECT.
+    /// The properties of PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT or AUTH.
     pub(crate) fn properties(&self) -> Properties {
-        let at = if self.kind() == kind::DISCONNECT { 1 } else { 3 };
+        let at = if matches!(self.kind(), kind::DISCONNECT | kind::AUTH) { 1 } else { 3 };
         self.body
             .get(at..)
             .filter(|rest| !rest.is_empty())
             .map_or_else(Vec::new, |rest| take_properties(Version::V5, rest).0)
+    }
+
+    /// The Authentication Data of an AUTH packet.
+    pub(crate) fn authentication_data(&self) -> Vec<u8> {
+        assert_eq!(self.kind(), kind::AUTH, "expected an AUTH, got {self:02x?}");
+        value_of(&self.properties(), property::AUTHENTICATION_DATA).expect("it has data").to_vec()
     }
 
     /// The codes of a SUBACK or UNSUBACK; an MQTT 3.1.1 UNSUBACK has none.

@@ -75,7 +75,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 /// The statements that have tests: of each name like `mqtt_3_8_4_1_…` its number.
 fn tested() -> BTreeMap<(Standard, String), Vec<String>> {
     let mut tested: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for path in rust_files(&folder()) {
+    // Those about WebSocket need a socket.
+    let transports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transports");
+    for path in rust_files(&folder()).into_iter().chain(rust_files(&transports)) {
         let source = fs::read_to_string(path).expect("a source file can be read");
         let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
         let words =
