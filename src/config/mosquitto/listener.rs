@@ -22,7 +22,7 @@ pub(super) struct Gathered {
     is_unix: bool,
     pub(super) family: Option<Family>,
     settings: BTreeMap<&'static str, (Given, String)>,
-    pub(super) origins: Vec<Given>,
+    pub(super) origins: Vec<Placed<String>>,
     pub(super) who: Who,
     /// Wins over what `who` says.
     pub(super) allow_anonymous: Option<Placed<bool>>,
@@ -260,6 +260,10 @@ impl Translator {
         self.add("listener", at, "address", Given::Text(listener.address()), &place);
         for (key, (value, place)) in listener.settings {
             self.add("listener", at, key, value, &place);
+        }
+        if let Some(first) = listener.origins.first() {
+            let origins = listener.origins.iter().map(|origin| Given::Text(origin.value.clone())).collect();
+            self.add("listener", at, "websocket_origins", Given::List(origins), &first.place);
         }
         let who = if self.is_per_listener { &listener.who } else { &self.who };
         let stated = listener.allow_anonymous.as_ref().or(who.allow_anonymous.as_ref());
