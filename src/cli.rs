@@ -6,7 +6,8 @@ mod acl;
 mod cert;
 mod passwd;
 
-use crate::access::{Access, Rules};
+use crate::access::Access;
+use crate::acl as rule_files;
 use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -155,7 +156,7 @@ fn summary(config: &Config, access: &Access) -> String {
     let rules = access.rules().map_or_else(String::new, |rules| format!("; {} access rules", rules.len()));
     let data_dir = config.node.data_dir.display();
     let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
-    let of_rules = access.rules().into_iter().flat_map(Rules::notes).map(str::to_owned);
+    let of_rules = rule_files::notes(access, &rule_files::names(&config.listeners));
     // What differs in a mosquitto.conf stands above already, as part of the whole list.
     let told: Vec<String> = config.findings.iter().map(ToString::to_string).collect();
     for note in config.notes().into_iter().chain(of_rules).filter(|note| !told.contains(note)) {

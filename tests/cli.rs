@@ -313,6 +313,11 @@ fn faults_of_rule_files_stop_the_start_and_the_check() {
     let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).ends_with("data in waypost-data; 3 access rules\n"), "{}", text(&output.stdout));
+    folder.write("acl.toml", "[everyone]\nallow = { all = 'a', listener = ['127.0.0.1:1883', 'insde'] }\n");
+    folder.write("waypost.toml", "[acl]\nfiles = ['acl.toml']\n");
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    let note = "note: rules ask for a listener \"insde\", which there is none of; see listener.name\n";
+    assert!(text(&output.stdout).ends_with(note), "{}", text(&output.stdout));
 }
 
 // Wrong settings

@@ -22,8 +22,8 @@ mod trie;
 
 pub use explain::{Explanation, Reason};
 pub use fault::{Fault, Faults};
-pub use network::Network;
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
+pub use network::Network;
 pub use rules::{Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
 pub use token::{Grants, Token};
 
@@ -71,6 +71,11 @@ impl Identity {
     /// Somebody who has shown who it is.
     pub fn proven(user_name: &str, proof: Proof) -> Self {
         Self { user_name: Some(user_name.into()), proof, ..Self::default() }
+    }
+
+    /// The user name, if it has shown that it is its own.
+    pub fn proven_name(&self) -> Option<&str> {
+        self.user_name.as_deref().filter(|_| self.proof != Proof::None)
     }
 
     /// When it stops being recognised.

@@ -3,6 +3,7 @@
 //! There may be very many of them and most are idle, so what few Clients have is in a box of its own.
 
 use super::mail::Member;
+use super::pace::Pace;
 use super::retained::Replay;
 use super::rights::Decisions;
 use super::router::Seat;
@@ -39,6 +40,7 @@ pub(super) struct Client<W> {
     pub(super) timer: Moment,
     pub(super) fanout_seen: u64,
     pub(super) dirty: Dirty,
+    pub(super) pace: Pace,
     rare: Option<Box<Rare>>,
 }
 
@@ -112,6 +114,7 @@ impl<W> Client<W> {
             timer: NEVER,
             fanout_seen: 0,
             dirty: Dirty::No,
+            pace: Pace::default(),
             rare: None,
         }
     }
@@ -203,7 +206,7 @@ impl<W> Client<W> {
     pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
         if self.wire.is_some() {
             let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled, self.identity.expires_at()].into_iter().flatten().min()
+            [self.keep_alive_ends(), stalled, self.identity.expires_at(), self.pace.due()].into_iter().flatten().min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()

@@ -1,4 +1,4 @@
-//! What is due at a time: Keep Alive, stalled writing, a delayed Will, the end of a Session.
+//! What is due at a time: Keep Alive, stalled writing, reading on, the end of a token, a delayed Will, the end of a Session.
 //!
 //! A Client has one timer at most. Traffic never moves it: when it fires, the Client's state tells whether anything is due.
 
@@ -64,6 +64,11 @@ impl<W: Wire> Shard<W> {
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
                 tracing::info!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), "disconnected: takes no data");
                 return self.end(me, End::Refused(ReasonCode::QuotaExceeded));
+            }
+            if client.pace.resume(now)
+                && let Some(wire) = &client.wire
+            {
+                wire.reader().wake_by_ref();
             }
             client.shrink();
         } else if !self.run_due(slot) {
