@@ -272,7 +272,7 @@ impl Translator {
             None => (self.is_local_only, place.clone()),
         };
         let (password, acl) = (who.password_file.clone(), who.acl_file.clone());
-        let identity = listener.tls.identity();
+        let identity = listener.tls.identity().filter(|_| Tls::is_on(listener.tls.require_certificate.as_ref()));
         if let Some((_, field)) = identity {
             // The certificate says who it is, and mosquitto asks for nothing else.
             self.add("listener", at, "authentication", words(&["certificate"]), &field.place);
