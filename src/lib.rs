@@ -34,6 +34,7 @@
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
 //!           notice/     what may be told to the operator: strings of peers made safe, and how many lines
+//!           faults.rs   checks that one test leaves out to see whether anybody notices; nothing without its feature
 //! ```
 //!
 //! Floor 4, the wings, is for bridges, rules and other nodes: in-process clients of the hall. It is empty so far.
@@ -79,6 +80,7 @@ pub mod broker;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod faults;
 pub mod log;
 pub mod login;
 pub mod net;

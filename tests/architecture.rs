@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u32)] = &[
     ("codec", 0),
     ("notice", 0),
+    ("faults", 0),
     ("session", 1),
     ("topic", 1),
     ("access", 1),

@@ -11,6 +11,7 @@ use super::shard::{Attachment, may_log};
 use super::subscribe::Subscription;
 use crate::access::{Identity, Login};
 use crate::codec::{Message, Moment, Origin, ReasonCode};
+use crate::faults::{Fault, is_left_out};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
 use crate::session::{Dropped, Session};
 use std::sync::Arc;
@@ -203,10 +204,15 @@ impl<W> Client<W> {
         (keep_alive_ms != 0).then(|| self.last_received.plus(Duration::from_millis(keep_alive_ms / 2 * 3)))
     }
 
+    /// When whoever it has shown to be by a token is nobody any more.
+    pub(super) fn token_ends(&self) -> Option<Moment> {
+        self.identity.expires_at().filter(|_| !is_left_out(Fault::Token))
+    }
+
     pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
         if self.wire.is_some() {
             let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled, self.identity.expires_at(), self.pace.due()].into_iter().flatten().min()
+            [self.keep_alive_ends(), stalled, self.token_ends(), self.pace.due()].into_iter().flatten().min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()

@@ -8,7 +8,7 @@ use super::budget::Level;
 use super::client::{Client, Will};
 use super::directory::Claim;
 use super::durable::Change;
-use super::rights::{Belongs, publishing};
+use super::rights::{Owner, publishing};
 use super::shard::{Attachment, End, Shard, Wire};
 use super::{Settings, ShardId};
 use crate::access::{Access, Identity, Login, Verdict};
@@ -16,6 +16,7 @@ use crate::codec::{
     Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode,
     Sender, UnknownProtocol, Version, Violation, check_name, protocol,
 };
+use crate::faults::{Fault, is_left_out};
 use crate::session::{Session, Terms};
 use std::sync::Arc;
 use std::time::Duration;
@@ -382,8 +383,8 @@ impl<W: Wire> Shard<W> {
                 return self.open_for(identity, request, wire);
             }
             Claim::Here(home) => {
-                let belongs = self.claim_of(home.slot, &identity);
-                if matches!(belongs, Belongs::ToAnother) {
+                let owner = self.claim_of(home.slot, &identity);
+                if matches!(owner, Owner::Another) {
                     self.statistics.refused += 1;
                     let why = "the Client Identifier belongs to another user";
                     return Opened::Refused(request.refused(ReasonCode::NotAuthorized, why), wire);
@@ -395,7 +396,7 @@ impl<W: Wire> Shard<W> {
                     shared.directory.forget(&request.client_id, home);
                     return self.open_for(identity, request, wire);
                 }
-                if request.clean_start || matches!(belongs, Belongs::ToNobody) {
+                if request.clean_start || matches!(owner, Owner::Nobody) {
                     self.end_session(home.slot); // [MQTT-3.1.2-4]
                     shared.directory.forget(&request.client_id, home);
                     return self.open_for(identity, request, wire);
@@ -440,7 +441,7 @@ impl<W: Wire> Shard<W> {
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
         // A login takes time, and the account may have gone or changed after it was looked at.
-        if !access.knows(identity) {
+        if !access.knows(identity) && !is_left_out(Fault::AccountAtLogin) {
             return Some(request.refused(ReasonCode::NotAuthorized, GONE));
         }
         // Whoever has a Session may come back: it is they who empty the queues.
@@ -453,7 +454,7 @@ impl<W: Wire> Shard<W> {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the user has too many Sessions"));
         }
         let (will, _) = request.will.as_ref()?;
-        (access.decide(identity, publishing(will)) == Verdict::Denied)
+        (access.decide(identity, publishing(will)) == Verdict::Denied && !is_left_out(Fault::WillAtConnect))
             .then(|| request.refused(ReasonCode::NotAuthorized, "a Will that the Client may not publish"))
     }
 
@@ -591,7 +592,7 @@ impl<W: Wire> Shard<W> {
         if client.will.as_ref().is_some_and(|will| will.due.is_some_and(|due| due <= now))
             && let Some(will) = client.will.take()
         {
-            self.publish_will(slot, &will.message);
+            self.publish_will(slot, &will);
         }
     }
 }

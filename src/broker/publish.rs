@@ -5,7 +5,7 @@
 //! `session/deliver.rs` is where it goes next.
 
 use super::budget::Level;
-use super::client::Client;
+use super::client::{Client, Will};
 use super::durable::{Change, Durable};
 use super::flush::Flushes;
 use super::mail::Mail;
@@ -18,6 +18,7 @@ use super::subscribe::{Subscriber, Subscribers};
 use super::sys::Statistics;
 use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
+use crate::faults::{Fault, is_left_out};
 use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing, Session};
 use crate::store::Position;
 use foldhash::fast::RandomState;
@@ -72,7 +73,8 @@ impl<W: Wire> Shard<W> {
         };
         let knows_reasons = client.session.terms().version.is_v5();
         let writer = message.retain().then(|| Arc::clone(&client.identity));
-        if client.may_publish(&self.access, &message, hash) == Verdict::Denied {
+        let check = [Fault::PublishQos0, Fault::PublishQos1, Fault::PublishQos2][message.qos() as usize];
+        if client.may_publish(&self.access, &message, hash) == Verdict::Denied && !is_left_out(check) {
             self.note_denial(me.slot, publishing(&message));
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
@@ -112,13 +114,14 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The Will of a Client that has gone. Rights are asked again: they may have changed since CONNECT.
-    pub(super) fn publish_will(&mut self, slot: u32, will: &Message) {
+    pub(super) fn publish_will(&mut self, slot: u32, will: &Will) {
         let Some(client) = self.clients.get(slot) else { return };
         let writer = Arc::clone(&client.identity);
-        if self.access.decide(&writer, publishing(will)) == Verdict::Denied {
-            return self.note_denial(slot, publishing(will));
+        let check = if will.delay.is_zero() { Fault::Will } else { Fault::DelayedWill };
+        if self.access.decide(&writer, publishing(&will.message)) == Verdict::Denied && !is_left_out(check) {
+            return self.note_denial(slot, publishing(&will.message));
         }
-        let message = will.at(self.now); // its Message Expiry Interval begins now
+        let message = will.message.at(self.now); // its Message Expiry Interval begins now
         if message.retain() {
             let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }

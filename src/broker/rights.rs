@@ -8,6 +8,7 @@ use super::client::Client;
 use super::shard::{DENIED, End, Shard, Wire, may_log};
 use crate::access::{Access, Act, Coverage, Identity, Proof, Verdict};
 use crate::codec::{Message, ReasonCode};
+use crate::faults::{Fault, is_left_out};
 use crate::notice::Outside;
 use std::cell::Cell;
 
@@ -31,17 +32,23 @@ const RECEIVING: u64 = 0x6A09_E667_F3BC_C908;
 const PUBLISHING: u64 = 0xBB67_AE85_84CA_A73B;
 
 /// Whose a Session is. It belongs to the user that made it, if that one has proved who it is.
-pub(super) enum Belongs {
-    ToComer,
+pub(super) enum Owner {
+    Comer,
     /// Whoever made it has proved nothing: it may be replaced, but is not handed over.
-    ToNobody,
+    Nobody,
     /// Nobody but its user resumes, takes over or deletes it.
-    ToAnother,
+    Another,
 }
 
 impl Decisions {
     fn new(version: u64, reads_all: bool) -> Self {
         Self { version, reads_all, known: Default::default() }
+    }
+
+    /// Whether these rights are the ones in force.
+    #[inline]
+    fn holds_under(&self, access: &Access) -> bool {
+        self.version == access.version() || is_left_out(Fault::DecisionVersion)
     }
 
     /// The keyed hash stands for the Topic: who could find two that have the same could also guess the key.
@@ -68,12 +75,13 @@ impl<W> Client<W> {
         self.decisions(access);
         let Some(decisions) = &self.decisions else { return Verdict::Denied };
         let how = u64::from(message.qos() as u8) << 2 | u64::from(message.retain()) << 1;
+        let how = if is_left_out(Fault::DecisionAct) { 0 } else { how };
         decisions.remembered(hash ^ PUBLISHING ^ how, || access.decide(&self.identity, act))
     }
 
     /// Decisions under the rights in force.
     pub(super) fn decisions(&mut self, access: &Access) -> &mut Decisions {
-        if self.decisions.as_ref().is_none_or(|decisions| decisions.version != access.version()) {
+        if self.decisions.as_ref().is_none_or(|decisions| !decisions.holds_under(access)) {
             let nothing_to_read = self.subscriptions.is_empty()
                 && self.shares().is_empty()
                 && self.session.waiting().0 == 0
@@ -86,7 +94,7 @@ impl<W> Client<W> {
     /// It subscribes to this filter, which it may.
     pub(super) fn note_subscribed(&mut self, access: &Access, filter: &[u8]) {
         if !access.is_open_to(&self.identity) && self.decisions(access).reads_all {
-            let covered = access.covers(&self.identity, filter) == Coverage::Everything;
+            let covered = access.covers(&self.identity, filter) == Coverage::Everything || is_left_out(Fault::ReadsAll);
             self.decisions(access).reads_all = covered;
         }
     }
@@ -103,9 +111,12 @@ pub(super) fn may_receive(
 ) -> bool {
     let topic = message.topic();
     let decide = || access.decide(who, Act::Receive { topic });
-    let verdict = match decisions.filter(|decisions| decisions.version == access.version()) {
+    let verdict = match decisions.filter(|decisions| decisions.holds_under(access)) {
         Some(decisions) if decisions.reads_all => return true,
-        Some(decisions) => decisions.remembered(hash(topic) ^ RECEIVING, decide),
+        Some(decisions) => {
+            let act = if is_left_out(Fault::DecisionAct) { PUBLISHING } else { RECEIVING };
+            decisions.remembered(hash(topic) ^ act, decide)
+        }
         None => decide(),
     };
     verdict == Verdict::Allowed
@@ -158,7 +169,8 @@ impl<W: Wire> Shard<W> {
     fn review_one(&mut self, slot: u32) {
         let access = std::sync::Arc::clone(&self.access);
         let Some(client) = self.clients.get(slot) else { return };
-        if !access.knows(&client.identity) {
+        let check = if client.wire.is_some() { Fault::Account } else { Fault::AccountAway };
+        if !access.knows(&client.identity) && !is_left_out(check) {
             tracing::info!(
                 target: "waypost::access",
                 client = %Outside::of(client.id().as_bytes()),
@@ -184,6 +196,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn review_subscriptions(&mut self, slot: u32) {
         let access = std::sync::Arc::clone(&self.access);
         let Some(client) = self.clients.get(slot).filter(|client| !access.is_open_to(&client.identity)) else { return };
+        if is_left_out(if client.wire.is_some() { Fault::Review } else { Fault::ReviewAway }) {
+            return;
+        }
         let filters: Vec<_> = client.subscriptions.iter().map(|subscription| subscription.filter).collect();
         for id in filters {
             let Some(filter) = self.filter_text(id) else { continue };
@@ -205,6 +220,9 @@ impl<W: Wire> Shard<W> {
             .map(|(seat, _)| (seat.name.clone(), seat.filter.clone()))
             .collect();
         for (name, filter) in shares {
+            if is_left_out(Fault::ReviewShared) {
+                continue;
+            }
             self.note_denial(slot, Act::Subscribe { filter: &filter });
             self.expel_from_share(slot, &name, &filter);
             self.note_unsubscribed(slot, &[b"$share/", name.as_bytes(), b"/", &filter].concat());
@@ -212,13 +230,17 @@ impl<W: Wire> Shard<W> {
     }
 
     /// What the Session in this slot is to whoever comes with its Client Identifier.
-    pub(super) fn claim_of(&self, slot: u32, comer: &Identity) -> Belongs {
-        let Some(owner) = self.clients.get(slot).map(|client| &client.identity) else { return Belongs::ToComer };
+    pub(super) fn claim_of(&self, slot: u32, comer: &Identity) -> Owner {
+        let Some(client) = self.clients.get(slot) else { return Owner::Comer };
+        if is_left_out(if client.wire.is_some() { Fault::OwnerConnected } else { Fault::Owner }) {
+            return Owner::Comer;
+        }
+        let owner = &client.identity;
         match (owner.proof != Proof::None, comer.proof != Proof::None) {
-            (false, false) => Belongs::ToComer,
-            (true, true) if owner.user_name == comer.user_name => Belongs::ToComer,
-            (false, true) => Belongs::ToNobody,
-            (true, _) => Belongs::ToAnother,
+            (false, false) => Owner::Comer,
+            (true, true) if owner.user_name == comer.user_name => Owner::Comer,
+            (false, true) => Owner::Nobody,
+            (true, _) => Owner::Another,
         }
     }
 }

@@ -379,7 +379,7 @@ impl<W: Wire> Shard<W> {
     /// The Session is over: subscriptions, queue and name go; a Will that was still waiting goes out now.
     pub(super) fn end_session(&mut self, slot: u32) {
         if let Some(will) = self.clients.get_mut(slot).and_then(|client| client.will.take()) {
-            self.publish_will(slot, &will.message);
+            self.publish_will(slot, &will);
         }
         self.remove_all_subscriptions(slot);
         self.drop_timer(slot);

@@ -11,6 +11,7 @@ use crate::access::{Act, Verdict};
 use crate::codec::{
     Options, Qos, ReasonCode, RetainHandling, Subscribe, SubscriptionFilter, Unsubscribe, Version, check_filter,
 };
+use crate::faults::{Fault, is_left_out};
 use crate::topic::NodeId;
 use smallvec::SmallVec;
 
@@ -92,7 +93,8 @@ impl<W: Wire> Shard<W> {
         }
         let Some(client) = self.clients.get(slot) else { return ReasonCode::UnspecifiedError };
         let act = Act::Subscribe { filter: parsed.filter.as_bytes() };
-        if self.access.decide(&client.identity, act) == Verdict::Denied {
+        let check = if parsed.share.is_some() { Fault::SubscribeShared } else { Fault::Subscribe };
+        if self.access.decide(&client.identity, act) == Verdict::Denied && !is_left_out(check) {
             self.note_denial(slot, act);
             return ReasonCode::NotAuthorized;
         }

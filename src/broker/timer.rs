@@ -57,7 +57,7 @@ impl<W: Wire> Shard<W> {
             if client.keep_alive_ends().is_some_and(|end| end <= now) {
                 return self.say_and_end(me, ReasonCode::KeepAliveTimeout, None); // [MQTT-3.1.2-22]
             }
-            if client.identity.expires_at().is_some_and(|end| end <= now) {
+            if client.token_ends().is_some_and(|end| end <= now) {
                 return self.say_and_end(me, ReasonCode::NotAuthorized, Some("the token has expired"));
             }
             let write_stall_max = self.shared.settings.write_stall_max;

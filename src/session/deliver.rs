@@ -8,6 +8,7 @@ use super::in_flight::{self, Slot};
 use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
 use super::{Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
+use crate::faults::{Fault, is_left_out};
 use std::rc::Rc;
 
 /// What one call of [`Session::fill`] did. Reused by the caller, who empties it.
@@ -67,6 +68,7 @@ impl Session {
         if !self.connected && how.qos == Qos::AtMostOnce && !limits.queue_qos0_offline {
             return Err(Dropped::Offline);
         }
+        let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
         self.queue.get_or_insert_default().push(outgoing, how, limits, now)
     }
 
@@ -143,7 +145,9 @@ impl Session {
             && self.terms.topic_alias_maximum == 0
             && sole.size <= self.terms.packet_size_max as usize
             && self.in_flight.as_ref().is_none_or(|in_flight| !in_flight.has_resends());
-        let same = plain && queue.holds_only(&sole.queued) && may_receive(sole.queued.message());
+        let same = plain
+            && queue.holds_only(&sole.queued)
+            && (may_receive(sole.queued.message()) || is_left_out(Fault::Repeated));
         if same {
             queue.pop(0);
             filled.published += 1;
@@ -200,7 +204,7 @@ impl Session {
         if message.is_expired(now) {
             return Self::give_up(&queued, Dropped::Expired, filled);
         }
-        if !may_receive(message) {
+        if !may_receive(message) && !is_unchecked(&queued) {
             return Self::give_up(&queued, Dropped::NotAuthorized, filled);
         }
         let single = [queued.subscription_id()];
@@ -287,7 +291,7 @@ impl Session {
             Some(Slot::ExactlyOnce(queued)) => (queued.clone(), Qos::ExactlyOnce),
             _ => return,
         };
-        if !may_receive(queued.message()) {
+        if !may_receive(queued.message()) && !is_left_out(Fault::Resent) {
             in_flight.finish(packet_id);
             return Self::give_up(&queued, Dropped::NotAuthorized, filled);
         }
@@ -397,6 +401,17 @@ impl Session {
             });
         }
     }
+}
+
+/// Whether a test leaves the check of this delivery out.
+#[inline]
+fn is_unchecked(queued: &Queued) -> bool {
+    is_left_out(match () {
+        () if queued.group.is_some() => Fault::Shared,
+        () if queued.waited_away() => Fault::Queued,
+        () if queued.retain() => Fault::Retained,
+        () => Fault::Live,
+    })
 }
 
 fn settled<'a>(group: GroupId) -> Action<'a> {

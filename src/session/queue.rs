@@ -65,11 +65,19 @@ pub struct Queued {
 }
 
 const RETAIN: u32 = 1 << 28;
+/// Only with a seeded fault: it came while the Client was away.
+const AWAY: u32 = 1 << 29;
 const SUBSCRIPTION_ID: u32 = RETAIN - 1;
+
+impl How {
+    pub(super) fn while_away(self) -> Self {
+        Self { subscription_id: self.subscription_id | AWAY, ..self }
+    }
+}
 
 impl Queued {
     fn new(outgoing: &Rc<Outgoing>, how: How) -> Self {
-        let packed = (how.subscription_id & SUBSCRIPTION_ID) | if how.retain { RETAIN } else { 0 };
+        let packed = (how.subscription_id & (SUBSCRIPTION_ID | AWAY)) | if how.retain { RETAIN } else { 0 };
         Self { outgoing: Rc::clone(outgoing), packed, group: how.group }
     }
 
@@ -79,6 +87,10 @@ impl Queued {
 
     pub fn retain(&self) -> bool {
         self.packed & RETAIN != 0
+    }
+
+    pub(super) fn waited_away(&self) -> bool {
+        self.packed & AWAY != 0
     }
 
     pub fn subscription_id(&self) -> u32 {
