@@ -66,6 +66,12 @@ fn check_lists_what_becomes_of_each_option_of_a_mosquitto_conf() {
         ]
     );
 
+    folder.write("mosquitto.conf", "listener 1883\nallow_anonymous true\n");
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf", "-p", "1884"]).output().expect("it runs");
+    let last = text(&output.stdout).lines().last().map(str::to_owned);
+    let note = "note: command line: -p: not supported: the file says where to listen, at mosquitto.conf:1; mosquitto ignores it, too";
+    assert_eq!(last.as_deref(), Some(note));
+
     folder.write("mosquitto.conf", "listener 1883\nplugin /lib/x.so\nallow_anonymus true\n");
     let output = folder.waypost().args(["check", "-c", "mosquitto.conf"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));

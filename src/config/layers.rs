@@ -153,15 +153,22 @@ impl Layers {
     }
 
     fn read_translation(&mut self, translation: Translation) {
-        let Translation { settings, listeners, is_local_only, findings, files, errors } = translation;
+        let Translation { settings, mut listeners, is_local_only, findings, files, errors } = translation;
         self.main_file = if is_local_only { MainFile::MosquittoLocalOnly } else { MainFile::Mosquitto };
         self.files.extend(files);
         self.findings = findings;
         for error in errors {
             self.errors.push(error.place, error.message);
         }
+        let listener = SECTIONS.iter().find(|section| section.name == "listener");
+        let most = listener.and_then(|section| section.list_max).unwrap_or(usize::MAX);
+        if let Some(place) = listeners.get(most) {
+            self.errors.push(place, format!("there are too many listeners; allowed: up to {most}"));
+        }
+        listeners.truncate(most);
         let mut layer = Layer::default();
-        for Setting { section, index, key: name, value, place } in settings {
+        let few = settings.into_iter().filter(|setting| setting.index.is_none_or(|index| index < most));
+        for Setting { section, index, key: name, value, place } in few {
             let path = match index {
                 Some(index) => format!("{section}[{index}].{name}"),
                 None => format!("{section}.{name}"),
@@ -175,10 +182,6 @@ impl Layers {
                     self.refused.insert(path);
                 }
             }
-        }
-        let most = SECTIONS.iter().find(|section| section.name == "listener").and_then(|section| section.list_max);
-        if let Some((place, most)) = most.and_then(|most| Some((listeners.get(most)?, most))) {
-            self.errors.push(place, format!("there are too many listeners; allowed: up to {most}"));
         }
         self.lists.insert("listener", listeners);
         self.layers.push(layer);

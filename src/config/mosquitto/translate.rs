@@ -14,7 +14,7 @@ use super::options::{Form, Row, Scope, Support, find, unknown};
 use super::{Finding, Outcome, find_key};
 use crate::log::Level;
 use crate::notice::Outside;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ pub(super) struct Translator {
     logged: Option<Placed<Level>>,
     /// Places of options that may be there once.
     once: BTreeMap<(Option<usize>, &'static str), String>,
-    bridges: Vec<String>,
+    bridges: BTreeSet<String>,
 }
 
 /// Where the reader is within one file.
@@ -193,10 +193,9 @@ impl Translator {
         match (at.row.name, at.row.scope) {
             ("connection", _) => {
                 let name = at.line.word()?.to_owned();
-                if self.bridges.contains(&name) {
+                if !self.bridges.insert(name.clone()) {
                     return Err(format!("\"{}\" is there twice", Outside::of(&name)));
                 }
-                self.bridges.push(name);
                 reading.is_in_bridge = true;
             }
             ("listener", _) => {
@@ -463,9 +462,7 @@ impl Translator {
                 listener.who.id_prefix = Some(at.placed(prefix.to_owned()));
             }
             ("websockets_origin", Value::Text(origin)) => {
-                listener.origins.push(Given::Text(origin.to_owned()));
-                let origins = Given::List(listener.origins.clone());
-                listener.set("websocket_origins", origins, &at.place);
+                listener.origins.push(at.placed(origin.to_owned()));
             }
             ("enable_proxy_protocol", Value::Number(version)) => {
                 if !(1..=2).contains(&version) {
