@@ -4,7 +4,6 @@
 //! advance; while it owes more, it is not read.
 
 use crate::codec::Moment;
-use std::time::Duration;
 
 /// What may be sent at once by a Client that has been quiet.
 const BURST_NS: u64 = NS_PER_SECOND;
@@ -24,8 +23,6 @@ pub(super) struct Costs {
 pub(super) struct Pace {
     /// The moment, in nanoseconds, at which all is paid.
     paid_ns: u64,
-    /// It is not read; its timer wakes the reader.
-    waits: bool,
 }
 
 impl Costs {
@@ -56,21 +53,13 @@ impl Pace {
 
     /// Whether it may be read now. If not, [`Pace::due`] says when.
     #[inline]
-    pub(super) fn may_send(&mut self, now: Moment) -> bool {
-        self.waits = self.paid_ns > now.as_millis().saturating_mul(NS_PER_MS) + BURST_NS;
-        !self.waits
+    pub(super) fn may_send(self, now: Moment) -> bool {
+        self.paid_ns <= now.as_millis().saturating_mul(NS_PER_MS) + BURST_NS
     }
 
-    /// When a Client that waits may be read again.
-    pub(super) fn due(&self) -> Option<Moment> {
-        let due_ms = self.paid_ns.saturating_sub(BURST_NS).div_ceil(NS_PER_MS);
-        self.waits.then(|| Moment::default().plus(Duration::from_millis(due_ms)))
-    }
-
-    /// It is to be read again: `true` once.
-    pub(super) fn resume(&mut self, now: Moment) -> bool {
-        let waited = self.waits;
-        waited && self.may_send(now)
+    /// From when on it may be read.
+    pub(super) fn due(self) -> Moment {
+        Moment::from_millis(self.paid_ns.saturating_sub(BURST_NS).div_ceil(NS_PER_MS))
     }
 }
 
@@ -87,9 +76,8 @@ mod tests {
         assert!(pace.may_send(at(5_000)));
         pace.spend(at(5_000), 50, 100, &costs);
         assert!(!pace.may_send(at(5_000)));
-        assert_eq!(pace.due(), Some(at(5_500)));
-        assert!(!pace.resume(at(5_499)));
-        assert!(pace.resume(at(5_500)) && !pace.resume(at(5_500)));
+        assert_eq!(pace.due(), at(5_500));
+        assert!(!pace.may_send(at(5_499)) && pace.may_send(at(5_500)));
         // Ten seconds later nothing is left of it.
         pace.spend(at(15_000), 99, 0, &costs);
         assert!(pace.may_send(at(15_000)));

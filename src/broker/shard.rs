@@ -18,6 +18,7 @@ use super::share::SharedGroup;
 use super::slab::Slab;
 use super::subscribe::Subscribers;
 use super::sys::{Statistics, SysTopics};
+use super::timer::Due;
 use super::{ShardId, Shared};
 use crate::access::Access;
 use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
@@ -96,7 +97,7 @@ pub struct Shard<W: Wire> {
     pub(super) replays: VecDeque<SessionRef>,
     pub(super) sweep: Sweep,
     pub(super) flushes: Flushes,
-    pub(super) timers: BTreeSet<(Moment, u32)>,
+    pub(super) timers: BTreeSet<(Due, u32)>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -181,7 +182,8 @@ impl<W: Wire> Shard<W> {
         }
         let now = self.now;
         let Some(client) = self.client_mut(me) else { return true };
-        if !client.pace.may_send(now) {
+        client.held = !client.pace.may_send(now);
+        if client.held {
             self.set_timer(me.slot);
             return false;
         }
@@ -421,7 +423,7 @@ impl<W: Wire> Shard<W> {
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        let timer = self.timers.first().map(|(moment, _)| *moment);
+        let timer = self.timers.first().map(|(due, _)| due.moment());
         [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 
