@@ -114,7 +114,7 @@ fn the_file_as_shipped_is_valid_and_so_is_all_that_it_suggests() {
 #[test]
 fn the_secure_file_lets_in_certificates_only() {
     let folder = Folder::new();
-    folder.write("waypost.toml", &fs::read_to_string(repository("config/secure.toml")).expect("config/secure.toml"));
+    folder.write("waypost.toml", fs::read_to_string(repository("config/secure.toml")).expect("config/secure.toml"));
     let loaded = folder.load().expect("it is valid");
     assert!(loaded.listeners.iter().all(|listener| !listener.lets_anyone_in()));
     assert_eq!(loaded.listeners[0].methods(), [Method::Certificate]);
