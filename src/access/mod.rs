@@ -22,8 +22,8 @@ mod trie;
 
 pub use explain::{Explanation, Reason};
 pub use fault::{Fault, Faults};
-pub use network::Network;
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
+pub use network::Network;
 pub use rules::{Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
 pub use token::{Grants, Token};
 

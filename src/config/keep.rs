@@ -6,8 +6,8 @@ use super::address::Address;
 use super::keys::{
     Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
 };
-use crate::log::{Format, Level};
 use crate::access::Network;
+use crate::log::{Format, Level};
 use config::{Value, ValueKind};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -5,8 +5,8 @@
 use super::address::Address;
 use super::kind::Kind;
 use super::macros::{settings, words};
-use crate::log::{Format, Level};
 use crate::access::Network;
+use crate::log::{Format, Level};
 use std::path::PathBuf;
 use std::time::Duration;
 
