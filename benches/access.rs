@@ -112,12 +112,12 @@ fn of_nobody_native() -> Asking {
 
 // For one of a thousand decisions.
 #[library_benchmark]
-#[bench::mosquitto_own_rule(args = (), setup = own, config = at_most(6_000, 1_000))]
-#[bench::mosquitto_pattern(args = (), setup = by_pattern, config = at_most(6_000, 1_000))]
-#[bench::mosquitto_denied(args = (), setup = of_nobody, config = at_most(6_000, 1_000))]
-#[bench::roles_own_rule(args = (), setup = own_of_native, config = at_most(6_000, 1_000))]
-#[bench::roles_everyone(args = (), setup = of_everyone, config = at_most(6_000, 1_000))]
-#[bench::roles_denied(args = (), setup = of_nobody_native, config = at_most(6_000, 1_000))]
+#[bench::mosquitto_own_rule(args = (), setup = own, config = at_most(2_720, 1_000))]
+#[bench::mosquitto_pattern(args = (), setup = by_pattern, config = at_most(4_400, 1_000))]
+#[bench::mosquitto_denied(args = (), setup = of_nobody, config = at_most(4_590, 1_000))]
+#[bench::roles_own_rule(args = (), setup = own_of_native, config = at_most(4_300, 1_000))]
+#[bench::roles_everyone(args = (), setup = of_everyone, config = at_most(3_350, 1_000))]
+#[bench::roles_denied(args = (), setup = of_nobody_native, config = at_most(4_800, 1_000))]
 fn deciding(asking: Asking) -> Asking {
     for (who, topic) in asking.who.iter().zip(&asking.topics) {
         let act = Act::Publish { topic: topic.as_bytes(), qos: Qos::AtMostOnce, retain: false };

@@ -137,6 +137,21 @@ class Hears:
         expect(heard == expected, "it came" if heard else "it did not come")
 
 
+class Publishes:
+    """Whether the PUBACK says that a Message was taken, of somebody whose certificate says who it is."""
+
+    def __init__(self, expected, topic, port, certificate):
+        self.expected, self.topic, self.port, self.certificate = expected, topic, port, certificate
+        self.name = f"the certificate of {certificate} {'may' if expected else 'may not'} publish to {topic!r} by {port}"
+
+    def ask(self, ports, folder, broker):
+        with open_link(ports[self.port], 5, folder, self.certificate) as link:
+            certain(enter(link, NOBODY))
+            answer = send(link, self.topic, b"probe")
+        code = answer.body[2] if len(answer.body) > 2 else 0
+        expect((code < 128) == self.expected, f"the code in PUBACK is {code:#04x}")
+
+
 class Subscribes:
     """Whether a SUBSCRIBE is granted, which mosquitto always does."""
 
@@ -199,7 +214,7 @@ def send(link, topic, payload, retain=False):
     """QoS 1, and waits for the PUBACK, whatever it says."""
     properties = b"\0" if link.version == 5 else b""
     link.send(frame(PUBLISH, 2 | retain, text(topic) + struct.pack("!H", 1) + properties + payload))
-    link.next(PUBACK)
+    return link.next(PUBACK)
 
 
 def leave_a_will(port, who, topic):
@@ -260,6 +275,7 @@ def cases():
     yield rules()
     yield listeners()
     yield certificates()
+    yield names_in_certificates()
 
 
 def passwords():
@@ -395,6 +411,27 @@ tls_version tlsv1.2
     return Case("certificates", conf, {"passwd": PASSWORDS}, questions)
 
 
+def names_in_certificates():
+    """By Common Name on one listener, by the whole subject on another; the rules speak of both."""
+    tls = """\
+cafile {folder}/certificates/ca.pem
+certfile {folder}/certificates/server.pem
+keyfile {folder}/certificates/server.key
+require_certificate true
+"""
+    conf = ("listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {folder}/acl\n"
+            f"listener {{port2}} 127.0.0.1\n{tls}use_identity_as_username true\n"
+            f"listener {{port3}} 127.0.0.1\n{tls}use_subject_as_username true\n")
+    acl = "user alice\ntopic by/name\nuser CN=alice,OU=Pumps & Co,O=The Works,C=DE\ntopic by/subject\npattern write of/%u/x\n"
+    questions = [
+        Publishes(True, "by/name", "port2", "alice"), Publishes(False, "by/subject", "port2", "alice"),
+        Publishes(True, "of/alice/x", "port2", "alice"), Publishes(False, "of/bob/x", "port2", "alice"),
+        Publishes(False, "by/name", "port3", "alice"), Publishes(True, "by/subject", "port3", "alice"),
+        Enters(False, NOBODY, "port3", certificate="stranger"),
+    ]
+    return Case("names in certificates", conf, {"acl": acl}, questions)
+
+
 def make_certificates(folder):
     """A root, a server, and Clients: a good one, a revoked one, one that has expired and one from somebody else."""
     os.mkdir(folder)
@@ -405,7 +442,7 @@ def make_certificates(folder):
     def issue(name, issuer="ca", days="30", extensions="keyUsage=digitalSignature"):
         write(os.path.join(folder, "extensions"), f"{extensions}\nbasicConstraints=CA:FALSE\n", "", {})
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key",
-                "-out", f"{name}.csr", "-subj", f"/CN={name}")
+                "-out", f"{name}.csr", "-subj", f"/C=DE/O=The Works/OU=Pumps & Co/CN={name}")
         arguments = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"] if days == "past" else ["-days", days]
         openssl("ca", "-batch", "-config", "ca.cnf", "-name", issuer, "-in", f"{name}.csr", "-out", f"{name}.pem",
                 "-extfile", "extensions", *arguments)
@@ -417,7 +454,8 @@ def make_certificates(folder):
         sections.append(f"[{issuer}]\ndatabase={issuer}.index\nserial={issuer}.serial\ncrlnumber={issuer}.crlnumber\n"
                         f"new_certs_dir=.\ncertificate={issuer}.pem\nprivate_key={issuer}.key\ndefault_md=sha256\n"
                         "default_crl_days=30\npolicy=policy\n")
-    write(os.path.join(folder, "ca.cnf"), "\n".join(sections) + "[policy]\ncommonName=supplied\n", "", {})
+    write(os.path.join(folder, "ca.cnf"), "\n".join(sections) + "[policy]\ncountryName=optional\norganizationName=optional\norganizationalUnitName=optional\n"
+          "commonName=supplied\n", "", {})
     for issuer in ("ca", "other"):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
                 f"{issuer}.key", "-out", f"{issuer}.pem", "-days", "30", "-subj", f"/CN={issuer} of the test",

@@ -2,8 +2,9 @@
 //! What the rules mean is `crate::access`'s business.
 
 use crate::access::{Access, Faults, Form, RULES_SIZE_MAX, Rules, Source, Subscribing};
-use crate::config::{Acl, SubscribePolicy};
+use crate::config::{Acl, Listener, SubscribePolicy};
 use crate::notice::Outside;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,23 @@ pub fn load(acl: &Acl) -> Result<Access, AclError> {
         return Ok(Access::allow_all().subscribing(subscribing));
     }
     Ok(Access::with_rules(read(&acl.files)?).subscribing(subscribing))
+}
+
+/// What the rules say and probably do not mean, one sentence each.
+/// `listeners` are the names that there are.
+pub fn notes(access: &Access, listeners: &[String]) -> Vec<String> {
+    let Some(rules) = access.rules() else { return Vec::new() };
+    let unknown: BTreeSet<&str> =
+        rules.listeners().filter(|name| !listeners.iter().any(|known| known == name)).collect();
+    let unknown = unknown.into_iter().map(|name| {
+        format!("rules ask for a listener \"{}\", which there is none of; see listener.name", Outside::of(name))
+    });
+    rules.notes().map(str::to_owned).chain(unknown).collect()
+}
+
+/// The names of listeners, as rules ask for them.
+pub fn names(listeners: &[Listener]) -> Vec<String> {
+    listeners.iter().map(|listener| listener.name.clone().unwrap_or_else(|| listener.address.to_string())).collect()
 }
 
 /// Reads and compiles rule files.

@@ -6,8 +6,9 @@ mod acl;
 mod cert;
 mod passwd;
 
-use crate::access::{Access, Rules};
-use crate::config::{self, Config, ConfigErrors, Flags, Listener, Sources};
+use crate::access::Access;
+use crate::acl as rule_files;
+use crate::config::{self, Config, ConfigErrors, Finding, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -140,7 +141,7 @@ fn check(sources: &Sources) -> ExitCode {
     }
     match Config::load(sources) {
         Ok(config) => match node::check(&config) {
-            Ok(access) => print(&summary(&config, &access)),
+            Ok(access) => print(&summary(&config, &access, &findings)),
             Err(error) => complain(&error.to_string(), ExitCode::from(WRONG_SETTINGS)),
         },
         Err(errors) => refuse(&errors),
@@ -148,16 +149,16 @@ fn check(sources: &Sources) -> ExitCode {
 }
 
 /// One line, and one more for each note.
-fn summary(config: &Config, access: &Access) -> String {
+fn summary(config: &Config, access: &Access, listed: &[Finding]) -> String {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "the configuration without a file".to_owned() } else { files.join(", ") };
     let listeners: Vec<String> = config.listeners.iter().map(described).collect();
     let rules = access.rules().map_or_else(String::new, |rules| format!("; {} access rules", rules.len()));
     let data_dir = config.node.data_dir.display();
     let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
-    let of_rules = access.rules().into_iter().flat_map(Rules::notes).map(str::to_owned);
-    // What differs in a mosquitto.conf stands above already, as part of the whole list.
-    let told: Vec<String> = config.findings.iter().map(ToString::to_string).collect();
+    let of_rules = rule_files::notes(access, &rule_files::names(&config.listeners));
+    // What differs in a mosquitto.conf stands above already, in the list of all options.
+    let told: Vec<String> = listed.iter().map(ToString::to_string).collect();
     for note in config.notes().into_iter().chain(of_rules).filter(|note| !told.contains(note)) {
         summary.push_str(&format!("note: {note}\n"));
     }

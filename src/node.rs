@@ -61,6 +61,8 @@ pub struct Node {
     threads: Threads,
     addresses: Vec<SocketAddr>,
     acl: config::Acl,
+    /// The names of all listeners.
+    names: Vec<String>,
     logins: Logins,
 }
 
@@ -121,7 +123,8 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
-        note_rights(&access);
+        let names = acl::names(&config.listeners);
+        note_rights(&access, &names);
         shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
@@ -135,7 +138,7 @@ impl Node {
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), logins })
+        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), names, logins })
     }
 
     /// Where it listens, with real ports.
@@ -162,7 +165,7 @@ impl Node {
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload();
-        let access = acl::load(&self.acl).inspect(note_rights).unwrap_or_else(|error| {
+        let access = acl::load(&self.acl).inspect(|access| note_rights(access, &self.names)).unwrap_or_else(|error| {
             error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
             tracing::error!("the rule files are not taken; the former rules are still in force");
             (*self.shared.access()).clone()
@@ -180,10 +183,10 @@ impl Node {
     }
 }
 
-fn note_rights(access: &Access) {
+fn note_rights(access: &Access, listeners: &[String]) {
     let Some(rules) = access.rules() else { return };
     tracing::info!(rules = rules.len(), "access rules are in force");
-    for note in rules.notes() {
+    for note in acl::notes(access, listeners) {
         tracing::warn!("{note}");
     }
 }
@@ -434,6 +437,9 @@ pub fn settings(config: &Config) -> Settings {
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: bytes(limits.retained_size_max),
         memory_budget: bytes(config.node.memory_budget),
+        message_rate_max: limits.message_rate_max,
+        byte_rate_max: limits.byte_rate_max,
+        sessions_per_user_max: limits.sessions_per_user_max,
         write_stall_max: limits.write_stall_max,
         wildcard_subscription_available: mqtt.wildcard_subscription_available,
         shared_subscription_available: mqtt.shared_subscription_available,

@@ -185,3 +185,49 @@ fn crate_paths(text: &str) -> BTreeSet<String> {
     }
     found
 }
+
+/// What must not be built into the broker or its tests, and why.
+const BANNED: &[(&str, &str)] = &[
+    ("ring", "AWS-LC is the one provider of cryptography"),
+    ("openssl", "rustls is the one TLS"),
+    ("openssl-sys", "rustls is the one TLS"),
+    ("native-tls", "rustls is the one TLS"),
+];
+
+#[test]
+fn there_is_one_tls_one_provider_of_cryptography_and_one_source_of_crates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "all",
+            "--target",
+            "all",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(root)
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(built.contains("rustls") && built.contains("aws-lc-rs"), "cargo tree lists what is built:\n{tree}");
+    for (name, why) in BANNED {
+        assert!(!built.contains(name), "{name} is built, but {why}; `cargo tree -i {name}` says by whom");
+    }
+    let versions_of_rustls = tree
+        .lines()
+        .filter(|line| line.starts_with("rustls v"))
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect::<BTreeSet<_>>();
+    assert_eq!(versions_of_rustls.len(), 1, "{versions_of_rustls:?}");
+    let lock = fs::read_to_string(root.join("Cargo.lock")).expect("Cargo.lock");
+    for source in lock.lines().filter_map(|line| line.strip_prefix("source = ")) {
+        assert_eq!(source, "\"registry+https://github.com/rust-lang/crates.io-index\"", "crates come from crates.io");
+    }
+}

@@ -32,6 +32,7 @@ fn help_names_every_command_and_flag() {
     for part in [
         "run",
         "check",
+        "convert",
         "config",
         "acl",
         "-c, --config <FILE>",
@@ -41,6 +42,63 @@ fn help_names_every_command_and_flag() {
     ] {
         assert!(help.contains(part), "{part} is missing in:\n{help}");
     }
+}
+
+// A mosquitto.conf
+
+#[test]
+fn check_lists_what_becomes_of_each_option_of_a_mosquitto_conf() {
+    let folder = Folder::new();
+    folder.write(
+        "mosquitto.conf",
+        "# ours\nlistener 1883\nallow_anonymous true\nmax_queued_messages 0\nlog_dest syslog\n",
+    );
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(
+        text(&output.stdout).lines().collect::<Vec<_>>(),
+        [
+            "mosquitto.conf:2: listener: honoured: listener.address",
+            "mosquitto.conf:3: allow_anonymous: honoured: listener.allow_anonymous",
+            "mosquitto.conf:4: max_queued_messages: changed: there is always a limit: limits.queue_messages_max is 1000000000, its most",
+            "mosquitto.conf:5: log_dest: not supported: the log goes to standard error",
+            "mosquitto.conf: valid; listens on *:1883 (anonymous allowed); data in waypost-data",
+        ]
+    );
+
+    folder.write("mosquitto.conf", "listener 1883\nallow_anonymous true\n");
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf", "-p", "1884"]).output().expect("it runs");
+    let last = text(&output.stdout).lines().last().map(str::to_owned);
+    let note = "note: command line: -p: not supported: the file says where to listen, at mosquitto.conf:1; mosquitto ignores it, too";
+    assert_eq!(last.as_deref(), Some(note));
+
+    folder.write("mosquitto.conf", "listener 1883\nplugin /lib/x.so\nallow_anonymus true\n");
+    let output = folder.waypost().args(["check", "-c", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout).lines().count(), 3, "the list is there nevertheless");
+    assert_eq!(
+        text(&output.stderr),
+        "mosquitto.conf:2: plugin is not supported: plugins of mosquitto cannot be loaded; see [[listener]] authentication and [acl]\n\
+         mosquitto.conf:3: unknown option \"allow_anonymus\"; did you mean allow_anonymous?\n"
+    );
+}
+
+#[test]
+fn convert_prints_a_file_of_ours_that_the_broker_takes() {
+    let folder = Folder::new();
+    folder.write("mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous true\n");
+    let output = folder.waypost().args(["convert", "mosquitto.conf"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    folder.write("waypost.toml", &text(&output.stdout));
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    assert_eq!(
+        text(&output.stdout),
+        "waypost.toml: valid; listens on 127.0.0.1:1883 (anonymous allowed); data in waypost-data\n"
+    );
+
+    let output = folder.waypost().args(["convert", "waypost.toml"]).output().expect("it runs");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    assert_eq!(text(&output.stderr), "waypost.toml: is not a mosquitto.conf\n");
 }
 
 // check
@@ -261,6 +319,11 @@ fn faults_of_rule_files_stop_the_start_and_the_check() {
     let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).ends_with("data in waypost-data; 3 access rules\n"), "{}", text(&output.stdout));
+    folder.write("acl.toml", "[everyone]\nallow = { all = 'a', listener = ['127.0.0.1:1883', 'insde'] }\n");
+    folder.write("waypost.toml", "[acl]\nfiles = ['acl.toml']\n");
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    let note = "note: rules ask for a listener \"insde\", which there is none of; see listener.name\n";
+    assert!(text(&output.stdout).ends_with(note), "{}", text(&output.stdout));
 }
 
 // Wrong settings

@@ -572,6 +572,10 @@ fn a_wrong_value_is_an_error_even_where_another_layer_overrides_it() {
 
 // Listeners and groups
 
+/// What a listener needs that judges by certificates.
+const CERTIFICATES: &str = "client_identity = 'common_name'\nclient_auth = 'required'\nclient_ca = 'ca.pem'\n\
+     tls_certificate = ['a.pem']\ntls_key = ['a.key']\n";
+
 #[test]
 fn a_listener_that_others_can_reach_must_say_who_may_enter() {
     for (address, port) in [("0.0.0.0:1883", 1883), ("[::]:1", 1), ("10.0.0.1:2", 2), ("broker.example:3", 3)] {
@@ -587,7 +591,7 @@ fn a_listener_that_others_can_reach_must_say_who_may_enter() {
             assert_eq!(folder.load().expect("it is decided").listeners[0].lets_anyone_in(), decision);
         }
         let folder = Folder::new();
-        folder.write("waypost.toml", format!("{listener}authentication = ['certificate']\n"));
+        folder.write("waypost.toml", format!("{listener}authentication = ['certificate']\n{CERTIFICATES}"));
         assert!(!folder.load().expect("it is decided").listeners[0].lets_anyone_in());
     }
     for address in ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.1.2.3:1"] {
@@ -596,7 +600,7 @@ fn a_listener_that_others_can_reach_must_say_who_may_enter() {
         assert!(folder.load().expect("only this machine reaches it").listeners[0].lets_anyone_in());
         folder.write(
             "waypost.toml",
-            format!("[[listener]]\naddress = \"{address}\"\nauthentication = ['certificate']\n"),
+            format!("[[listener]]\naddress = \"{address}\"\nauthentication = ['certificate']\n{CERTIFICATES}"),
         );
         assert!(!folder.load().expect("it says how to enter").listeners[0].lets_anyone_in());
     }
@@ -618,7 +622,10 @@ fn a_way_to_enter_needs_what_it_judges_by() {
     }
     let sections = "[password]\nfile = 'a'\n[jwt]\njwks_file = 'b'\n[http_login]\nurl = 'http://c'\n";
     let folder = Folder::new();
-    folder.write("waypost.toml", format!("{listener}['jwt', 'http', 'scram', 'password', 'certificate']\n{sections}"));
+    folder.write(
+        "waypost.toml",
+        format!("{listener}['jwt', 'http', 'scram', 'password', 'certificate']\n{CERTIFICATES}{sections}"),
+    );
     let methods = [Method::Jwt, Method::Http, Method::Scram, Method::Password, Method::Certificate];
     assert_eq!(folder.load().expect("all are there").listeners[0].methods(), methods);
 }
@@ -667,10 +674,7 @@ fn what_is_no_address_says_why() {
         ("1883", "which has no port; write for example \"127.0.0.1:1883\""),
         ("::1:1883", "whose IPv6 address needs brackets; write for example \"[::1]:1883\""),
         ("127.0.0.1:99999", "whose port is not a number from 0 to 65535; write for example \"127.0.0.1:1883\""),
-        (
-            ":1883",
-            "which has no host; write \"0.0.0.0:PORT\" or \"[::]:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only",
-        ),
+        (":1883", "which has no host; write \"*:PORT\" for all addresses, or \"127.0.0.1:PORT\" for this machine only"),
     ] {
         refuses(
             &format!("[[listener]]\naddress = \"{address}\"\n"),
@@ -700,6 +704,13 @@ fn what_tls_certificates_and_proxies_demand_of_one_another_is_checked() {
             "client_identity = 'common_name'",
             &[
                 "listener.client_identity is \"common_name\", but no certificate is asked for; write client_auth = \"required\"",
+            ],
+        ),
+        ("client_identity = 'common_name'\nproxy_protocol = true\nproxy_trusted = ['::1']", &[]),
+        (
+            "authentication = ['certificate']",
+            &[
+                "listener.authentication lists \"certificate\", but nothing says what of it is the user name; write for example client_identity = \"common_name\"",
             ],
         ),
         (

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 use support::{Link, TestBroker};
+use waypost::access::{Authenticator, Identity, Login, Pending, Proof, Step};
 use waypost::codec::{
     Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties,
     Version,
@@ -96,4 +97,59 @@ fn a_client_that_takes_nothing_for_too_long_is_disconnected() {
     assert!(!reader.is_closed());
     broker.advance(Duration::from_secs(2));
     assert!(reader.is_closed());
+}
+
+/// Everybody has proved to be who it says.
+struct Trusting;
+
+impl Authenticator for Trusting {
+    fn begin(&self, login: Login) -> Pending {
+        let name = login.user_name.unwrap_or_default();
+        Box::pin(std::future::ready(Step::Accept { identity: Identity::proven(&name, Proof::Shown), data: None }))
+    }
+}
+
+#[test]
+fn a_client_that_is_faster_than_its_rate_is_read_later_and_loses_nothing() {
+    let broker = TestBroker::with(|settings| settings.message_rate_max = 100);
+    let subscriber = connected(&broker, "subscriber");
+    subscriber.send(&subscribed("t", Qos::AtMostOnce));
+    subscriber.received();
+    let publisher = connected(&broker, "publisher");
+    let one = encoded(&Packet::Publish(Publish::new("t", b"")));
+    let arrived = || subscriber.received().len() / one.len();
+    // Each is read at once, as a socket's buffer is.
+    publisher.send(&one.repeat(100));
+    publisher.send(&one.repeat(150));
+    assert_eq!(arrived(), 250);
+    publisher.send(&one.repeat(50));
+    assert_eq!(arrived(), 0, "two seconds and a half are spent, of which one may be in advance");
+    broker.advance(Duration::from_millis(1_250));
+    assert_eq!(arrived(), 0);
+    broker.advance(Duration::from_millis(500));
+    assert_eq!(arrived(), 50);
+}
+
+#[test]
+fn k04_one_user_cannot_pile_up_sessions() {
+    let broker = TestBroker::with(|settings| settings.sessions_per_user_max = 3).guarded_by(Trusting);
+    let connect = |user: &str, client_id: &str, expiry_s: u32| {
+        let link = broker.link();
+        let mut connect = Connect::new(Version::V5, client_id);
+        connect.user_name = Some(user);
+        connect.session_expiry_interval_s = expiry_s;
+        link.send(&encoded(&Packet::Connect(connect)));
+        let code = link.received()[3];
+        (link, code)
+    };
+    for number in 0..3 {
+        let (link, code) = connect("alice", &format!("id-{number}"), u32::MAX);
+        assert_eq!(code, 0);
+        link.send(&[0xE0, 0]); // DISCONNECT; the Session stays
+    }
+    assert_eq!(connect("alice", "id-3", u32::MAX).1, 0x97);
+    assert_eq!(connect("bob", "id-4", u32::MAX).1, 0, "others are not concerned");
+    assert_eq!(connect("alice", "id-2", 0).1, 0, "a Session that is there can be resumed");
+    broker.advance(Duration::from_secs(8 * 24 * 3600));
+    assert_eq!(connect("alice", "id-3", 0).1, 0, "those that have ended do not count");
 }

@@ -162,6 +162,27 @@ fn t06_any_text_is_read_or_refused() {
     }
 }
 
+/// Within the bounds on a file, every text is judged in little time.
+#[test]
+fn t06_hostile_files_end_soon_with_a_bounded_list_of_errors() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mosquitto-hostile-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("mosquitto.conf");
+    for (line, error) in [
+        ("listener 1", "there are too many listeners; allowed: up to 64"),
+        ("connection b", "connection \"b\" is there twice"),
+        ("x{}", "unknown option"),
+        ("websockets_origin {}", "listener.websocket_origins is"),
+    ] {
+        let lines: String = (0..11_000).map(|number| line.replace("{}", &number.to_string()) + "\n").collect();
+        fs::write(&file, lines).expect("a file");
+        let errors = load(&file).expect_err("it is too much").to_string();
+        assert!(errors.contains(error), "{line}: {errors}");
+        assert!(errors.len() < 65_536, "{line}: {} bytes", errors.len());
+    }
+    fs::remove_dir_all(&folder).expect("the folder of the test");
+}
+
 fn corpus() -> Vec<PathBuf> {
     let entries = fs::read_dir(FOLDER).expect("the corpus is there").map(|entry| entry.expect("a file").path());
     let mut confs: Vec<PathBuf> =

@@ -73,6 +73,11 @@ impl Identity {
         Self { user_name: Some(user_name.into()), proof, ..Self::default() }
     }
 
+    /// The user name, if it has shown that it is its own.
+    pub fn proven_name(&self) -> Option<&str> {
+        self.user_name.as_deref().filter(|_| self.proof != Proof::None)
+    }
+
     /// When it stops being recognised.
     pub fn expires_at(&self) -> Option<Moment> {
         self.token.as_ref()?.expires_at

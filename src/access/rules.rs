@@ -293,6 +293,11 @@ impl Rules {
         self.0.notes.iter().map(String::as_str)
     }
 
+    /// The names of listeners that rules ask for, each as often as it is there.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.0.conditions.iter().flat_map(|condition| condition.listeners.iter().map(|name| &**name))
+    }
+
     /// What all files together say about a topic.
     pub(super) fn say(&self, question: &Question<'_>) -> Said {
         let mut yes = Said::Nothing;

@@ -3,11 +3,13 @@
 //! There may be very many of them and most are idle, so what few Clients have is in a box of its own.
 
 use super::mail::Member;
+use super::pace::Pace;
 use super::retained::Replay;
 use super::rights::Decisions;
 use super::router::Seat;
 use super::shard::{Attachment, may_log};
 use super::subscribe::Subscription;
+use super::timer::{Due, NEVER};
 use crate::access::{Identity, Login};
 use crate::codec::{Message, Moment, Origin, ReasonCode};
 use crate::faults::{Fault, is_left_out};
@@ -36,10 +38,13 @@ pub(super) struct Client<W> {
     pub(super) will: Option<Box<Will>>,
     /// When the last packet came or, for a Client that is away, when it left.
     pub(super) last_received: Moment,
-    /// The earliest timer that is set for this Client, or [`NEVER`].
-    pub(super) timer: Moment,
+    /// The timer that is set for this Client, or [`NEVER`].
+    pub(super) timer: Due,
     pub(super) fanout_seen: u64,
     pub(super) dirty: Dirty,
+    pub(super) pace: Pace,
+    /// It is ahead of its pace and not read; its timer wakes the reader.
+    pub(super) held: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -90,8 +95,6 @@ pub(super) enum Dirty {
     Yes,
 }
 
-/// No timer is set.
-pub(super) const NEVER: Moment = Moment::from_millis(u64::MAX);
 /// How often the log is told what one Client loses.
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
@@ -113,6 +116,8 @@ impl<W> Client<W> {
             timer: NEVER,
             fanout_seen: 0,
             dirty: Dirty::No,
+            pace: Pace::default(),
+            held: false,
             rare: None,
         }
     }
@@ -209,7 +214,10 @@ impl<W> Client<W> {
     pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
         if self.wire.is_some() {
             let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled, self.token_ends()].into_iter().flatten().min()
+            [self.keep_alive_ends(), stalled, self.token_ends(), self.held.then(|| self.pace.due())]
+                .into_iter()
+                .flatten()
+                .min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()

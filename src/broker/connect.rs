@@ -373,7 +373,10 @@ impl<W: Wire> Shard<W> {
         });
         let (slot, session_present) = match claim {
             Claim::Elsewhere(home) => return Opened::Elsewhere(home, request, wire),
-            Claim::New(home) => (home.slot, false),
+            Claim::New(home) => {
+                shared.directory.note_begun(&identity);
+                (home.slot, false)
+            }
             // Its last Session has ended in this very tick; the name is still ours.
             Claim::Here(home) if !self.clients.is_current(home.slot, home.generation) => {
                 shared.directory.forget(&request.client_id, home);
@@ -444,6 +447,11 @@ impl<W: Wire> Shard<W> {
         // Whoever has a Session may come back: it is they who empty the queues.
         if self.level >= Level::Critical && !self.shared.directory.knows(&request.client_id) {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the memory budget is used up"));
+        }
+        if self.shared.directory.sessions_of(identity) >= self.shared.settings.sessions_per_user_max
+            && !self.shared.directory.knows(&request.client_id)
+        {
+            return Some(request.refused(ReasonCode::QuotaExceeded, "the user has too many Sessions"));
         }
         let (will, _) = request.will.as_ref()?;
         (access.decide(identity, publishing(will)) == Verdict::Denied && !is_left_out(Fault::WillAtConnect))

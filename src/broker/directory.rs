@@ -4,6 +4,7 @@
 //! A guard of the map never leaves this file.
 
 use super::ShardId;
+use crate::access::Identity;
 use crate::codec::Origin;
 use crate::topic::HashKey;
 use dashmap::{DashMap, Entry};
@@ -30,12 +31,18 @@ pub(super) enum Claim {
 
 pub(super) struct Directory {
     homes: DashMap<Arc<str>, Home, RandomState>,
+    /// Sessions by user, of those who have proved who they are.
+    users: DashMap<Box<str>, usize, RandomState>,
     key: HashKey,
 }
 
 impl Directory {
     pub(super) fn new(key: HashKey) -> Self {
-        Self { homes: DashMap::with_hasher(RandomState::default()), key }
+        Self {
+            homes: DashMap::with_hasher(RandomState::default()),
+            users: DashMap::with_hasher(RandomState::default()),
+            key,
+        }
     }
 
     /// Looks a Client Identifier up and, where it is unknown, makes this shard its home at the place that `settle` returns.
@@ -55,6 +62,30 @@ impl Directory {
     /// Forgets a Client that has left this very place; a later tenant is not touched.
     pub(super) fn forget(&self, client_id: &str, home: Home) {
         self.homes.remove_if(client_id, |_, known| *known == home);
+    }
+
+    /// Sessions that belong to this user.
+    pub(super) fn sessions_of(&self, owner: &Identity) -> usize {
+        owner.proven_name().and_then(|name| self.users.get(name).map(|count| *count)).unwrap_or(0)
+    }
+
+    /// A Session of this user has begun.
+    pub(super) fn note_begun(&self, owner: &Identity) {
+        if let Some(name) = owner.proven_name() {
+            *self.users.entry(name.into()).or_default() += 1;
+        }
+    }
+
+    /// A Session of this user has ended.
+    pub(super) fn note_ended(&self, owner: &Identity) {
+        if let Some(name) = owner.proven_name()
+            && let Entry::Occupied(mut entry) = self.users.entry(name.into())
+        {
+            match *entry.get() {
+                0 | 1 => drop(entry.remove()),
+                _ => *entry.get_mut() -= 1,
+            }
+        }
     }
 
     pub(super) fn knows(&self, client_id: &str) -> bool {

@@ -87,6 +87,10 @@ impl<W: Wire> Shard<W> {
     pub(super) fn flush(&mut self, slot: u32) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(slot) else { return };
+        let open = self.access.is_open_to(&client.identity);
+        if !open {
+            client.decisions(&self.access); // those of former rights are of no use any more
+        }
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
             match wire.write(&tail.bytes[tail.written..]) {
@@ -105,7 +109,6 @@ impl<W: Wire> Shard<W> {
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
-        let open = access.is_open_to(identity);
         let may_receive =
             |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;

@@ -11,6 +11,7 @@ mod directory;
 mod durable;
 mod flush;
 mod mail;
+mod pace;
 mod publish;
 mod retained;
 mod rights;
@@ -60,6 +61,12 @@ pub struct Settings {
     pub retained_bytes_max: usize,
     /// Bytes of Messages in all queues and the retained store together.
     pub memory_budget: usize,
+    /// What one Client may publish in a second; a faster one is read later.
+    pub message_rate_max: u32,
+    /// What one Client may send in a second, everything counted; a faster one is read later.
+    pub byte_rate_max: u64,
+    /// Sessions of one user that has proved who it is, connected or not.
+    pub sessions_per_user_max: usize,
     /// A Client that takes nothing for so long, while there is something for it, is disconnected.
     pub write_stall_max: Duration,
     pub wildcard_subscription_available: bool,

@@ -78,6 +78,9 @@ impl<W: Wire> Shard<W> {
             self.note_denial(me.slot, publishing(&message));
             return self.answer(me, answer, ReasonCode::NotAuthorized);
         }
+        if let Some(rate) = self.access.rate(&client.identity, publishing(&message)) {
+            client.pace.spend_ns(self.now, self.costs.extra_ns(rate));
+        }
         let mut position = None;
         if let Some(writer) = writer {
             match self.retain(&message, writer) {

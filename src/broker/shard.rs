@@ -10,6 +10,7 @@ use super::directory::Home;
 use super::durable::Durable;
 use super::flush::Flushes;
 use super::mail::{Mail, SessionRef};
+use super::pace::Costs;
 use super::publish::Fanout;
 use super::retained::Sweep;
 use super::router::{FilterId, Matched};
@@ -17,6 +18,7 @@ use super::share::SharedGroup;
 use super::slab::Slab;
 use super::subscribe::Subscribers;
 use super::sys::{Statistics, SysTopics};
+use super::timer::Due;
 use super::{ShardId, Shared};
 use crate::access::Access;
 use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
@@ -95,12 +97,13 @@ pub struct Shard<W: Wire> {
     pub(super) replays: VecDeque<SessionRef>,
     pub(super) sweep: Sweep,
     pub(super) flushes: Flushes,
-    pub(super) timers: BTreeSet<(Moment, u32)>,
+    pub(super) timers: BTreeSet<(Due, u32)>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
     pub(super) durable: Durable,
     pub(super) statistics: Statistics,
+    pub(super) costs: Costs,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
     /// The next slot to be looked at since the rights have changed.
@@ -139,6 +142,7 @@ impl<W: Wire> Shard<W> {
             leaving: Vec::new(),
             durable: Durable::new(journal),
             statistics: Statistics::default(),
+            costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
             sys: SysTopics::new(now),
             level: Level::Normal,
             review: None,
@@ -176,14 +180,30 @@ impl<W: Wire> Shard<W> {
             self.paused.push(waker.clone());
             return false;
         }
+        let now = self.now;
+        let Some(client) = self.client_mut(me) else { return true };
+        client.held = !client.pace.may_send(now);
+        if client.held {
+            self.set_timer(me.slot);
+            return false;
+        }
         // A Client that sends and never reads is answered no further than this; writability wakes the reader.
-        self.client(me).is_none_or(|client| client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX)
+        client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX
     }
 
     /// Takes bytes as they came from the socket.
-    pub fn receive(&mut self, me: Attachment, mut bytes: &[u8], now: Moment) {
+    pub fn receive(&mut self, me: Attachment, bytes: &[u8], now: Moment) {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
+        let before = self.statistics.messages_received;
+        self.receive_packets(me, bytes, now);
+        let (messages, costs) = (self.statistics.messages_received - before, self.costs);
+        if let Some(client) = self.client_mut(me) {
+            client.pace.spend(now, messages, bytes.len(), &costs);
+        }
+    }
+
+    fn receive_packets(&mut self, me: Attachment, mut bytes: &[u8], now: Moment) {
         let Some(client) = self.client_mut(me) else { return };
         // Large packets may take their time; a trickle of bytes is no sign of life.
         if bytes.len() >= SIGN_OF_LIFE_BYTES {
@@ -368,6 +388,7 @@ impl<W: Wire> Shard<W> {
         let generation = self.reference(slot).generation;
         if let Some(client) = self.clients.remove(slot) {
             self.note_session_end(&client);
+            self.shared.directory.note_ended(&client.identity);
             self.leaving.push((Arc::clone(client.id()), Home { shard: self.id, slot, generation }));
             self.wants_tick = true;
         }
@@ -402,7 +423,7 @@ impl<W: Wire> Shard<W> {
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        let timer = self.timers.first().map(|(moment, _)| *moment);
+        let timer = self.timers.first().map(|(due, _)| due.moment());
         [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 

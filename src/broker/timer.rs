@@ -1,14 +1,30 @@
-//! What is due at a time: Keep Alive, stalled writing, a delayed Will, the end of a Session.
+//! What is due at a time: Keep Alive, stalled writing, reading on, the end of a token, a delayed Will, the end of a Session.
 //!
 //! A Client has one timer at most. Traffic never moves it: when it fires, the Client's state tells whether anything is due.
 
-use super::client::NEVER;
 use super::shard::{End, Shard, Wire};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::Outside;
 
-/// Timers are kept to a quarter of a second.
-const TIMER_GRAIN_MS: u64 = 250;
+/// When a timer fires: quarters of a second since the node started, which is fine enough, and small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due(u32);
+
+/// No timer is set.
+pub(super) const NEVER: Due = Due(u32::MAX);
+const GRAIN_MS: u64 = 250;
+
+impl Due {
+    /// Never before that moment.
+    fn of(moment: Moment) -> Self {
+        Self(u32::try_from(moment.as_millis().div_ceil(GRAIN_MS)).unwrap_or(u32::MAX - 1))
+    }
+
+    pub(super) fn moment(self) -> Moment {
+        Moment::from_millis(u64::from(self.0) * GRAIN_MS)
+    }
+}
+
 /// Timers that fire in one tick; a hundred thousand Sessions may well end in the same second.
 const TIMERS_PER_TICK: usize = 1024;
 
@@ -17,7 +33,7 @@ impl<W: Wire> Shard<W> {
     pub(super) fn set_timer(&mut self, slot: u32) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let Some(due) = client.next_due(self.shared.settings.write_stall_max) else { return };
-        let due = Moment::from_millis(due.as_millis().div_ceil(TIMER_GRAIN_MS).saturating_mul(TIMER_GRAIN_MS));
+        let due = Due::of(due);
         if due < client.timer {
             self.timers.remove(&(client.timer, slot));
             client.timer = due;
@@ -38,7 +54,7 @@ impl<W: Wire> Shard<W> {
     pub(super) fn run_timers(&mut self) {
         for _ in 0..TIMERS_PER_TICK {
             match self.timers.first() {
-                Some((due, slot)) if *due <= self.now => {
+                Some((due, slot)) if due.moment() <= self.now => {
                     let slot = *slot;
                     self.timers.pop_first();
                     self.run_timer(slot);
@@ -64,6 +80,13 @@ impl<W: Wire> Shard<W> {
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
                 tracing::info!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), "disconnected: takes no data");
                 return self.end(me, End::Refused(ReasonCode::QuotaExceeded));
+            }
+            if client.held
+                && client.pace.may_send(now)
+                && let Some(wire) = &client.wire
+            {
+                client.held = false;
+                wire.reader().wake_by_ref();
             }
             client.shrink();
         } else if !self.run_due(slot) {

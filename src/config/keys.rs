@@ -120,7 +120,8 @@ settings! {
         client_crl: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// What of a Client's certificate is its user name: the Common Name, the first DNS name, e-mail address or URI among its
         /// Subject Alternative Names, the whole subject as in RFC 4514, or the SHA-256 fingerprint in hexadecimal. A certificate
-        /// without it, or with one that holds `+`, `#` or control characters, is refused.
+        /// without it, or with one that holds `+`, `#` or control characters, is refused. Of a certificate that a proxy has
+        /// checked (`proxy_protocol`) only the Common Name is known.
         client_identity: ClientIdentity = Kind::OneOf(ClientIdentity::WORDS), default "none";
         /// Whether the Client Identifier must be what `client_identity` says. Otherwise Reason Code 0x85, or return code 2.
         client_id_bound: bool = Kind::Switch, default false;
@@ -212,6 +213,14 @@ settings! {
         queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
         queue_qos0_size_max: u64 = size(KIB, 64 * TIB), default "16MiB";
+        /// Messages that one Client may publish in a second. A faster one is read more slowly, so that its own side waits;
+        /// nothing is lost. A second's worth may come at once.
+        message_rate_max: u32 = count(1, 1_000_000_000), default 1_000_000;
+        /// Bytes that one Client may send in a second, everything counted. The same happens.
+        byte_rate_max: u64 = size(KIB, TIB), default "1GiB";
+        /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
+        /// return code 3.
+        sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and

@@ -7,7 +7,7 @@ use super::errors::ConfigErrors;
 use super::file::{Text, drop_ins, included, is_conf};
 use super::keys::{Fallback, Key, SECTIONS, Section};
 use super::kind::Given;
-use super::mosquitto::{self, Finding, Outcome, Setting, Translation};
+use super::mosquitto::{self, Finding, Include, Included, Outcome, Setting, Translation};
 use super::unknown::{DUPLICATE, nearest, syntax, unknown_key, unknown_section};
 use crate::log::Level;
 use crate::notice::Outside;
@@ -153,15 +153,22 @@ impl Layers {
     }
 
     fn read_translation(&mut self, translation: Translation) {
-        let Translation { settings, listeners, is_local_only, findings, files, errors } = translation;
+        let Translation { settings, mut listeners, is_local_only, findings, files, errors } = translation;
         self.main_file = if is_local_only { MainFile::MosquittoLocalOnly } else { MainFile::Mosquitto };
         self.files.extend(files);
         self.findings = findings;
         for error in errors {
             self.errors.push(error.place, error.message);
         }
+        let listener = SECTIONS.iter().find(|section| section.name == "listener");
+        let most = listener.and_then(|section| section.list_max).unwrap_or(usize::MAX);
+        if let Some(place) = listeners.get(most) {
+            self.errors.push(place, format!("there are too many listeners; allowed: up to {most}"));
+        }
+        listeners.truncate(most);
         let mut layer = Layer::default();
-        for Setting { section, index, key: name, value, place } in settings {
+        let few = settings.into_iter().filter(|setting| setting.index.is_none_or(|index| index < most));
+        for Setting { section, index, key: name, value, place } in few {
             let path = match index {
                 Some(index) => format!("{section}[{index}].{name}"),
                 None => format!("{section}.{name}"),
@@ -175,10 +182,6 @@ impl Layers {
                     self.refused.insert(path);
                 }
             }
-        }
-        let most = SECTIONS.iter().find(|section| section.name == "listener").and_then(|section| section.list_max);
-        if let Some((place, most)) = most.and_then(|most| Some((listeners.get(most)?, most))) {
-            self.errors.push(place, format!("there are too many listeners; allowed: up to {most}"));
         }
         self.lists.insert("listener", listeners);
         self.layers.push(layer);
@@ -435,10 +438,14 @@ pub(super) fn is_mosquitto(path: &Path, text: &Text) -> bool {
 
 /// A mosquitto.conf with all that it includes.
 pub(super) fn translated(text: &Text) -> Translation {
-    mosquitto::translate(text, &mut |folder| {
-        let files = included(folder)?.into_iter();
-        files.map(|path| Ok((path.clone(), Text::read(&path).map_err(|error| error.to_string())?))).collect()
-    })
+    let include = |folder: &Path| {
+        let read = |path: PathBuf| match Text::read(&path) {
+            Ok(text) => Ok(Included { path, text }),
+            Err(error) => Err(error.to_string()),
+        };
+        included(folder)?.into_iter().map(read).collect()
+    };
+    mosquitto::translate(text, Include(include))
 }
 
 /// A key by its path; only for those that the code itself names.

@@ -112,11 +112,21 @@ fn security(listener: &Map<String, Value>, index: usize, layers: &Layers, errors
         let message = "listener.client_crl is set, but no certificate is asked for; set client_auth".to_owned();
         complain("client_crl", &["client_auth"], message);
     }
-    if identity != "none" && auth == "none" {
+    // A proxy may have asked for it.
+    if identity != "none" && auth == "none" && !is_on("proxy_protocol") {
         let message = format!(
             "listener.client_identity is \"{identity}\", but no certificate is asked for; write client_auth = \"required\""
         );
         complain("client_identity", &["client_auth"], message);
+    }
+    let takes_certificates = match listener.get("authentication").map(|value| &value.kind) {
+        Some(ValueKind::Array(methods)) => methods.iter().any(|method| method.to_string() == "certificate"),
+        _ => false,
+    };
+    if takes_certificates && identity == "none" {
+        let message = "listener.authentication lists \"certificate\", but nothing says what of it is the user name; \
+                       write for example client_identity = \"common_name\"";
+        complain("authentication", &["client_identity"], message.to_owned());
     }
     if is_on("client_id_bound") && identity == "none" {
         let message = "listener.client_id_bound is true, but nothing says what of the certificate the Client Identifier must be; \

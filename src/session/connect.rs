@@ -41,6 +41,7 @@ impl Session {
     /// [MQTT-4.4.0-1]; aliases of a former connection are gone [MQTT-3.3.2-7].
     pub fn attach(&mut self, terms: Terms) {
         self.connected = true;
+        self.fresh = true;
         self.control.clear();
         self.inbound_aliases = None;
         self.outbound_aliases = None;

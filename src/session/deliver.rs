@@ -107,6 +107,9 @@ impl Session {
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
+            if std::mem::take(&mut self.fresh) {
+                self.control = Vec::new(); // most Clients have nothing more to be answered for a long time
+            }
         }
         let end = out.len() + room;
         if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {

@@ -39,6 +39,8 @@ use std::time::Duration;
 pub struct Session {
     terms: Terms,
     connected: bool,
+    /// Nothing has been sent on this Network Connection.
+    fresh: bool,
     /// Packets other than PUBLISH that wait to be written, encoded, in order.
     control: Vec<u8>,
     queue: Option<Box<Queue>>,
@@ -112,6 +114,7 @@ impl Session {
         Self {
             terms,
             connected: false,
+            fresh: false,
             control: Vec::new(),
             queue: None,
             in_flight: None,

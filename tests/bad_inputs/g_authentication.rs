@@ -1,6 +1,6 @@
 //! G: authentication, in the built binary with a password file, tokens, SCRAM or a service that is asked.
 //!
-//! G08 and G15 end live connections, and G14 needs TLS: they stand with those who do that.
+//! G14 needs TLS: it stands with those who do that.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -29,9 +29,11 @@ each_version! {
     g04_password_bytes,
     g06_authenticator_fails,
     g07_bad_tokens,
+    g08_token_runs_out,
     g09_parameter_injection,
     g10_guessing,
     g11_failed_connect_does_nothing,
+    g15_account_removed_or_changed,
     g16_slow_authenticator,
     g17_hot_reload_of_credentials,
 }
@@ -448,6 +450,31 @@ fn g07_bad_tokens(version: Version) {
     scene.holds();
 }
 
+/// Who came with a token that has run out is put out, and does not get in again.
+fn g08_token_runs_out(version: Version) {
+    let files = Files::new();
+    let key = files.write("secret", SECRET);
+    let scene = Scene::with(|profile| {
+        profile.set("[listener].authentication", ["jwt"]).set("limits.failed_logins_max", 1_000_000);
+        profile.set("jwt.key_file", key).set("jwt.algorithm", "HS256");
+    });
+    let claims = json!({"sub": "alice", "exp": now_s() + 3});
+    let came = with(version, "g08", "alice", signed(&Header::new(Algorithm::HS256), &claims, SECRET));
+    let mut client = scene.open(version);
+    client.connect(&came);
+    client.ping();
+    if version.is_v5() {
+        let goodbye = match client.event(Duration::from_secs(5)) {
+            crate::client::Event::Packet(packet) => packet,
+            event => panic!("expected a DISCONNECT, got {event:?}"),
+        };
+        assert_eq!((goodbye.first, goodbye.reason()), (0xE0, code::NOT_AUTHORIZED));
+    }
+    client.expect_close_within(Duration::from_secs(5));
+    assert_eq!(answer(scene.open(version), &came), wrong(version));
+    scene.holds();
+}
+
 fn g09_parameter_injection(version: Version) {
     let service = Service::start(Duration::ZERO, vec![says("200 OK", r#"{"result": "deny"}"#)]);
     let scene = Scene::with(|profile| by_service(profile, service.address));
@@ -535,6 +562,68 @@ fn g11_failed_connect_does_nothing(version: Version) {
         alice.acknowledge(&delivery);
     });
     alice.disconnect();
+    scene.holds();
+}
+
+/// Whose account is gone or has another password is put out, and a Session that waits for it is not given to anybody.
+fn g15_account_removed_or_changed(version: Version) {
+    let files = Files::new();
+    let names = ["removed", "changed", "away", "stays"];
+    let file = files.users(&names, 10);
+    let scene = Scene::with(|profile| by_password(profile, &file));
+    let durable = |user: &str, password: &str| {
+        let properties =
+            if version.is_v5() { property::of_u32(property::SESSION_EXPIRY_INTERVAL, 600) } else { Vec::new() };
+        Connect { clean: false, properties, ..with(version, &format!("g15-{user}"), user, password) }
+    };
+    let enter = |user: &str| {
+        let mut client = scene.open(version);
+        client.connect(&durable(user, "right"));
+        assert_eq!(client.subscribe("g15", 1), 1);
+        client
+    };
+    let (mut removed, mut changed, mut stays) = (enter("removed"), enter("changed"), enter("stays"));
+    enter("away").disconnect();
+    let kept: String = fs::read_to_string(files.path("passwd"))
+        .expect("it is there")
+        .lines()
+        .filter(|line| line.starts_with("stays:"))
+        .collect();
+    files.write("passwd", format!("{kept}\n{}", lines(&["changed"], "new", 10)));
+    scene.broker().hang_up();
+    for client in [&mut removed, &mut changed] {
+        if version.is_v5() {
+            let goodbye = client.receive();
+            assert!(goodbye.first == 0xE0 && [code::NOT_AUTHORIZED, 0x98].contains(&goodbye.reason()), "{goodbye:?}");
+        }
+        client.expect_close_within(Duration::from_secs(2));
+    }
+    stays.ping();
+    for (user, password, expected) in [
+        ("removed", "right", wrong(version)),
+        ("changed", "right", wrong(version)),
+        ("away", "right", wrong(version)),
+        ("changed", "new", 0),
+    ] {
+        let mut client = scene.open(version);
+        let answer = client.send(&durable(user, password).bytes()).receive_connack();
+        assert_eq!((answer.code, answer.session_present), (expected, false), "{user} {password}");
+    }
+    // An account of the old name that comes back is another one.
+    files.write("passwd", format!("{kept}\n{}", lines(&["away"], "right", 10)));
+    scene.broker().hang_up();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = scene.open(version);
+        let answer = client.send(&durable("away", "right").bytes()).receive_connack();
+        if answer.code == 0 {
+            assert!(!answer.session_present, "the Session of an account that was removed");
+            break;
+        }
+        assert!(Instant::now() < deadline, "the account does not come back");
+    }
+    drop((removed, changed));
+    stays.disconnect();
     scene.holds();
 }
 

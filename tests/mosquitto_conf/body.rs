@@ -2,7 +2,7 @@
 //! a file of ours that means the same.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use waypost::config::{Config, ConfigErrors, Sources, convert, findings};
 
 /// Panics when a promise is broken.
@@ -28,8 +28,8 @@ pub(crate) fn check(data: &[u8]) {
     fs::remove_dir_all(&folder).expect("the folder of this check");
 }
 
-fn load(file: &PathBuf) -> Result<Config, ConfigErrors> {
-    Config::load(&Sources { file: Some(file.clone()), ..Sources::default() })
+fn load(file: &Path) -> Result<Config, ConfigErrors> {
+    Config::load(&Sources { file: Some(file.to_owned()), ..Sources::default() })
 }
 
 fn settings(config: Config) -> Config {

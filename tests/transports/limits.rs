@@ -1,6 +1,6 @@
 //! Unix sockets, PROXY headers, and how many may come from where.
 
-use crate::world::{Odd, World, connect, enter, is_closed, packet, ping, say};
+use crate::world::{World, connect, enter, is_closed, packet, ping, say};
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -120,19 +120,20 @@ fn behind_a_proxy_come_tls_and_websocket() {
 }
 
 #[test]
-fn the_name_in_a_certificate_that_a_proxy_has_checked_counts() {
-    let mut world = World::without_node();
-    world.authority.server("server", &["localhost"]);
-    world.authority.client("seven", "seven", Odd::default());
-    let auth = "tls_certificate = ['{dir}/server.pem']\ntls_key = ['{dir}/server.key']\nclient_auth = 'optional'\nclient_ca = '{dir}/ca.pem'\nclient_identity = 'common_name'\nclient_id_bound = true";
-    world.start("127.0.0.1:0", &format!("{PROXIED}\n{auth}"), "");
-    let tls = [&[7, 0, 0, 0, 0][..], &[0x22, 0, 5], b"seven"].concat();
-    let header = binary(1, &[&ADDRESSES[..], &[0x20, 0, tls.len() as u8], &tls].concat());
-    for (client_id, code) in [("seven", 0), ("eight", 2)] {
-        let mut client = world.tls(None);
-        say(&mut client.sock, &header);
-        assert_eq!(enter(&mut client, client_id).expect("CONNACK"), code, "{client_id}");
-    }
+fn the_name_in_a_certificate_that_a_proxy_has_checked_lets_in() {
+    let identity = "client_identity = 'common_name'\nclient_id_bound = true\nauthentication = ['certificate']\nallow_anonymous = false";
+    let world = World::new(&format!("{PROXIED}\n{identity}"), "");
+    let through = |name: Option<&[u8]>| {
+        let tls = name.map(|name| [&[7, 0, 0, 0, 0, 0x22, 0, name.len() as u8][..], name].concat()).unwrap_or_default();
+        let field = if tls.is_empty() { Vec::new() } else { [&[0x20, 0, tls.len() as u8][..], &tls].concat() };
+        let mut client = world.tcp();
+        say(&mut client, &binary(1, &[&ADDRESSES[..], &field].concat()));
+        client
+    };
+    assert_eq!(enter(&mut through(Some(b"seven")), "seven").expect("CONNACK"), 0);
+    assert_eq!(enter(&mut through(Some(b"seven")), "eight").expect("CONNACK"), 2);
+    assert_eq!(enter(&mut through(Some(b"a/#")), "a/#").expect("CONNACK"), 5);
+    assert_eq!(enter(&mut through(None), "seven").expect("CONNACK"), 5);
 }
 
 #[test]

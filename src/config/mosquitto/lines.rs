@@ -1,4 +1,4 @@
-//! The text of a mosquitto.conf as lines that say something, and the words and values on them, as mosquitto's `conf.c` reads them.
+//! The text of a mosquitto.conf as lines that say something, with the words and values on them as mosquitto's `conf.c` reads them.
 //! It knows no option: whatever follows the first word is handed on as it stands, and no input makes it panic.
 //! Read `options.rs` next, the table of all options.
 

@@ -5,9 +5,9 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 use super::super::kind::Given;
+use super::Outcome;
 use super::lines::{Line, number};
 use super::translate::{At, Placed, Setting, Translator, bounded};
-use super::{Outcome, find_key};
 use crate::notice::Outside;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub(super) struct Gathered {
     is_unix: bool,
     pub(super) family: Option<Family>,
     settings: BTreeMap<&'static str, (Given, String)>,
-    pub(super) origins: Vec<Given>,
+    pub(super) origins: Vec<Placed<String>>,
     pub(super) who: Who,
     /// Wins over what `who` says.
     pub(super) allow_anonymous: Option<Placed<bool>>,
@@ -261,6 +261,10 @@ impl Translator {
         for (key, (value, place)) in listener.settings {
             self.add("listener", at, key, value, &place);
         }
+        if let Some(first) = listener.origins.first() {
+            let origins = listener.origins.iter().map(|origin| Given::Text(origin.value.clone())).collect();
+            self.add("listener", at, "websocket_origins", Given::List(origins), &first.place);
+        }
         let who = if self.is_per_listener { &listener.who } else { &self.who };
         let stated = listener.allow_anonymous.as_ref().or(who.allow_anonymous.as_ref());
         let (anonymous, anonymous_place) = match stated {
@@ -268,7 +272,7 @@ impl Translator {
             None => (self.is_local_only, place.clone()),
         };
         let (password, acl) = (who.password_file.clone(), who.acl_file.clone());
-        let identity = listener.tls.identity();
+        let identity = listener.tls.identity().filter(|_| Tls::is_on(listener.tls.require_certificate.as_ref()));
         if let Some((_, field)) = identity {
             // The certificate says who it is, and mosquitto asks for nothing else.
             self.add("listener", at, "authentication", words(&["certificate"]), &field.place);
@@ -343,9 +347,6 @@ impl Translator {
     }
 
     fn add(&mut self, section: &'static str, index: Option<usize>, key: &'static str, value: Given, place: &str) {
-        if find_key(section, key).is_none() {
-            return self.fault(place, format!("needs {section}.{key}, which this version does not have"));
-        }
         self.out.settings.push(Setting { section, index, key, value, place: place.to_owned() });
     }
 }

@@ -1,4 +1,4 @@
-//! A mosquitto.conf as a layer of our configuration: its options become checked values of our keys, each with its line as its place.
+//! A mosquitto.conf as a layer of our configuration: its options become values of our keys, each with its line as its place.
 //! It never guesses: an option that nobody knows is an error, and what is not supported is one where it concerns security.
 //! Read `options.rs` first, the table of all options; `lines.rs` reads the text, `translate.rs` gives it its meaning.
 
@@ -9,7 +9,7 @@ mod options;
 mod translate;
 
 pub(super) use convert::to_toml;
-pub(super) use translate::{Setting, Translation, translate};
+pub(super) use translate::{Include, Included, Setting, Translation, translate};
 
 use super::keys::{Key, SECTIONS, Section};
 use std::fmt;

@@ -131,14 +131,14 @@ pub(super) const ROWS: &[Row] = &[
         "check_retain_source",
         Global,
         Switch,
-        NotSupported("whether the publisher of a retained message still may publish is not asked; whether its receiver may read is"),
+        NotSupported("a retained message is only delivered while its publisher may still publish there"),
     )
-    .harmless("false"),
+    .harmless("true"),
     row("ciphers", Listener, Text, Honoured("what TLS offers lies within this list")),
     row("ciphers_tls1.3", Listener, Text, Honoured("what TLS offers lies within this list")),
     row("cleansession", Bridge, Any, NO_BRIDGES),
     row("clientid", Bridge, Any, NO_BRIDGES),
-    row("clientid_prefixes", Global, Text, Refused("Client Identifiers cannot be restricted to a prefix; let users log in")),
+    row("clientid_prefixes", Global, Text, Refused("Client Identifiers cannot be held to a prefix; let users log in")),
     row("connection", Global, Word, NO_BRIDGES),
     row(
         "connection_messages",
@@ -148,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .harmless("true"),
     row("crlfile", Listener, Text, Honoured("listener.client_crl")),
-    row("dhparamfile", Listener, Any, NotSupported("keys are exchanged over elliptic curves only, so no parameters are needed")),
+    row("dhparamfile", Listener, Any, NotSupported("keys are exchanged over elliptic curves, without parameters")),
     row(
         "disable_client_cert_date_checks",
         Listener,
@@ -161,7 +161,7 @@ pub(super) const ROWS: &[Row] = &[
         "enable_proxy_protocol",
         Listener,
         Number,
-        Changed("listener.proxy_protocol", "both versions are understood; every address is trusted as a proxy, as mosquitto does: name yours in proxy_trusted"),
+        Changed("listener.proxy_protocol", "both versions are taken, and as in mosquitto from every address: name your proxies in proxy_trusted"),
     ),
     row("global_max_clients", Global, Number, NotSupported("Sessions are bounded by memory and limits.session_expiry_max"))
         .harmless("-1"),

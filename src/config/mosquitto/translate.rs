@@ -14,7 +14,7 @@ use super::options::{Form, Row, Scope, Support, find, unknown};
 use super::{Finding, Outcome, find_key};
 use crate::log::Level;
 use crate::notice::Outside;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,11 +47,18 @@ pub(in crate::config) struct Translation {
     pub(in crate::config) errors: Vec<ConfigError>,
 }
 
-/// Reads a file that was found to be meant for mosquitto. `include` reads the `.conf` files of a folder, in mosquitto's order.
-pub(in crate::config) fn translate(
-    text: &Text,
-    include: &mut dyn FnMut(&Path) -> Result<Vec<(PathBuf, Text)>, String>,
-) -> Translation {
+/// A file of an `include_dir`.
+pub(in crate::config) struct Included {
+    pub(in crate::config) path: PathBuf,
+    pub(in crate::config) text: Text,
+}
+
+/// Reads the `.conf` files of a folder, in mosquitto's order. The error is the rest of a sentence that begins with the folder.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct Include(pub(in crate::config) fn(&Path) -> Result<Vec<Included>, String>);
+
+/// Reads a file that was found to be meant for mosquitto.
+pub(in crate::config) fn translate(text: &Text, include: Include) -> Translation {
     let mut translator = Translator { is_local_only: true, ..Translator::default() };
     translator.read(text, Some(include));
     translator.finish(text)
@@ -83,7 +90,7 @@ pub(super) struct Translator {
     logged: Option<Placed<Level>>,
     /// Places of options that may be there once.
     once: BTreeMap<(Option<usize>, &'static str), String>,
-    bridges: Vec<String>,
+    bridges: BTreeSet<String>,
 }
 
 /// Where the reader is within one file.
@@ -93,11 +100,9 @@ struct Reading {
     is_in_bridge: bool,
 }
 
-type Include<'a> = &'a mut dyn FnMut(&Path) -> Result<Vec<(PathBuf, Text)>, String>;
-
 impl Translator {
     /// Included files cannot include others, and begin without a listener or bridge.
-    fn read(&mut self, text: &Text, mut include: Option<Include<'_>>) {
+    fn read(&mut self, text: &Text, include: Option<Include>) {
         let mut reading = Reading { listener: None, is_in_bridge: false };
         for line in lines(&text.content) {
             let place = text.line_place(line.number);
@@ -112,7 +117,7 @@ impl Translator {
             self.out.findings.push(Finding { place: place.clone(), option, outcome: said(row.support) });
             let at = At { line, row, place, finding };
             let read = match row.name {
-                "include_dir" => self.include(&at, &mut include),
+                "include_dir" => self.include(&at, include),
                 _ => self.option(&at, &mut reading),
             };
             match read {
@@ -142,8 +147,8 @@ impl Translator {
         self.out.errors.push(ConfigError { place: place.to_owned(), message });
     }
 
-    fn include(&mut self, at: &At<'_>, include: &mut Option<Include<'_>>) -> Result<Option<Outcome>, String> {
-        let Some(include) = include else {
+    fn include(&mut self, at: &At<'_>, include: Option<Include>) -> Result<Option<Outcome>, String> {
+        let Some(Include(include)) = include else {
             return Err("may stand in the main file only".to_owned());
         };
         let folder = Path::new(at.line.text()?);
@@ -151,7 +156,7 @@ impl Translator {
         if self.out.files.len().saturating_add(files.len()) > FILES_MAX {
             return Err(format!("adds more files than allowed: up to {FILES_MAX}"));
         }
-        for (path, text) in files {
+        for Included { path, text } in files {
             self.out.files.push(path);
             self.read(&text, None);
         }
@@ -188,10 +193,9 @@ impl Translator {
         match (at.row.name, at.row.scope) {
             ("connection", _) => {
                 let name = at.line.word()?.to_owned();
-                if self.bridges.contains(&name) {
+                if !self.bridges.insert(name.clone()) {
                     return Err(format!("\"{}\" is there twice", Outside::of(&name)));
                 }
-                self.bridges.push(name);
                 reading.is_in_bridge = true;
             }
             ("listener", _) => {
@@ -458,9 +462,7 @@ impl Translator {
                 listener.who.id_prefix = Some(at.placed(prefix.to_owned()));
             }
             ("websockets_origin", Value::Text(origin)) => {
-                listener.origins.push(Given::Text(origin.to_owned()));
-                let origins = Given::List(listener.origins.clone());
-                listener.set("websocket_origins", origins, &at.place);
+                listener.origins.push(at.placed(origin.to_owned()));
             }
             ("enable_proxy_protocol", Value::Number(version)) => {
                 if !(1..=2).contains(&version) {
@@ -657,4 +659,60 @@ fn alias(count: i64) -> Result<i64, String> {
 
 fn time(seconds: i64) -> Given {
     Given::Text(ShownDuration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{Form, ROWS, Scope, Support};
+    use super::super::{Outcome, find_key};
+    use super::{Include, Text, translate};
+
+    /// Where an option needs it, a value that it can have.
+    fn value(option: &str, form: Form) -> &'static str {
+        match option {
+            "accept_protocol_versions" => "5",
+            "bind_address" | "bind_interface" => "eth0",
+            "listener" => "1884",
+            "log_dest" => "syslog",
+            "log_type" => "debug",
+            "max_packet_size" => "1000",
+            "persistent_client_expiration" => "1d",
+            "protocol" => "websockets",
+            "socket_domain" => "ipv6",
+            "tls_keyform" => "engine",
+            "tls_version" => "tlsv1.3",
+            "ciphers" | "ciphers_tls1.3" => "DEFAULT",
+            _ => match form {
+                Form::Switch => "true",
+                Form::Number => "1",
+                _ => "some/thing",
+            },
+        }
+    }
+
+    #[test]
+    fn each_option_of_the_table_is_understood_and_does_what_the_table_says() {
+        for row in ROWS {
+            let option = row.name.replace('*', "x");
+            let above = match row.scope {
+                Scope::Bridge => "connection b\n",
+                Scope::Listener => "listener 1883\n",
+                _ => "",
+            };
+            let conf = format!("{above}{option} {}\n", value(&option, row.form));
+            let text =
+                Text::of("m.conf".to_owned(), conf.clone().into_bytes()).unwrap_or_else(|error| panic!("{error}"));
+            let done = translate(&text, Include(|_| Ok(Vec::new())));
+            let finding = done.findings.last().expect("each option leaves a finding");
+            assert_eq!(finding.option, option);
+            assert!(!matches!(finding.outcome, Outcome::Wrong(_)), "{conf}{finding}");
+            for setting in &done.settings {
+                let (_, key) = find_key(setting.section, setting.key).expect("settings are of keys that exist");
+                assert!(key.kind.read(&setting.value).is_ok(), "{conf}{setting:?}");
+            }
+            let is_refused =
+                matches!(row.support, Support::Refused(_)) && row.harmless != Some(value(&option, row.form));
+            assert_eq!(matches!(finding.outcome, Outcome::Refused(_)), is_refused, "{conf}{finding}");
+        }
+    }
 }
