@@ -6,10 +6,14 @@
 //! model has to notice.
 
 #![expect(clippy::print_stdout, reason = "a seed has to be seen")]
+#![expect(clippy::disallowed_methods, reason = "what is said over sockets has a deadline")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../bad_inputs/broker.rs"]
+#[allow(dead_code, reason = "made for another test crate, too")]
+mod broker;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod model;
 #[path = "../simulation/random.rs"]
@@ -17,30 +21,56 @@ mod model;
 mod random;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod rules;
+#[allow(unreachable_pub, reason = "the modules of one test crate")]
+mod stage;
 
 use model::Model;
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 150;
 const STEPS: usize = 400;
+/// Each takes about a second.
+const SEEDS_OVER_SOCKETS: u64 = 8;
+const STEPS_OVER_SOCKETS: usize = 250;
 
 #[test]
 fn nobody_gets_what_it_may_not_and_everybody_gets_what_it_may() {
-    let seeds: Vec<u64> = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => {
-            let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS_DEFAULT);
-            (1..=count).collect()
-        }
-    };
     let mut done = model::Done::default();
-    for seed in seeds {
+    for seed in seeds(SEEDS_DEFAULT) {
         let shown = SeedOnPanic(seed);
         done.add(Model::new(seed).run(STEPS));
         drop(shown);
     }
     println!("{done:?}");
     assert!(done.delivered > 0 && done.denied > 0 && done.kept_back > 0, "the model did nothing at all: {done:?}");
+}
+
+/// The same against the built binary: real sockets, files that are written anew, SIGHUP. Time is not the test's to command, so
+/// there are no delays, tokens and expiries here.
+#[test]
+fn the_built_broker_does_the_same_over_sockets() {
+    let mut done = model::Done::default();
+    for seed in seeds(SEEDS_OVER_SOCKETS) {
+        let shown = SeedOnPanic(seed);
+        done.add(Model::over_sockets(seed).run(STEPS_OVER_SOCKETS));
+        drop(shown);
+    }
+    println!("over sockets: {done:?}");
+    assert!(done.delivered > 0 && done.denied > 0, "the model did nothing at all: {done:?}");
+}
+
+fn seeds(default: u64) -> Vec<u64> {
+    let number =
+        |name| std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")));
+    match number("SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("SEEDS").unwrap_or(default)).collect(),
+    }
+}
+
+/// For `broker.rs`.
+fn report(what: &str) {
+    println!("{what}");
 }
 
 /// With `TALK` set, what happens is printed; for a look at a single seed.

@@ -6,11 +6,12 @@
 
 use crate::random::Random;
 use crate::rules::{Book, FILTERS, Right, TOPICS, USERS, Who, matches};
+use crate::stage::{Accounts, Line, Memory, Sockets, Stage, password};
+use crate::support::TestBroker;
 use crate::support::people::People;
 use crate::support::wire::{self, AckKind, Packet, Parsed, Version, property};
-use crate::support::{Link, TestBroker};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 use waypost::access::Token;
 
@@ -54,12 +55,10 @@ impl Done {
 
 pub struct Model {
     random: Random,
-    broker: TestBroker,
-    people: People,
+    stage: Box<dyn Stage>,
     now_ms: u64,
     book: Book,
-    /// The number of each user's password.
-    accounts: BTreeMap<&'static str, u32>,
+    accounts: Accounts,
     peers: Vec<Peer>,
     retained: BTreeMap<String, Kept>,
     groups: Vec<Group>,
@@ -77,7 +76,7 @@ struct Peer {
 }
 
 struct Connection {
-    link: Link,
+    link: Rc<dyn Line>,
     version: Version,
     expires_ms: Option<u64>,
     expected: Vec<Delivery>,
@@ -155,6 +154,20 @@ impl Model {
             settings.shards = shards;
             settings.seed = Some(seed);
         });
+        let broker = broker.guarded_by(people.clone());
+        let book = Book::new(&mut random);
+        Self::on(Box::new(Memory { broker, people }), book, random)
+    }
+
+    /// The same over sockets.
+    pub fn over_sockets(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let shards = 1 + random.below(3);
+        let book = Book::new(&mut random);
+        Self::on(Box::new(Sockets::start(&book, shards)), book, random)
+    }
+
+    fn on(stage: Box<dyn Stage>, book: Book, random: Random) -> Self {
         let peer = |(id, usual, shares): &(&'static str, Option<&'static str>, bool)| Peer {
             id,
             usual: *usual,
@@ -163,11 +176,10 @@ impl Model {
             session: None,
         };
         let mut model = Self {
-            broker: broker.guarded_by(people.clone()),
-            people,
+            stage,
             now_ms: 0,
-            book: Book::new(&mut random),
-            accounts: BTreeMap::new(),
+            book,
+            accounts: Accounts::new(),
             peers: CLIENTS.iter().map(peer).collect(),
             retained: BTreeMap::new(),
             groups: GROUPS.iter().map(|_| Group::default()).collect(),
@@ -177,8 +189,7 @@ impl Model {
             random,
         };
         for user in USERS {
-            model.accounts.insert(user, 0);
-            model.people.admit(user, &password(user, 0));
+            model.set_account(user, Some(0));
         }
         model.put_in_force();
         model
@@ -202,7 +213,7 @@ impl Model {
         match self.random.below(100) {
             // Mostly whoever is away; now and then somebody takes over, or tries to.
             0..20 if self.peers[at].connection.is_none() || self.random.one_in(6) => self.come(at, false),
-            20..21 => self.come(at, true),
+            20..21 if self.has_time() => self.come(at, true),
             21..26 => self.vanish(at),
             26..27 => self.say_goodbye(at),
             27..37 => self.subscribe(at),
@@ -219,6 +230,7 @@ impl Model {
                 self.change_rights();
             }
             91..94 => self.acknowledge_held(at),
+            _ if !self.has_time() => self.publish(at),
             _ => {
                 let seconds = [1, 2, 5, 20][self.random.below(4)];
                 self.let_time_pass(seconds * 1000);
@@ -226,8 +238,26 @@ impl Model {
         }
     }
 
+    /// Whether time and logins are the test's to command.
+    fn has_time(&self) -> bool {
+        self.stage.memory().is_some()
+    }
+
     fn put_in_force(&self) {
-        self.broker.set_access(self.book.access().with_accounts(Arc::new(self.people.clone())));
+        self.stage.put_in_force(&self.book, &self.accounts);
+    }
+
+    fn set_account(&mut self, user: &'static str, number: Option<u32>) {
+        if let Some(memory) = self.stage.memory() {
+            match number {
+                Some(number) => memory.people.admit(user, &password(user, number)),
+                None => memory.people.remove(user),
+            }
+        }
+        match number {
+            Some(number) => self.accounts.insert(user, number),
+            None => self.accounts.remove(user),
+        };
     }
 
     // --- coming and going -----------------------------------------------------------------------------------------
@@ -243,7 +273,7 @@ impl Model {
         let proof = user.map(|user| self.accounts.get(user).copied());
         let version = if self.peers[at].shares || self.random.one_in(2) { Version::V5 } else { Version::V311 };
         let clean = self.random.one_in(8);
-        let expiry_s: u64 = [0, 10, 100_000, 100_000][self.random.below(4)];
+        let expiry_s: u64 = [0, if self.has_time() { 10 } else { 0 }, 100_000, 100_000][self.random.below(4)];
         let expiry_ms = match version {
             Version::V5 => expiry_s * 1000,
             _ if clean => 0,
@@ -272,24 +302,28 @@ impl Model {
             "{} {who:?} connects: {version:?} clean {clean} expiry {expiry_ms} will {will:?}",
             self.now_ms
         ));
-        let expires_ms = (user == Some(BEARER)).then(|| self.now_ms + 500 + 1000 * self.random.below(60) as u64);
-        if let (Some(user), Some(expires_ms)) = (user, expires_ms) {
+        let bears = user == Some(BEARER) && self.has_time();
+        let expires_ms = bears.then(|| self.now_ms + 500 + 1000 * self.random.below(60) as u64);
+        if let (Some(user), Some(expires_ms), Some(memory)) = (user, expires_ms, self.stage.memory()) {
             let expires_at = Some(waypost::codec::Moment::from_millis(expires_ms));
-            self.people.give_token(user, Token { expires_at, ..Token::default() });
+            memory.people.give_token(user, Token { expires_at, ..Token::default() });
         }
-        if meanwhile {
-            self.people.take_their_time();
+        if let Some(memory) = self.stage.memory().filter(|_| meanwhile) {
+            memory.people.take_their_time();
         }
-        let link = self.broker.link();
+        let link = self.stage.open();
         link.send(&connect.bytes(version));
         let accepted = proof != Some(None);
         if meanwhile {
             self.change_account();
             self.change_rights();
             self.hear();
-            self.people.answer();
-            self.broker.settle();
+            if let Some(memory) = self.stage.memory() {
+                memory.people.answer();
+                memory.broker.settle();
+            }
         }
+        self.stage.settle();
         let known = user.is_none() || accepted && user.map(|user| self.accounts.get(user).copied()) == proof;
         let will_allowed = will.as_ref().is_none_or(|will| self.may_publish(who, &will.message));
         let refused = match () {
@@ -306,7 +340,7 @@ impl Model {
                 [Parsed::ConnAck(connack)] => assert_eq!(connack.code, code, "{who:?} is refused with another code"),
                 other => panic!("{who:?} should have been refused with {code:02x}: {other:?}"),
             }
-            assert!(link.is_closed(), "{who:?} was refused and may stay");
+            assert!(link.must_close(), "{who:?} was refused and may stay");
             return;
         }
         // The one who was there gives way.
@@ -342,7 +376,7 @@ impl Model {
         self.serial += 1;
         let retain = self.random.one_in(3);
         let topic = if retain { format!("w/{id}") } else { TOPICS[self.random.below(TOPICS.len())].to_owned() };
-        let delay_s = if version.is_v5() { [0, 0, 3, 15][self.random.below(4)] } else { 0 };
+        let delay_s = if version.is_v5() && self.has_time() { [0, 0, 3, 15][self.random.below(4)] } else { 0 };
         let qos = self.random.below(3) as u8;
         let payload = format!("will {}", self.serial);
         Will { message: Message { topic, payload, qos, retain }, delay_ms: delay_s * 1000, due_ms: None }
@@ -383,8 +417,9 @@ impl Model {
         let will = wire::will("a/b", "forged").retain();
         let connect = wire::connect_v5(id).user_name(user).password(b"guessed").will(will);
         crate::talk(format_args!("somebody guesses the password of {user} as {id}"));
-        let link = self.broker.link();
+        let link = self.stage.open();
         link.send(&connect.bytes(Version::V5));
+        self.stage.settle();
         let heard = wire::parse(&link.received(), true);
         assert!(matches!(&heard[..], [Parsed::ConnAck(connack)] if connack.code == 0x86), "a guess: {heard:?}");
     }
@@ -400,15 +435,17 @@ impl Model {
         let Some(connection) = &self.peers[at].connection else { return };
         crate::talk(format_args!("{} says DISCONNECT", self.peers[at].id));
         connection.link.send(&wire::disconnect(0).bytes(connection.version));
+        connection.link.drop_connection();
         self.end(at, None, false);
     }
 
     /// A Network Connection is over. `said`: what the broker must have told it.
     fn end(&mut self, at: usize, said: Option<u8>, will_is_due: bool) {
         let Some(mut connection) = self.peers[at].connection.take() else { return };
+        let closed = said.is_none() || connection.link.must_close();
         let mut heard = wire::parse(&connection.link.received(), connection.version.is_v5());
         if let Some(code) = said {
-            assert!(connection.link.is_closed(), "{} should have been sent away", self.peers[at].id);
+            assert!(closed, "{} should have been sent away", self.peers[at].id);
             if connection.version.is_v5() {
                 match heard.pop() {
                     Some(Parsed::Disconnect(farewell)) => {
@@ -497,7 +534,9 @@ impl Model {
         for at in 0..self.peers.len() {
             self.take_answers(at);
         }
-        self.broker.advance(Duration::from_millis(ms));
+        if let Some(memory) = self.stage.memory() {
+            memory.broker.advance(Duration::from_millis(ms));
+        }
         let end_ms = self.now_ms + ms;
         while let Some((due_ms, at, what)) = self.next_event().filter(|(due_ms, ..)| *due_ms <= end_ms) {
             self.now_ms = due_ms.max(self.now_ms);
@@ -742,17 +781,14 @@ impl Model {
     // --- rights change --------------------------------------------------------------------------------------------
 
     fn change_account(&mut self) {
-        let user = self.random.pick(USERS);
+        let user = USERS[self.random.below(USERS.len())];
         let number = self.accounts.get(user).map_or_else(|| 1 + self.random.below(1000) as u32, |number| number + 1);
         if self.accounts.contains_key(user) && self.random.one_in(2) {
             crate::talk(format_args!("{user} is no user any more"));
-            self.people.remove(user);
-            self.accounts.remove(user);
+            self.set_account(user, None);
         } else {
             crate::talk(format_args!("{user} has another password"));
-            let user = USERS.iter().find(|name| **name == user).expect("it was picked there");
-            self.people.admit(user, &password(user, number));
-            self.accounts.insert(user, number);
+            self.set_account(user, Some(number));
         }
     }
 
@@ -807,7 +843,13 @@ impl Model {
 
     /// Everybody hears what has come, and answers; then nobody may be owed anything.
     fn hear(&mut self) {
-        while (0..self.peers.len()).any(|at| self.hear_one(at)) {}
+        loop {
+            self.stage.settle();
+            let heard: Vec<bool> = (0..self.peers.len()).map(|at| self.hear_one(at)).collect();
+            if !heard.contains(&true) {
+                break;
+            }
+        }
         for at in 0..self.peers.len() {
             let Some(connection) = &mut self.peers[at].connection else { continue };
             assert!(!connection.link.is_closed(), "{} was disconnected", self.peers[at].id);
@@ -992,8 +1034,4 @@ impl Session {
 /// A filter without `$share/` and the share name.
 fn plain(filter: &str) -> &str {
     GROUPS.iter().find(|(text, _)| *text == filter).map_or(filter, |(_, plain)| plain)
-}
-
-fn password(user: &str, number: u32) -> Vec<u8> {
-    format!("{user} {number}").into_bytes()
 }

@@ -130,6 +130,10 @@ impl Book {
         Access::with_rules(rules.unwrap_or_else(|faults| panic!("{faults}\n{text}")))
     }
 
+    pub fn is_native(&self) -> bool {
+        self.native
+    }
+
     pub fn text(&self) -> String {
         if self.native { self.native_text() } else { self.mosquitto_text() }
     }
