@@ -3,25 +3,12 @@
 
 #[path = "access_fuzz/body.rs"]
 mod body;
+#[path = "support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
 
+use random::{Random, from_environment, mutate_text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// A small generator of its own, so that a seed means the same everywhere and for ever (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ value >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
 
 const MOSQUITTO: &str = "# comment\r\ntopic read $SYS/#\nuser Dr. No\ntopic  write a b/+\ntopic deny a/#\n\nuser u\ntopic x/+/#\npattern readwrite dev/%c/#\npattern deny %u-%c/+\n";
 const NATIVE: &str = include_str!("../config/acl.toml");
@@ -83,8 +70,8 @@ const WORDS: &[&str] = &[
 
 #[test]
 fn any_rule_file_is_read_or_refused() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(6_000);
+    let seed = from_environment("SEED", 1);
+    let cases = from_environment("CASES", 6_000);
     let mut random = Random(seed);
     for (choice, text) in [(0, MOSQUITTO), (1, NATIVE), (0, NATIVE), (1, MOSQUITTO)] {
         check(&[&[choice], text.as_bytes()].concat(), "a whole file");
@@ -100,31 +87,10 @@ fn any_rule_file_is_read_or_refused() {
             }
         };
         for _ in 0..1 + random.below(12) {
-            mutate(&mut data, &mut random);
+            mutate_text(&mut data, &mut random, WORDS);
         }
         data.insert(0, choice);
         check(&data, &format!("SEED={seed}"));
-    }
-}
-
-fn mutate(data: &mut Vec<u8>, random: &mut Random) {
-    let place = random.below(data.len() + 1);
-    let byte = place % data.len().max(1);
-    match random.below(8) {
-        0 if !data.is_empty() => data[byte] ^= 1 << random.below(8),
-        1 => data.truncate(place),
-        2 if !data.is_empty() => {
-            data.remove(byte);
-        }
-        3 => {
-            let end = place + random.below(data.len() - place.min(data.len()) + 1).min(data.len() - place);
-            let copied = data[place..end].to_vec();
-            data.splice(place..place, copied);
-        }
-        _ => {
-            let word = WORDS[random.below(WORDS.len())];
-            data.splice(place..place, word.bytes());
-        }
     }
 }
 

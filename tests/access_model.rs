@@ -1,30 +1,14 @@
 //! The compiled rules against a slow and obvious reading of the same rule files: random rules, names, topics and filters.
 //! `SEED=… CASES=… cargo test --test access_model` repeats or extends a run.
 
+#[path = "support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
+
+use random::{Random, from_environment};
 use std::fmt::Write;
 use waypost::access::{Access, Act, Coverage, Form, Identity, Reason, Rules, Source, Subscribing, Verdict};
 use waypost::codec::Qos;
-
-/// A small generator of its own, so that a seed means the same everywhere and for ever (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ value >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
 
 // The model
 
@@ -179,11 +163,11 @@ fn filter(random: &mut Random, placeholders: &[&'static str]) -> String {
             filter.push('/');
         }
         match random.below(10) {
-            0..=3 => filter.push_str(random.one(&["a", "b", "u", "c", ""])),
+            0..=3 => filter.push_str(random.pick(&["a", "b", "u", "c", ""])),
             4 | 5 => filter.push('+'),
-            6 | 7 if !placeholders.is_empty() => filter.push_str(random.one(placeholders)),
+            6 | 7 if !placeholders.is_empty() => filter.push_str(random.pick(placeholders)),
             8 if number + 1 == depth => filter.push('#'),
-            _ => filter.push_str(random.one(&["a", "b"])),
+            _ => filter.push_str(random.pick(&["a", "b"])),
         }
     }
     if filter.is_empty() { "a".to_owned() } else { filter }
@@ -264,10 +248,6 @@ fn act(publish: bool, topic: &str) -> Act<'_> {
     }
 }
 
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn compiled_rules_decide_as_the_obvious_reading_does() {
     let seed = from_environment("SEED", 1);
@@ -296,7 +276,7 @@ fn compiled_rules_decide_as_the_obvious_reading_does() {
             let user =
                 [None, Some("u"), Some("v"), Some("a"), Some(""), Some("a/b"), Some("+"), Some("$SYS"), Some("other")]
                     [random.below(9)];
-            let client = random.one(&["c", "a", "b/a", "#", "b", "$SYS"]);
+            let client = random.pick(&["c", "a", "b/a", "#", "b", "$SYS"]);
             let model_who = Who { user, client };
             let who = Identity { user_name: user.map(Into::into), client_id: client.into(), ..Identity::default() };
             let readable: Vec<bool> = topics.iter().map(|topic| model.allows(model_who, false, topic)).collect();

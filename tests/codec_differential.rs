@@ -5,6 +5,9 @@
 
 #[path = "../src/codec/packets.rs"]
 mod packets;
+#[path = "support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +17,7 @@ use mqtt5_protocol::FixedHeader;
 use mqtt5_protocol::packet::MqttPacket;
 use mqtt5_protocol::packet::pingreq::PingReqPacket;
 use mqtt5_protocol::packet::pingresp::PingRespPacket;
+use random::{Random, from_environment};
 use rmqtt_codec::error::{DecodeError, EncodeError};
 use tokio_util::codec::{Decoder, Encoder};
 use waypost::codec::{Characters, Header, Limits, Packet, PacketType, ReasonCode, Sender, Version, protocol};
@@ -441,19 +445,6 @@ const SELDOM: &[(Version, &str)] = &[
     (Version::V3_1_1, "a204 0001 0000"),
 ];
 
-/// SplitMix64, so that a seed means the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((value ^ value >> 31) % end.max(1) as u64) as usize
-    }
-}
-
 /// One fault, after which the packet still has a fixed header, whose length is mostly right.
 fn mutate(packet: &mut Vec<u8>, random: &mut Random) {
     let place = random.below(packet.len());
@@ -473,10 +464,6 @@ fn mutate(packet: &mut Vec<u8>, random: &mut Random) {
     if random.below(8) != 0 {
         packet[1] = (packet.len() - 2).min(0x7f) as u8;
     }
-}
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,31 +4,14 @@
 
 #[path = "codec_fuzz/body.rs"]
 mod body;
+#[path = "support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
 
+use random::{Random, from_environment};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-/// A small generator of its own, so that a seed means the same everywhere and for ever (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ value >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next() as u8
-    }
-}
 
 #[test]
 fn every_file_of_the_corpus_and_its_mutations() {
@@ -73,10 +56,6 @@ fn corpus() -> Vec<Vec<u8>> {
         .collect();
     files.sort();
     files.iter().map(|file| fs::read(file).expect("a file of the corpus")).collect()
-}
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn mutate(data: &mut Vec<u8>, random: &mut Random) {

@@ -16,7 +16,7 @@ mod support;
 mod broker;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod model;
-#[path = "../simulation/random.rs"]
+#[path = "../support/random.rs"]
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod random;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]

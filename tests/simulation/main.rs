@@ -14,6 +14,7 @@ mod support;
 
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod client;
+#[path = "../support/random.rs"]
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod random;
 
