@@ -1,7 +1,8 @@
 //! Passwords are hashed beside the shards, on threads for work that blocks, and only so many at a time.
 
+use super::waiting::Waiting;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use tokio::sync::Semaphore;
 
 /// A bounded number of hashes at work, and of logins that wait for their turn, first come first served.
@@ -43,21 +44,6 @@ impl Hashing {
             work()
         });
         done.await.map(Some).map_err(|_| Busy)
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(count: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let waiting = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

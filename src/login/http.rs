@@ -2,6 +2,7 @@
 //! each of that is a no. Plain HTTP only: what is asked are passwords, so it belongs on this machine or in a trusted network.
 
 use super::chain::{Answer, Asked, Link, Porter};
+use super::waiting::Waiting;
 use crate::access::{Identity, Login};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
@@ -17,7 +18,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -305,21 +306,6 @@ impl Known {
         if let Some((_, mark)) = self.order.pop_front() {
             self.marks.remove(&mark);
         }
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(count: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let waiting = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ mod jwt;
 mod password;
 mod scram;
 mod throttle;
+mod waiting;
 
 pub use certificate::CertificateLink;
 pub use chain::{Answer, Asked, Chain, Link, Porter};
