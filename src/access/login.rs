@@ -78,7 +78,7 @@ impl Authenticator for Anyone {
     fn begin(&self, login: Login) -> Pending {
         let step = match login.method {
             Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod, "an unknown Authentication Method"),
-            None => Step::Accept { identity: Identity::of_user(login.user_name), data: None },
+            None => Step::Accept { identity: Identity::believed(login.user_name), data: None },
         };
         Box::pin(std::future::ready(step))
     }

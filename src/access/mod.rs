@@ -39,10 +39,9 @@ use trie::Relation;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     pub user_name: Option<Box<str>>,
-    /// The door fills in this and what follows, whatever an authenticator says: rights are decided for the Client Identifier
-    /// that is used.
+    /// The hall fills it in, whatever an authenticator says: rights are decided for the Client Identifier that is used.
     pub client_id: Arc<str>,
-    /// The name of the listener. `None`: not known.
+    /// The name of the listener; this and the address, the door fills in. `None`: not known.
     pub listener: Option<Arc<str>>,
     /// `None`: not known, or on this machine by way of a Unix socket.
     pub address: Option<IpAddr>,
@@ -64,7 +63,8 @@ pub enum Proof {
 }
 
 impl Identity {
-    pub fn of_user(user_name: Option<Box<str>>) -> Self {
+    /// Somebody whose name nobody has checked.
+    pub fn believed(user_name: Option<Box<str>>) -> Self {
         Self { user_name, ..Self::default() }
     }
 

@@ -137,7 +137,7 @@ impl Chain {
     fn nobody_knows(&self, login: &Login) -> Step {
         let says_nothing = login.user_name.is_none() && login.password.is_none() && login.method.is_none();
         match (self.links.is_empty(), self.allow_anonymous) {
-            (true, true) => Step::Accept { identity: Identity::of_user(login.user_name.clone()), data: None },
+            (true, true) => Step::Accept { identity: Identity::believed(login.user_name.clone()), data: None },
             (false, true) if says_nothing => Step::Accept { identity: Identity::default(), data: None },
             _ if says_nothing => {
                 Step::Refuse(ReasonCode::NotAuthorized, "no credentials, and anonymous Clients may not enter")

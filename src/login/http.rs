@@ -3,7 +3,7 @@
 
 use super::chain::{Answer, Asked, Link, Porter};
 use super::waiting::Waiting;
-use crate::access::{Identity, Login};
+use crate::access::{Identity, Login, Proof};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
 use aws_lc_rs::hmac;
@@ -141,7 +141,11 @@ impl Link for HttpLink {
 
 impl Service {
     async fn judge(&self, porter: &Porter, login: &Login) -> Answer {
-        let accept = || Answer::Accept { identity: Identity::of_user(login.user_name.clone()), data: None };
+        let accept = || {
+            let user_name = login.user_name.clone();
+            let identity = Identity { user_name, proof: Proof::Shown, ..Identity::default() };
+            Answer::Accept { identity, data: None }
+        };
         let password = login.password.as_deref().unwrap_or_default();
         let Some(password) = std::str::from_utf8(password).ok().filter(|text| text.len() <= PASSWORD_SIZE_MAX) else {
             return Answer::wrong("a password that is not UTF-8 or too long");
@@ -413,7 +417,7 @@ mod tests {
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             match runtime.block_on(self.link.ask(&self.porter, &Arc::new(login))) {
-                Answer::Accept { identity, .. } => Ok(identity.user_name.expect("it has a name").into()),
+                Answer::Accept { identity, .. } => Ok(identity.proven_name().expect("it has shown its name").into()),
                 Answer::Deny { reason, .. } => Err(reason),
                 Answer::NotMine => Ok("not mine".to_owned()),
                 Answer::Challenge { .. } => unreachable!("there is nothing to challenge"),

@@ -44,7 +44,7 @@ impl Authenticator for Guard {
             Some(METHOD) => Step::Challenge { data: b"first".to_vec(), exchange: Box::new(Steps(1)) },
             Some(_) => Step::Refuse(ReasonCode::BadAuthenticationMethod, "as the test wants it"),
             None if login.password.as_deref() == Some(b"right") => {
-                Step::Accept { identity: Identity::of_user(login.user_name), data: None }
+                Step::Accept { identity: Identity::believed(login.user_name), data: None }
             }
             None => Step::Refuse(ReasonCode::BadUserNameOrPassword, "as the test wants it"),
         };
