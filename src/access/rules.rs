@@ -57,6 +57,8 @@ struct Compiled {
     scopes: Vec<Scope>,
     layers: Vec<Layer>,
     notes: Vec<String>,
+    /// Whether any condition has a rate.
+    has_rates: bool,
 }
 
 /// A file of rules, kept for explanations.
@@ -276,7 +278,8 @@ impl Rules {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self(Arc::new(Compiled { files, rules, conditions, trie: trie.freeze(), scopes, layers, notes })))
+        let has_rates = conditions.iter().any(|condition| condition.rate.is_some());
+        Ok(Self(Arc::new(Compiled { files, rules, conditions, trie: trie.freeze(), scopes, layers, notes, has_rates })))
     }
 
     /// How many rules there are.
@@ -422,7 +425,12 @@ impl Rules {
     }
 
     /// The bound on messages in a second for what is allowed: that of the most generous rule that allows it. `None`: no bound.
+    #[inline]
     pub(super) fn rate(&self, question: &Question<'_>) -> Option<u32> {
+        if self.0.has_rates { self.search_rate(question) } else { None }
+    }
+
+    fn search_rate(&self, question: &Question<'_>) -> Option<u32> {
         let mut rate = Some(0);
         let mut visit = |rule: u32| {
             if self.holds(rule, question) {

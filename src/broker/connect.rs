@@ -535,6 +535,7 @@ impl<W: Wire> Shard<W> {
                 user_name: client.identity.user_name.clone(),
                 method: client.session.terms().authentication_method.clone(),
                 address: client.identity.address,
+                listener: client.identity.listener.clone(),
                 data,
                 ..Login::default()
             };
@@ -566,7 +567,9 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            client.identity = Arc::new(identity);
+            // The Network Connection is the same, whatever was proved anew.
+            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
+            client.identity = Arc::new(Identity { client_id, listener, address, ..identity });
             client.decisions = None;
             self.review_subscriptions(me.slot);
             self.set_timer(me.slot);

