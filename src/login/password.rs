@@ -85,6 +85,9 @@ fn read(path: &Path) -> Result<PasswordFile, NotLoaded> {
     PasswordFile::parse(&path.display().to_string(), &text).map_err(NotLoaded::Damaged)
 }
 
+/// So many files in a row are asked when each is replaced while a password is checked by it.
+const FILES_MAX: usize = 4;
+
 /// Asks the file. It says no to a wrong password, and leaves users that it does not know to the next link, after as long a time.
 pub struct PasswordLink {
     passwords: Arc<Passwords>,
@@ -99,26 +102,92 @@ impl PasswordLink {
 
 impl Link for PasswordLink {
     fn ask(&self, porter: &Porter, login: &Arc<Login>) -> Asked {
-        let (file, hashing) = (self.passwords.current(), Arc::clone(&self.hashing));
+        let (passwords, hashing) = (Arc::clone(&self.passwords), Arc::clone(&self.hashing));
         let (porter, login) = (porter.clone(), Arc::clone(login));
         Box::pin(async move {
             let (Some(user), Some(password)) = (&login.user_name, &login.password) else { return Answer::NotMine };
-            // While this one waited for its turn, others from there may have failed.
-            let wanted = || porter.is_open_to(&login, Some(user));
-            let work = {
-                let (file, user, password) = (Arc::clone(&file), user.clone(), password.clone());
-                move || file.verify(&user, &password)
-            };
-            match hashing.run(wanted, work).await {
-                Err(_) => Answer::Deny { reason: ReasonCode::ServerBusy, why: "too many logins at once" },
-                Ok(None) => Answer::Deny { reason: ReasonCode::Banned, why: "too many failed logins meanwhile" },
-                Ok(Some(true)) => {
-                    let proof = file.mark(user).map_or(Proof::Shown, Proof::Password);
-                    Answer::Accept { identity: Identity::proven(user, proof), data: None }
+            for _ in 0..FILES_MAX {
+                // While this one waited for its turn, others from there may have failed.
+                let wanted = || porter.is_open_to(&login, Some(user));
+                let work = {
+                    let (passwords, user, password) = (Arc::clone(&passwords), user.clone(), password.clone());
+                    move || {
+                        let file = passwords.current();
+                        (file.verify(&user, &password), file.mark(&user))
+                    }
+                };
+                match hashing.run(wanted, work).await {
+                    Err(_) => return busy("too many logins at once"),
+                    Ok(None) => {
+                        return Answer::Deny { reason: ReasonCode::Banned, why: "too many failed logins meanwhile" };
+                    }
+                    Ok(Some((false, Some(_)))) => return Answer::wrong("a wrong password"),
+                    Ok(Some((false, None))) => return Answer::NotMine,
+                    Ok(Some((true, mark))) => {
+                        let identity = Identity::proven(user, mark.map_or(Proof::Shown, Proof::Password));
+                        // With another file in force by now the hall would refuse what was right a moment ago.
+                        if passwords.knows(&identity) {
+                            return Answer::Accept { identity, data: None };
+                        }
+                    }
                 }
-                Ok(Some(false)) if file.hash(user).is_some() => Answer::wrong("a wrong password"),
-                Ok(Some(false)) => Answer::NotMine,
             }
+            busy("the password file changes faster than a password is checked")
         })
+    }
+}
+
+fn busy(why: &'static str) -> Answer {
+    Answer::Deny { reason: ReasonCode::ServerBusy, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain::{Answer, Link, Porter};
+    use super::super::throttle::{Patience, Throttle};
+    use super::{Hashing, PasswordLink, Passwords};
+    use crate::access::password::{Hash, Scheme};
+    use crate::access::{Accounts, Login};
+    use crate::codec::Moment;
+    use std::fs;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    #[test]
+    fn whoever_waits_while_the_file_is_replaced_is_judged_by_the_new_one() {
+        let path = std::env::temp_dir().join(format!("waypost-passwords-{}", std::process::id()));
+        let write = |password: &str| {
+            let hash = Hash::create(Scheme::Pbkdf2, password.as_bytes(), Some(10)).expect("a good password");
+            fs::write(&path, format!("alice:{hash}\n")).expect("the temporary folder can be written");
+        };
+        write("right");
+        let passwords = Arc::new(Passwords::load(&path).expect("the file is good"));
+        let hashing = Arc::new(Hashing::new(1, 10));
+        let link = PasswordLink::new(Arc::clone(&passwords), Arc::clone(&hashing));
+        let patience = Patience { failures_max: 10, window: Duration::from_secs(1), block_max: Duration::from_secs(1) };
+        let porter = Porter::new(Throttle::new(patience), || Moment::from_millis(0));
+        let login = |password: &[u8]| {
+            Arc::new(Login { user_name: Some("alice".into()), password: Some(password.into()), ..Login::default() })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let (release, held) = channel::<()>();
+            let mut nothing = Context::from_waker(Waker::noop());
+            let mut before = pin!(hashing.run(|| true, move || held.recv()));
+            assert!(before.as_mut().poll(&mut nothing).is_pending());
+            let (mut old, mut new) = (link.ask(&porter, &login(b"right")), link.ask(&porter, &login(b"changed")));
+            assert!(matches!(old.as_mut().poll(&mut nothing), Poll::Pending));
+            assert!(matches!(new.as_mut().poll(&mut nothing), Poll::Pending));
+            write("changed");
+            passwords.reload().expect("the file is good");
+            drop(release);
+            assert!(matches!(old.await, Answer::Deny { why: "a wrong password", .. }));
+            let Answer::Accept { identity, .. } = new.await else { panic!("the new password is right") };
+            assert!(passwords.knows(&identity));
+        });
+        fs::remove_file(&path).expect("it was ours");
     }
 }

@@ -838,15 +838,16 @@ fn g16_slow_authenticator(version: Version) {
 fn g17_hot_reload_of_credentials(version: Version) {
     let files = Files::new();
     let names: Vec<String> = (0..100).map(|number| format!("user-{number}")).collect();
-    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-    names.push("alice");
-    let file = files.users(&names, 10);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // Her line stays what it is: a password that was hashed anew would have to be proved anew.
+    let alice = lines(&["alice"], "right", 10);
+    let file = files.write("passwd", format!("{alice}{}", lines(&names, "right", 10)));
     let scene = Arc::new(Scene::with(|profile| by_password(profile, &file)));
     let (stop, logins) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let address = scene.address();
-    let others = lines(&names, "right", 10);
+    let others = format!("{alice}{}", lines(&names, "right", 10));
     thread::scope(|scope| {
-        for number in 0..2 {
+        let people = [0, 1].map(|number| {
             let (stop, logins) = (Arc::clone(&stop), Arc::clone(&logins));
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -857,8 +858,8 @@ fn g17_hot_reload_of_credentials(version: Version) {
                     assert_eq!(answer(open(), &with(version, &id, "alic", "right")), wrong(version));
                     logins.fetch_add(3, Ordering::Relaxed);
                 }
-            });
-        }
+            })
+        });
         let lines_with = |text: &str| scene.log_lines_with(text);
         let reloads = |text: &str, before: usize| {
             let deadline = Instant::now() + PATIENCE;
@@ -875,14 +876,15 @@ fn g17_hot_reload_of_credentials(version: Version) {
             scene.broker().hang_up();
             reloads(said, before);
         }
-        // And what is taken, is taken: the user is gone.
-        let before = lines_with("password file read again");
+        // Whoever is at it is done before the user goes.
         stop.store(true, Ordering::Relaxed);
+        people.into_iter().for_each(|person| person.join().expect("every login was answered as it should be"));
+        let before = lines_with("password file read again");
         files.write("passwd", lines(&["bob"], "right", 10));
         scene.broker().hang_up();
         reloads("password file read again", before);
     });
-    // A login of the last round may have met the new file, but nobody does from now on.
+    // And what is taken, is taken: the user is gone.
     assert_eq!(answer(scene.open(version), &with(version, "g17", "alice", "right")), wrong(version));
     assert_eq!(answer(scene.open(version), &with(version, "g17", "bob", "right")), 0);
     assert!(logins.load(Ordering::Relaxed) > 0);
