@@ -11,6 +11,7 @@ use crate::packet::{
     packet, property, publish, publish_of_size, shortened, subscribe, unsubscribe, will,
 };
 use crate::rules::{SLOWNESS, Scene, load, load_is_full, quiet, unique};
+use crate::transport::Noise;
 
 each_version! {
     a01_first_packet_is_not_connect,
@@ -31,6 +32,10 @@ each_version! {
     a15_half_close,
     a16_silent_connections,
     a17_wrong_protocol,
+}
+
+only_v5! {
+    a18_the_reason_arrives,
 }
 
 /// A valid packet of a Client, and the shorter bodies of it that happen to be valid as well.
@@ -629,8 +634,7 @@ fn a17_wrong_protocol(version: Version) {
 }
 
 /// The reason for a close can be read, however much more the Client had to say.
-#[test]
-fn a18_the_reason_arrives_v5() {
+fn a18_the_reason_arrives() {
     let scene = Scene::start();
     let malformed = publish(Version::V5, "bad/t", "x").qos(3, 9).bytes();
     let much = [malformed, vec![0; 1024 * 1024]].concat();
@@ -677,16 +681,4 @@ fn a_quiet_while_half_a_packet_is_there() {
         }
         waiting
     });
-}
-
-/// A pseudo-random sequence, the same in every run (xorshift).
-struct Noise(u64);
-
-impl Noise {
-    fn byte(&mut self) -> u8 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 32) as u8
-    }
 }

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::transport::Transport;
+
 /// The largest packet after CONNECT in the test profile.
 pub(crate) const PACKET_SIZE_MAX: usize = 1024 * 1024;
 pub(crate) const RECEIVE_MAXIMUM: u16 = 100;
@@ -33,11 +35,14 @@ pub(crate) struct Profile {
     /// Values as they are written in the file, by section and key.
     sections: BTreeMap<String, BTreeMap<String, String>>,
     environment: Vec<(&'static str, String)>,
+    transport: Transport,
 }
 
 impl Profile {
+    /// The one listener speaks what the test is played over.
     pub(crate) fn test() -> Self {
-        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new() };
+        let transport = Transport::of_this_test();
+        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new(), transport };
         profile
             .set("node.shards", 2)
             .set("node.memory_budget", "256MiB")
@@ -79,12 +84,14 @@ impl Profile {
         self
     }
 
+    /// The file of a broker that listens there. Whoever opens a [`Client`](crate::client::Client) there is told what to speak.
     pub(crate) fn to_toml(&self, address: SocketAddr) -> String {
+        self.transport.is_spoken_at(address);
         let mut text = String::new();
         for (section, values) in &self.sections {
             let _ = writeln!(text, "[{section}]");
             if section == "[listener]" {
-                let _ = writeln!(text, "address = \"{address}\"");
+                let _ = write!(text, "address = \"{address}\"\n{}", self.transport.listener_lines());
             }
             for (key, value) in values {
                 let _ = writeln!(text, "{key} = {value}");
@@ -111,6 +118,7 @@ impl Broker {
     pub(crate) fn start(profile: &Profile) -> Self {
         if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
             let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
+            assert_eq!(profile.transport, Transport::Tcp, "BAD_INPUTS_PORT is for the tests over TCP");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
         }

@@ -38,6 +38,10 @@ each_version! {
     g17_hot_reload_of_credentials,
 }
 
+only_v5! {
+    b15_traffic_during_scram,
+}
+
 // Return codes of 3.1.1.
 const SERVER_UNAVAILABLE: u8 = 3;
 const BAD_USER_NAME_OR_PASSWORD: u8 = 4;
@@ -894,8 +898,7 @@ fn g17_hot_reload_of_credentials(version: Version) {
 }
 
 /// Between the challenge and the proof there is nothing but AUTH.
-#[test]
-fn b15_traffic_during_scram_v5() {
+fn b15_traffic_during_scram() {
     let files = Files::new();
     let file = by_scram(&files);
     let scene = scram_scene(&file, |_| {});

@@ -9,21 +9,51 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
-/// Makes two tests of each row, which is a function of the protocol version.
+/// Makes tests of each row, which is a function of the protocol version: one for each version and transport.
 macro_rules! each_version {
     ($($row:ident,)+) => {$(
         mod $row {
-            #[test]
-            fn v5() {
-                super::$row(crate::packet::Version::V5);
-            }
-            #[test]
-            fn v311() {
-                super::$row(crate::packet::Version::V311);
-            }
+            use crate::packet::Version::{V5, V311};
+            use crate::transport::Transport::{Tcp, Tls, Ws, Wss};
+
+            crate::each_transport! { super::$row(V5), v5, v5_tls, v5_ws, v5_wss }
+            crate::each_transport! { super::$row(V311), v311, v311_tls, v311_ws, v311_wss }
         }
     )+};
 }
+
+/// Makes tests of each row that only MQTT 5 has: one for each transport.
+macro_rules! only_v5 {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            use crate::transport::Transport::{Tcp, Tls, Ws, Wss};
+
+            crate::each_transport! { super::$row(), v5, v5_tls, v5_ws, v5_wss }
+        }
+    )+};
+}
+
+macro_rules! each_transport {
+    ($played:expr, $tcp:ident, $tls:ident, $ws:ident, $wss:ident) => {
+        #[test]
+        fn $tcp() {
+            Tcp.play(|| $played);
+        }
+        #[test]
+        fn $tls() {
+            Tls.play(|| $played);
+        }
+        #[test]
+        fn $ws() {
+            Ws.play(|| $played);
+        }
+        #[test]
+        fn $wss() {
+            Wss.play(|| $played);
+        }
+    };
+}
+use each_transport;
 
 mod a_framing;
 mod authenticating;
@@ -38,6 +68,7 @@ mod f_subscribe;
 mod g_authentication;
 mod packet;
 mod rules;
+mod transport;
 
 /// Figures of load rows, and the broker's log when a test fails.
 #[expect(clippy::print_stderr, reason = "standard error is where a test reports")]

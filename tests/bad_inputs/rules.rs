@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, Profile, Usage};
 use crate::client::{Client, Event, PATIENCE, connected};
 use crate::packet::{Version, code, connect, kind, publish};
+use crate::transport::Transport;
 
 /// Topics of the innocents begin with this.
 pub(crate) const INNOCENT_TOPICS: &str = "innocent/";
@@ -177,9 +178,11 @@ impl Scene {
         assert_eq!(self.observer.receive_message().payload, payload);
     }
 
-    /// Plays a row several times on this one broker and sees that memory does not grow with every time.
+    /// Plays a row several times on this one broker and sees that memory does not grow with every time. Over TCP it is all of
+    /// them; with layers in between the point is that they do not change the verdict, which is seen sooner.
     #[track_caller]
     pub(crate) fn repeat(&self, times: usize, mut row: impl FnMut(usize)) {
+        let times = if Transport::of_this_test() == Transport::Tcp || load_is_full() { times } else { times.min(2) };
         let warm = (times / 4).max(2);
         let mut after_warming = None;
         for round in 0..times {
