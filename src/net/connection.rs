@@ -12,7 +12,7 @@ use super::stream::{Input, Reader, Source, Stream, read};
 use super::thread::{Counted, Errand, Moved, Thread};
 use crate::access::{Authenticator, Exchange, Identity, Login, Step};
 use crate::broker::{Attachment, Handshake, Opened, Refused, Request, Versions};
-use crate::codec::{Auth, Header, Packet, ReasonCode, Sender, Version};
+use crate::codec::{Auth, Header, Moment, Packet, ReasonCode, Sender, Version};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -193,7 +193,14 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     let (me, mut reader, seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
-        Err(Some((stream, refused))) => {
+        Err(Some(NotOpened::Waits(due, entered))) => {
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep_until(tokio::time::Instant::from_std(thread.clock.instant(due))).await;
+                tokio::task::spawn_local(connect(thread, entered, count));
+            });
+            return;
+        }
+        Err(Some(NotOpened::Refused(stream, refused))) => {
             // A task of its own: awaited here, it would be part of every connection.
             tokio::task::spawn_local(async move {
                 say_last(&thread, stream, &refused.answer).await;
@@ -211,12 +218,20 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     drop(count);
 }
 
-/// `Err`: the Client was sent on to its home, or is refused.
+/// A Client that has no Session yet.
+enum NotOpened {
+    /// It will not get one.
+    Refused(Stream, Refused),
+    /// Others have taken it over too often: to be opened at this moment.
+    Waits(Moment, Box<Entered>),
+}
+
+/// `Err(None)`: the Client was sent on to its home, or has gone.
 fn open(
     thread: &Thread,
     entered: Entered,
     reader_waker: Waker,
-) -> Result<(Attachment, Reader, Seat), Option<(Stream, Refused)>> {
+) -> Result<(Attachment, Reader, Seat), Option<NotOpened>> {
     let Entered { stream, mut request, identity, seat } = entered;
     let (reader, wire) = stream.split(&thread.buffers, reader_waker);
     let rest = std::mem::take(&mut request.rest);
@@ -237,7 +252,14 @@ fn open(
             }
             Err(None)
         }
-        Opened::Refused(refused, wire) => Err(Stream::whole(reader, wire).map(|stream| (stream, refused))),
+        Opened::Later(due, mut request, wire) => {
+            request.rest = rest;
+            let entered = |stream| Box::new(Entered { stream, request, identity, seat });
+            Err(Stream::whole(reader, wire).map(|stream| NotOpened::Waits(due, entered(stream))))
+        }
+        Opened::Refused(refused, wire) => {
+            Err(Stream::whole(reader, wire).map(|stream| NotOpened::Refused(stream, refused)))
+        }
     };
     thread.see_to_tick();
     opened

@@ -36,6 +36,9 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+mod k_sessions;
+mod l_wills;
+mod m_retained;
 mod packet;
 mod rules;
 
