@@ -8,11 +8,11 @@
 use super::admission::Seat;
 use super::arrival::{Turned, arrive};
 use super::listener::{Accepted, Door, Peer};
-use super::stream::{Input, Reader, Source, Stream, read};
+use super::stream::{Input, Reader, SocketWire, Source, Stream, read};
 use super::thread::{Counted, Errand, Moved, Thread};
 use crate::access::{Authenticator, Exchange, Identity, Login, Step};
 use crate::broker::{Attachment, Handshake, Opened, Refused, Request, Versions};
-use crate::codec::{Auth, Header, Moment, Packet, ReasonCode, Sender, Version};
+use crate::codec::{Auth, Header, Packet, ReasonCode, Sender, Version};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -193,14 +193,7 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     let (me, mut reader, seat) = match open(&thread, *entered, waker) {
         Ok(opened) => opened,
         Err(None) => return,
-        Err(Some(NotOpened::Waits(due, entered))) => {
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep_until(tokio::time::Instant::from_std(thread.clock.instant(due))).await;
-                tokio::task::spawn_local(connect(thread, entered, count));
-            });
-            return;
-        }
-        Err(Some(NotOpened::Refused(stream, refused))) => {
+        Err(Some((stream, refused))) => {
             // A task of its own: awaited here, it would be part of every connection.
             tokio::task::spawn_local(async move {
                 say_last(&thread, stream, &refused.answer).await;
@@ -218,20 +211,12 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     drop(count);
 }
 
-/// A Client that has no Session yet.
-enum NotOpened {
-    /// It will not get one.
-    Refused(Stream, Refused),
-    /// Others have taken it over too often: to be opened at this moment.
-    Waits(Moment, Box<Entered>),
-}
-
-/// `Err(None)`: the Client was sent on to its home, or has gone.
+/// `Err`: the Client was sent on to its home, has to wait, or is refused.
 fn open(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     entered: Entered,
     reader_waker: Waker,
-) -> Result<(Attachment, Reader, Seat), Option<NotOpened>> {
+) -> Result<(Attachment, Reader, Seat), Option<(Stream, Refused)>> {
     let Entered { stream, mut request, identity, seat } = entered;
     let (reader, wire) = stream.split(&thread.buffers, reader_waker);
     let rest = std::mem::take(&mut request.rest);
@@ -245,24 +230,41 @@ fn open(
         }
         Opened::Elsewhere(home, mut request, wire) => {
             request.rest = rest;
-            if let Some(Stream { socket, layers, .. }) = Stream::whole(reader, wire)
-                && let Ok(stream) = socket.into_std()
-            {
-                thread.send(home, Errand::Moved(Box::new(Moved { stream, layers, request, identity, seat })));
+            if let Some(moved) = moved(reader, wire, request, identity, seat) {
+                thread.send(home, Errand::Moved(moved));
             }
             Err(None)
         }
         Opened::Later(due, mut request, wire) => {
             request.rest = rest;
-            let entered = |stream| Box::new(Entered { stream, request, identity, seat });
-            Err(Stream::whole(reader, wire).map(|stream| NotOpened::Waits(due, entered(stream))))
+            if let Some(moved) = moved(reader, wire, request, identity, seat) {
+                let (thread, due) = (Rc::clone(thread), thread.clock.instant(due).into());
+                // It comes as one that has moved here. A stop does not wait for it.
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep_until(due).await;
+                    let home = thread.shard.borrow().id();
+                    thread.send(home, Errand::Moved(moved));
+                });
+            }
+            Err(None)
         }
-        Opened::Refused(refused, wire) => {
-            Err(Stream::whole(reader, wire).map(|stream| NotOpened::Refused(stream, refused)))
-        }
+        Opened::Refused(refused, wire) => Err(Stream::whole(reader, wire).map(|stream| (stream, refused))),
     };
     thread.see_to_tick();
     opened
+}
+
+/// A Client on its way to where it will be opened. `None`: its Network Connection has failed.
+fn moved(
+    reader: Reader,
+    wire: SocketWire,
+    request: Box<Request>,
+    identity: Identity,
+    seat: Seat,
+) -> Option<Box<Moved>> {
+    let Stream { socket, layers, .. } = Stream::whole(reader, wire)?;
+    let stream = socket.into_std().ok()?;
+    Some(Box::new(Moved { stream, layers, request, identity, seat }))
 }
 
 /// A Client proves again who it is while its Session goes on (4.12.1).

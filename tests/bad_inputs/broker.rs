@@ -57,6 +57,7 @@ impl Profile {
             .set("limits.keep_alive_max", "1h")
             .set("limits.queue_messages_max", 1000)
             .set("limits.queue_size_max", "8MiB")
+            .set("limits.takeovers_per_minute_max", 60_000)
             .set("limits.write_stall_max", "20s")
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")

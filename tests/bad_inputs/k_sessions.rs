@@ -124,9 +124,7 @@ fn numbered(number: u32, size: usize) -> Vec<u8> {
 
 /// A Client that comes back again and again, before the broker has noticed that it was gone, loses nothing.
 fn k02_takeover_by_the_owner(version: Version) {
-    let scene = Scene::under_load_with(|profile| {
-        profile.set("limits.takeovers_per_minute_max", 60_000);
-    });
+    let scene = Scene::under_load();
     let mut sender = scene.connected(version, "k02-sender");
     let mut owner = open_session(&scene, version, "k02", 100);
     owner.subscribe("ok/k02/1", 1);
@@ -443,9 +441,7 @@ fn k07_slow_resume(version: Version) {
 
 /// Who is told that its Session is there, finds it; who is told otherwise, has nothing.
 fn k09_session_present_never_lies(version: Version) {
-    let scene = Scene::with(|profile| {
-        profile.set("limits.takeovers_per_minute_max", 60_000);
-    });
+    let scene = Scene::start();
     let mut sender = scene.connected(version, "k09-sender");
     let mut present = |how: &str, expected: bool, connect: &Connect| {
         assert!(sender.publish("ok/k09", "x", 1) < 0x80);
@@ -580,10 +576,7 @@ fn counts_dropped(scene: &Scene, count: u64) {
 
 /// Resumed while the old connection is in the middle of a packet that its Client does not take.
 fn k11_takeover_while_writing(version: Version) {
-    let scene = Scene::under_load_with(|profile| {
-        profile.set("limits.takeovers_per_minute_max", 60_000);
-    })
-    .may_grow_by(32 * MIB);
+    let scene = Scene::under_load().may_grow_by(32 * MIB);
     let mut owner = open_session(&scene, version, "k11", 100);
     owner.subscribe("ok/k11/1", 1);
     owner.subscribe("ok/k11/2", 2);

@@ -168,9 +168,7 @@ fn l04_delay_beyond_the_session_v5() {
 
 /// Each way to go, and whether the Will goes out.
 fn l05_when_it_must_and_must_not_be_sent(version: Version) {
-    let scene = Scene::with(|profile| {
-        profile.set("limits.takeovers_per_minute_max", 60_000);
-    });
+    let scene = Scene::start();
     let mut observer = scene.connected(Version::V5, "l05-observer");
     observer.subscribe("ok/l05/#", 1);
     let is_v5 = version.is_v5();
