@@ -160,7 +160,7 @@ fn k03_two_devices_with_one_client_id(version: Version) {
         profile.set("limits.takeovers_per_minute_max", per_minute);
     });
     let (connected, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let lasts = Duration::from_secs(load(3, 60) as u64);
+    let lasts = Duration::from_secs(load(2, 60) as u64);
     let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
     let spent = scene.cpu_of(|| {
         thread::scope(|scope| {
