@@ -12,7 +12,7 @@ use crate::access::{Access, Authenticator};
 use crate::acl::{self, AclError};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{self, Address, Config, SharedStrategy, Version};
+use crate::config::{self, Address, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
@@ -425,6 +425,7 @@ pub fn settings(config: &Config) -> Settings {
             in_flight_max: limits.in_flight_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
+            queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,
             queue_qos0_messages_max: limits.queue_qos0_messages_max,
             queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
             queue_qos0_offline: mqtt.queue_qos0_offline,
@@ -436,10 +437,13 @@ pub fn settings(config: &Config) -> Settings {
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: bytes(limits.retained_size_max),
+        retained_per_user_max: limits.retained_per_user_max,
+        retained_payload_bytes_max: bytes(limits.retained_payload_size_max),
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,
         sessions_per_user_max: limits.sessions_per_user_max,
+        takeovers_per_minute_max: limits.takeovers_per_minute_max,
         write_stall_max: limits.write_stall_max,
         wildcard_subscription_available: mqtt.wildcard_subscription_available,
         shared_subscription_available: mqtt.shared_subscription_available,

@@ -75,7 +75,7 @@ impl Hall {
                 self.work();
                 me
             }
-            Opened::Elsewhere(..) | Opened::Refused(..) => panic!("there is one shard, and room"),
+            Opened::Elsewhere(..) | Opened::Later(..) | Opened::Refused(..) => panic!("there is one shard, and room"),
         }
     }
 

@@ -4,7 +4,8 @@
 
 use super::address::Address;
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
+    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy, TlsVersion,
+    Version,
 };
 use crate::access::Network;
 use crate::log::{Format, Level};
@@ -104,6 +105,7 @@ keep_words!(
     TlsVersion,
     ClientAuth,
     ClientIdentity,
+    QueueDrops,
     SharedStrategy,
     SubscribePolicy,
     Level,

@@ -146,7 +146,8 @@ settings! {
     /// What one Client may ask of the broker. Each limit is finite; what happens at the limit stands beside it.
     [limits] Limits {
         /// Largest packet that is taken after CONNECT, announced as Maximum Packet Size. A larger one ends the Network
-        /// Connection with Reason Code 0x95. The most that MQTT can express is 268435460 bytes.
+        /// Connection with Reason Code 0x95, and a CONNECT whose Will would be larger is refused with it. The most that MQTT can
+        /// express is 268435460 bytes.
         packet_size_max: u64 = size(128, 268_435_460), default "16MiB";
         /// Largest CONNECT packet. A larger one is refused before its body is read.
         connect_packet_size_max: u64 = size(128, 268_435_460), default "384KiB";
@@ -204,11 +205,15 @@ settings! {
         /// QoS 1 and 2 messages on their way to one Client, sent and not yet acknowledged. A 5.0 Client can ask for fewer with its
         /// Receive Maximum. Further messages wait in the queue.
         in_flight_max: u16 = count(1, 65_535), default 1_000;
-        /// QoS 1 and 2 messages that wait for one Session. At this bound new ones are refused or dropped, and counted;
-        /// the log says so.
+        /// QoS 1 and 2 messages that wait for one Session. Beyond this bound `queue_drops` says which of them goes; it is
+        /// counted, and the log says so.
         queue_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 1 and 2 messages that wait for one Session. The same happens at this bound.
         queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
+        /// Which QoS 1 or 2 message goes when a queue is full. `newest`: the one that comes; where nobody can take it, its 5.0
+        /// publisher is told so by Reason Code 0x97. `oldest`: those that have waited longest, although their publishers
+        /// were told that they are kept. Those on their way to the Client always stay.
+        queue_drops: QueueDrops = Kind::OneOf(QueueDrops::WORDS), default "newest";
         /// QoS 0 messages that wait for one connected Client that reads too slowly. At this bound new ones are dropped and counted.
         queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
@@ -221,6 +226,10 @@ settings! {
         /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
         /// return code 3.
         sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
+        /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
+        /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 60;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
@@ -228,6 +237,12 @@ settings! {
         retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
         /// Bytes of all retained messages with their Topics. The same happens at this bound.
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
+        /// Retained messages of one user that has proved who it is, by whichever of its Clients they were published. The same
+        /// happens at this bound.
+        retained_per_user_max: usize = count(1, 1_000_000_000), default 1_000_000;
+        /// Largest payload of a message that is retained. A larger one is refused with Reason Code 0x97 or not retained, and
+        /// counted. A Will that is too large for it is refused with its CONNECT.
+        retained_payload_size_max: u64 = size(1, 268_435_460), default "16MiB";
     }
 
     /// Who may publish and subscribe to what. Without rule files everybody may everything, but publish to topics that begin with
@@ -418,6 +433,11 @@ words! {
 words! {
     /// When a subscription is granted.
     pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
+}
+
+words! {
+    /// Which message goes when a queue is full.
+    pub enum QueueDrops { Newest = "newest", Oldest = "oldest" }
 }
 
 words! {

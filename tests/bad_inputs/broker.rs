@@ -62,6 +62,7 @@ impl Profile {
             .set("limits.keep_alive_max", "1h")
             .set("limits.queue_messages_max", 1000)
             .set("limits.queue_size_max", "8MiB")
+            .set("limits.takeovers_per_minute_max", 60_000)
             .set("limits.write_stall_max", "20s")
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")
@@ -200,9 +201,32 @@ impl Broker {
 
     /// Asks the process to read its files again.
     pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Asks the process to stop.
+    pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = self.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
         let pid = pid.expect("the process is known");
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it is ours");
+        rustix::process::kill_process(pid, signal).expect("it is ours");
+    }
+
+    /// Waits until the process has ended; gives its exit code.
+    #[track_caller]
+    pub(crate) fn ended(&mut self, patience: Duration) -> Option<i32> {
+        let process = self.process.as_mut().expect("it is ours");
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = process.child.try_wait().expect("it is our child") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the broker has not ended after {patience:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A look at the process, where there is one to look at.

@@ -38,7 +38,7 @@ only_v5! {
 }
 
 /// A Session that stays while its Client is away, and takes this many messages at once.
-fn lasting(version: Version, client_id: &str, receive_maximum: u16) -> Connect {
+pub(crate) fn lasting(version: Version, client_id: &str, receive_maximum: u16) -> Connect {
     let properties = [
         property::of_u32(property::SESSION_EXPIRY_INTERVAL, 60),
         property::of_u16(property::RECEIVE_MAXIMUM, receive_maximum),
@@ -47,7 +47,7 @@ fn lasting(version: Version, client_id: &str, receive_maximum: u16) -> Connect {
 }
 
 #[track_caller]
-fn open_session(scene: &Scene, version: Version, client_id: &str, receive_maximum: u16) -> Client {
+pub(crate) fn open_session(scene: &Scene, version: Version, client_id: &str, receive_maximum: u16) -> Client {
     let mut client = scene.open(version);
     client.connect(&lasting(version, client_id, receive_maximum));
     client
@@ -55,13 +55,13 @@ fn open_session(scene: &Scene, version: Version, client_id: &str, receive_maximu
 
 /// Connects with a clean start and leaves, so that nothing of the Session stays.
 #[track_caller]
-fn forget(scene: &Scene, version: Version, client_id: &str) {
+pub(crate) fn forget(scene: &Scene, version: Version, client_id: &str) {
     scene.connected(version, client_id).disconnect();
 }
 
 /// Publishes many of QoS 1 at once, as many as the broker takes, and sees all acknowledged.
 #[track_caller]
-fn publish_many(sender: &mut Client, topic: &str, payloads: impl Iterator<Item = Vec<u8>>) {
+pub(crate) fn publish_many(sender: &mut Client, topic: &str, payloads: impl Iterator<Item = Vec<u8>>) {
     let version = sender.version();
     let payloads: Vec<_> = payloads.collect();
     for batch in payloads.chunks(usize::from(RECEIVE_MAXIMUM)) {

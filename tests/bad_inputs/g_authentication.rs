@@ -59,10 +59,10 @@ fn wrong(version: Version) -> u8 {
 }
 
 /// A folder for what a broker judges by.
-struct Files(PathBuf);
+pub(crate) struct Files(PathBuf);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = std::env::temp_dir().join(unique("waypost-bad-inputs-g"));
         fs::create_dir_all(&folder).expect("the temporary folder can be written");
         Self(folder)
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// Users whose password is `right`.
-    fn users(&self, names: &[&str], iterations: u32) -> String {
+    pub(crate) fn users(&self, names: &[&str], iterations: u32) -> String {
         self.write("passwd", lines(names, "right", iterations))
     }
 }
@@ -101,12 +101,12 @@ fn lines(names: &[&str], password: &str, iterations: u32) -> String {
 }
 
 /// A profile whose listener asks for passwords, and lets in the innocents, who have none.
-fn by_password(profile: &mut Profile, file: &str) {
+pub(crate) fn by_password(profile: &mut Profile, file: &str) {
     profile.set("[listener].authentication", ["password"]).set("password.file", file);
     profile.set("limits.failed_logins_max", 1_000_000);
 }
 
-fn with(version: Version, client_id: &str, user: &str, password: impl AsRef<[u8]>) -> Connect {
+pub(crate) fn with(version: Version, client_id: &str, user: &str, password: impl AsRef<[u8]>) -> Connect {
     Connect {
         user_name: Some(user.as_bytes().to_vec()),
         password: Some(password.as_ref().to_vec()),

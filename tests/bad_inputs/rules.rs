@@ -65,6 +65,7 @@ pub(crate) struct Scene {
     kind: RowKind,
     started: Instant,
     peak_max: u64,
+    keep_max: u64,
     rejections: AtomicUsize,
     _turn: Turn,
 }
@@ -110,6 +111,7 @@ impl Scene {
             kind,
             started: Instant::now(),
             peak_max: 16 * MIB,
+            keep_max: 8 * MIB,
             rejections: AtomicUsize::new(0),
             _turn: turn,
         };
@@ -127,6 +129,14 @@ impl Scene {
     /// allocator, and 8 MiB in any case.
     pub(crate) fn may_grow_by(mut self, bytes: u64) -> Self {
         self.peak_max = bytes;
+        self.keep_max = self.keep_max.max(bytes / 4);
+        self
+    }
+
+    /// So much of it may stay with the allocator. For rows that free many blocks smaller than those that it gives back one by
+    /// one: it uses them again, which the row has to show, but the system sees nothing of it.
+    pub(crate) fn may_keep(mut self, bytes: u64) -> Self {
+        self.keep_max = bytes;
         self
     }
 
@@ -266,12 +276,11 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
-        let keep_max = (self.peak_max / 4).max(8 * MIB);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
-            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= keep_max {
+            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= self.keep_max {
                 return;
             }
             assert!(Instant::now() < deadline, "G3: not back where it was; before {before:?}, now {now:?}");
