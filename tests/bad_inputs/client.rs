@@ -102,6 +102,11 @@ impl Client {
         self.stream.try_clone().expect("a socket can be cloned")
     }
 
+    /// From now on the system keeps little for us: who does not read is noticed soon.
+    pub(crate) fn shrink(&self) {
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(4096).expect("TCP has this option");
+    }
+
     /// Ends the sending side only: the broker reads an end, we still read what it says.
     pub(crate) fn finish_sending(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -36,6 +36,7 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+mod n_exhaustion;
 mod packet;
 mod rules;
 

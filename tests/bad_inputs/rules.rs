@@ -64,6 +64,7 @@ pub(crate) struct Scene {
     kind: RowKind,
     started: Instant,
     peak_max: u64,
+    keep_max: u64,
     rejections: AtomicUsize,
     _turn: Turn,
 }
@@ -109,6 +110,7 @@ impl Scene {
             kind,
             started: Instant::now(),
             peak_max: 16 * MIB,
+            keep_max: 8 * MIB,
             rejections: AtomicUsize::new(0),
             _turn: turn,
         };
@@ -126,6 +128,14 @@ impl Scene {
     /// allocator, and 8 MiB in any case.
     pub(crate) fn may_grow_by(mut self, bytes: u64) -> Self {
         self.peak_max = bytes;
+        self.keep_max = (bytes / 4).max(8 * MIB);
+        self
+    }
+
+    /// The allocator may keep all of that for the next time: what is free lies between what is not. For rows that fill the
+    /// memory budget.
+    pub(crate) fn may_keep_it(mut self) -> Self {
+        self.keep_max = self.peak_max;
         self
     }
 
@@ -144,6 +154,21 @@ impl Scene {
     #[track_caller]
     pub(crate) fn connected(&self, version: Version, client_id: impl AsRef<[u8]>) -> Client {
         connected(self.address(), version, client_id)
+    }
+
+    /// The same where the broker may be short of memory for a moment, and says so.
+    #[track_caller]
+    pub(crate) fn connected_when_there_is_room(&self, version: Version, client_id: &str) -> Client {
+        let deadline = Instant::now() + Duration::from_secs(10).mul_f64(busyness());
+        loop {
+            let mut client = self.open(version);
+            let answer = client.send(&connect(version, client_id).bytes()).receive_connack();
+            if answer.code == 0 {
+                return client;
+            }
+            assert!(Instant::now() < deadline, "the broker stays short of memory: {answer:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends one packet where it belongs, a CONNECT first and any other after CONNACK, and sees the connection refused:
@@ -263,12 +288,11 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
-        let keep_max = (self.peak_max / 4).max(8 * MIB);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
-            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= keep_max {
+            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= self.keep_max {
                 return;
             }
             assert!(Instant::now() < deadline, "G3: not back where it was; before {before:?}, now {now:?}");
