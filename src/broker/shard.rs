@@ -102,6 +102,8 @@ pub struct Shard<W: Wire> {
     pub(super) sweep: Sweep,
     pub(super) flushes: Flushes,
     pub(super) timers: BTreeSet<(Due, u32)>,
+    /// While it is Some, timers are late: none fires before this moment.
+    pub(super) late_until: Option<Moment>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -141,6 +143,7 @@ impl<W: Wire> Shard<W> {
             sweep: Sweep::default(),
             flushes: Flushes::default(),
             timers: BTreeSet::new(),
+            late_until: None,
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
@@ -433,8 +436,7 @@ impl<W: Wire> Shard<W> {
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        let timer = self.timers.first().map(|(due, _)| due.moment());
-        [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
+        [self.timer_due(), self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 
     fn has_mail(&self) -> bool {

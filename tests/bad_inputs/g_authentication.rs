@@ -55,20 +55,20 @@ fn wrong(version: Version) -> u8 {
 }
 
 /// A folder for what a broker judges by.
-struct Files(PathBuf);
+pub(crate) struct Files(PathBuf);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = std::env::temp_dir().join(unique("waypost-bad-inputs-g"));
         fs::create_dir_all(&folder).expect("the temporary folder can be written");
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         // As a whole, as `waypost passwd` does it.
         fs::write(self.0.join("beside"), content).expect("the temporary folder can be written");
         fs::rename(self.0.join("beside"), self.0.join(name)).expect("the temporary folder can be written");
@@ -88,7 +88,7 @@ impl Drop for Files {
     }
 }
 
-fn lines(names: &[&str], password: &str, iterations: u32) -> String {
+pub(crate) fn lines(names: &[&str], password: &str, iterations: u32) -> String {
     let line = |name: &&str| {
         let hash = Hash::create(Scheme::Pbkdf2, password.as_bytes(), Some(iterations)).expect("a good password");
         format!("{name}:{hash}\n")
@@ -97,12 +97,12 @@ fn lines(names: &[&str], password: &str, iterations: u32) -> String {
 }
 
 /// A profile whose listener asks for passwords, and lets in the innocents, who have none.
-fn by_password(profile: &mut Profile, file: &str) {
+pub(crate) fn by_password(profile: &mut Profile, file: &str) {
     profile.set("[listener].authentication", ["password"]).set("password.file", file);
     profile.set("limits.failed_logins_max", 1_000_000);
 }
 
-fn with(version: Version, client_id: &str, user: &str, password: impl AsRef<[u8]>) -> Connect {
+pub(crate) fn with(version: Version, client_id: &str, user: &str, password: impl AsRef<[u8]>) -> Connect {
     Connect {
         user_name: Some(user.as_bytes().to_vec()),
         password: Some(password.as_ref().to_vec()),

@@ -44,7 +44,7 @@ fn seconds(small: usize, full: usize) -> Duration {
 
 /// Sees that something becomes true in time.
 #[track_caller]
-fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + patience;
     while !is_so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
