@@ -32,6 +32,8 @@ const DIRECT_MAX: usize = 256;
 const DIRECT_FILTERS_MAX: usize = 32;
 /// Bytes that may wait for a Client that keeps up with what is sent to it.
 const KEEPS_UP_BYTES: usize = 4 << 10;
+/// Deliveries that it may not have acknowledged yet.
+const KEEPS_UP_IN_FLIGHT: usize = 2;
 
 /// A Message on its way to many receivers. Lists are walked from the end to the start: a subscriber who leaves meanwhile can
 /// only move one who was served already, and `Client::fanout_seen` knows those.
@@ -369,7 +371,9 @@ impl<'a, W: Wire> Round<'a, W> {
 #[cold]
 fn is_too_much<W>(level: Level, qos: Qos, client: &Client<W>, limits: &Limits) -> bool {
     let waiting = client.session.waiting().1;
-    let keeps_up = client.wire.is_some() && client.tail.is_none() && waiting < KEEPS_UP_BYTES;
+    let unsettled = if qos == Qos::AtMostOnce { 0 } else { client.session.in_flight() };
+    let keeps_up =
+        client.wire.is_some() && client.tail.is_none() && waiting < KEEPS_UP_BYTES && unsettled < KEEPS_UP_IN_FLIGHT;
     match (level, qos) {
         (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => !keeps_up,
         (Level::High, Qos::AtMostOnce) => waiting > limits.queue_qos0_bytes_max / 4,
