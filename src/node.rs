@@ -89,7 +89,7 @@ impl Node {
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
         let access = acl::load(&config.acl)?;
-        raise_open_files();
+        let open_files_max = raise_open_files();
         let clock = Clock::new();
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
@@ -131,7 +131,10 @@ impl Node {
             connections_max: config.limits.connections_max,
             connections_pending_max: config.limits.connections_pending_max,
             connections_per_address_max: config.limits.connections_per_address_max,
+            connect_rate_per_address_max: config.limits.connect_rate_per_address_max,
+            sockets_max: sockets_max(open_files_max, shared.shards().count(), listeners.len()),
             tls_handshakes_max: config.limits.tls_handshakes_max,
+            tls_handshake_share_max: config.limits.tls_handshake_share_max,
             stop_timeout: STOP_TIMEOUT,
         };
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
@@ -291,8 +294,8 @@ fn fail(error: &NodeError) -> ExitCode {
     }
 }
 
-/// A connection needs a descriptor: take as many as the system lets us have.
-fn raise_open_files() {
+/// A connection needs a descriptor: take as many as the system lets us have, and say how many that is.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -301,6 +304,16 @@ fn raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
     }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Network Connections that leave descriptors for everything else: files of users and rules must be readable at any time.
+fn sockets_max(open_files_max: Option<u64>, shards: usize, listeners: usize) -> usize {
+    const FILES: usize = 32;
+    /// What a thread's runtime and its letter box hold open.
+    const PER_SHARD: usize = 8;
+    let all = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    all.saturating_sub(FILES + PER_SHARD * shards + listeners).max(all / 2)
 }
 
 /// Where a listener listens; a host name may stand for several addresses.
@@ -357,6 +370,7 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
             config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
             config::ClientAuth::Required => ClientAuth::Required(issuers()),
         },
+        refuses_exposed_keys: listener.tls_key_exposed == config::KeyExposed::Refuse,
         protocols: vec![protocol.into()],
     };
     let loaded =

@@ -107,6 +107,9 @@ settings! {
         tls_certificate: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// The private key of each certificate, PEM, in the same order.
         tls_key: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// What happens when everybody on this machine may read or replace a private key. `warn`: the log says so; `refuse`: the
+        /// key is not used, and the broker does not start or keeps the former certificates.
+        tls_key_exposed: KeyExposed = Kind::OneOf(KeyExposed::WORDS), default "warn";
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
@@ -161,9 +164,15 @@ settings! {
         connections_per_address_max: usize = count(1, 10_000_000), default 50_000;
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
+        /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 2_500;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
+        /// Time of each thread that may go into TLS handshakes, in percent. When more of them come, they take longer, and those
+        /// that are not complete within `connect_timeout` are closed; Clients that are there are served all the same.
+        tls_handshake_share_max: u8 = count(1, 100), default 50;
         /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
         /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
         /// A user under attack can still log in from addresses that have not failed.
@@ -394,6 +403,11 @@ words! {
 words! {
     /// A version of TLS.
     pub enum TlsVersion { V1_2 = "1.2", V1_3 = "1.3" }
+}
+
+words! {
+    /// What happens when a private key is open to everybody on this machine.
+    pub enum KeyExposed { Warn = "warn", Refuse = "refuse" }
 }
 
 words! {

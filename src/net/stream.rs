@@ -447,7 +447,9 @@ impl Layers {
         if !self.flush(socket)? {
             return Ok(0);
         }
-        let mut written = std::mem::take(&mut self.owed).min(bytes.len());
+        // The shard may offer them in smaller pieces than before.
+        let mut written = self.owed.min(bytes.len());
+        self.owed -= written;
         let mut encoded = buffers.encoded.borrow_mut();
         for part in bytes[written..].chunks(BUFFER_BYTES) {
             encoded.clear();

@@ -12,8 +12,7 @@ use crate::packet::{
 use crate::rules::INNOCENT_TOPICS;
 use crate::transport::{End, Link, Transport, Writer};
 
-/// How long something may take that must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) use crate::transport::PATIENCE;
 
 /// How long the broker may take to act on a fault after the byte that shows it: a second, and longer by as much as this
 /// machine has more to do than it has cores for.
@@ -98,6 +97,16 @@ impl Client {
     /// A writer of its own, for a thread that sends while this one reads.
     pub(crate) fn writer(&self) -> Writer {
         self.link.writer()
+    }
+
+    /// What lies below all layers.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.link.socket()
+    }
+
+    /// From now on the system keeps little for us: who does not read is noticed soon.
+    pub(crate) fn shrink(&self) {
+        socket2::SockRef::from(self.link.socket()).set_recv_buffer_size(4096).expect("TCP has this option");
     }
 
     /// Ends the sending side only: the broker reads an end, we still read what it says.

@@ -68,11 +68,11 @@ impl Files {
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         // As a whole, as `waypost passwd` does it.
         fs::write(self.0.join("beside"), content).expect("the temporary folder can be written");
         fs::rename(self.0.join("beside"), self.0.join(name)).expect("the temporary folder can be written");
@@ -92,7 +92,7 @@ impl Drop for Files {
     }
 }
 
-fn lines(names: &[&str], password: &str, iterations: u32) -> String {
+pub(crate) fn lines(names: &[&str], password: &str, iterations: u32) -> String {
     let line = |name: &&str| {
         let hash = Hash::create(Scheme::Pbkdf2, password.as_bytes(), Some(iterations)).expect("a good password");
         format!("{name}:{hash}\n")

@@ -66,12 +66,17 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+mod j_cost;
 mod k_sessions;
 mod l_wills;
 mod m_retained;
+mod n_exhaustion;
+mod p_tls;
 mod packet;
 mod rules;
+mod t_files;
 mod transport;
+mod v_process;
 
 /// Figures of load rows, and the broker's log when a test fails.
 #[expect(clippy::print_stderr, reason = "standard error is where a test reports")]

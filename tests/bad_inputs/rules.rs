@@ -140,6 +140,13 @@ impl Scene {
         self
     }
 
+    /// The allocator may keep all of that for the next time: what is free lies between what is not. For rows that fill the
+    /// memory budget.
+    pub(crate) fn may_keep_it(mut self) -> Self {
+        self.keep_max = self.peak_max;
+        self
+    }
+
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
@@ -155,6 +162,21 @@ impl Scene {
     #[track_caller]
     pub(crate) fn connected(&self, version: Version, client_id: impl AsRef<[u8]>) -> Client {
         connected(self.address(), version, client_id)
+    }
+
+    /// The same where the broker may be short of memory for a moment, and says so.
+    #[track_caller]
+    pub(crate) fn connected_when_there_is_room(&self, version: Version, client_id: &str) -> Client {
+        let deadline = Instant::now() + Duration::from_secs(10).mul_f64(busyness());
+        loop {
+            let mut client = self.open(version);
+            let answer = client.send(&connect(version, client_id).bytes()).receive_connack();
+            if answer.code == 0 {
+                return client;
+            }
+            assert!(Instant::now() < deadline, "the broker stays short of memory: {answer:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends one packet where it belongs, a CONNECT first and any other after CONNACK, and sees the connection refused:

@@ -16,7 +16,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use crate::client::PATIENCE;
+/// How long something may take that must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -112,7 +113,7 @@ impl Certificate {
 
     fn make(folder: &Path) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate can be made");
-        let beside = folder.with_extension(crate::rules::unique("new"));
+        let beside = folder.with_extension(format!("{}", std::process::id()));
         fs::create_dir_all(&beside).expect("the target folder can be written");
         fs::write(beside.join("server.pem"), made.cert.pem()).expect("the target folder can be written");
         fs::write(beside.join("server.key"), made.signing_key.serialize_pem())
@@ -313,6 +314,13 @@ impl Writer {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Writer {
+    /// How long the socket may take nothing.
+    pub(crate) fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.socket.set_write_timeout(patience)
     }
 }
 
