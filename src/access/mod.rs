@@ -138,7 +138,10 @@ pub enum Subscribing {
 #[derive(Clone)]
 pub struct Access {
     version: u64,
+    /// Of all listeners that have none of their own.
     rules: Option<Rules>,
+    /// By the name of the listener; few have any. `None`: there everything is allowed.
+    of_listeners: Box<[(Box<str>, Option<Rules>)]>,
     subscribing: Subscribing,
     accounts: Option<Arc<dyn Accounts>>,
 }
@@ -147,6 +150,11 @@ pub struct Access {
 pub trait Accounts: Send + Sync {
     /// Whether somebody who was recognised would be recognised now. Answers at once.
     fn knows(&self, who: &Identity) -> bool;
+
+    /// Whether two who have both proved their user names are the same user. Answers at once.
+    fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        one.user_name == other.user_name
+    }
 }
 
 impl Default for Access {
@@ -171,12 +179,25 @@ enum Cause<'a> {
 impl Access {
     /// Without rules: everything is allowed, but to publish to `$` topics.
     pub fn allow_all() -> Self {
-        Self { version: next_version(), rules: None, subscribing: Subscribing::default(), accounts: None }
+        Self {
+            version: next_version(),
+            rules: None,
+            of_listeners: Box::default(),
+            subscribing: Subscribing::default(),
+            accounts: None,
+        }
     }
 
     /// With rules, and be they none: what no rule allows is denied.
     pub fn with_rules(rules: Rules) -> Self {
         Self { rules: Some(rules), ..Self::allow_all() }
+    }
+
+    /// Whoever comes through this listener is judged by these rules and no others; `None`: may do everything.
+    pub fn at_listener(self, name: &str, rules: Option<Rules>) -> Self {
+        let others = self.of_listeners.into_iter().filter(|(other, _)| **other != *name);
+        let of_listeners = others.chain([(name.into(), rules)]).collect();
+        Self { version: next_version(), of_listeners, ..self }
     }
 
     pub fn subscribing(self, subscribing: Subscribing) -> Self {
@@ -193,25 +214,44 @@ impl Access {
         self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
     }
 
-    /// Whether there are no rules: then only tokens bound what Clients may do.
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        self.rules.is_none()
+    /// Whether two who have both proved their user names are the same user.
+    pub fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        match &self.accounts {
+            Some(accounts) => accounts.are_one(one, other),
+            None => one.user_name == other.user_name,
+        }
     }
 
     /// Whether this one may receive everything and publish everything that does not begin with `$`.
     #[inline]
     pub fn is_open_to(&self, who: &Identity) -> bool {
-        self.rules.is_none() && who.grants().is_none()
+        self.rules_for(who).is_none() && who.grants().is_none()
+    }
+
+    /// The rules that somebody is judged by.
+    #[inline]
+    fn rules_for(&self, who: &Identity) -> Option<&Rules> {
+        if self.of_listeners.is_empty() { self.rules.as_ref() } else { self.rules_at(who.listener.as_deref()) }
+    }
+
+    /// The rules of a listener: its own, or else those of all. `None`: there are none, and everything is allowed.
+    pub fn rules_at(&self, listener: Option<&str>) -> Option<&Rules> {
+        let own = |name: &str| self.of_listeners.iter().find(|(listener, _)| **listener == *name);
+        match listener.and_then(own) {
+            Some((_, rules)) => rules.as_ref(),
+            None => self.rules.as_ref(),
+        }
+    }
+
+    /// Each set of rules, with the listener whose own it is.
+    pub fn rules(&self) -> impl Iterator<Item = (Option<&str>, &Rules)> {
+        let own = self.of_listeners.iter().filter_map(|(name, rules)| Some((Some(&**name), rules.as_ref()?)));
+        self.rules.iter().map(|rules| (None, rules)).chain(own)
     }
 
     /// Each value has its own, also across reloads, so that decisions that somebody keeps can be told to be stale.
     pub fn version(&self) -> u64 {
         self.version
-    }
-
-    pub fn rules(&self) -> Option<&Rules> {
-        self.rules.as_ref()
     }
 
     /// Decides about one act. Cheap, and allocates nothing: it is called for each Message and receiver.
@@ -229,9 +269,9 @@ impl Access {
     /// The same decision with its reason.
     pub fn explain(&self, who: &Identity, act: Act<'_>) -> Explanation {
         let (verdict, cause) = self.judge(who, act);
-        let reason = match (cause, &self.rules) {
+        let reason = match (cause, self.rules_for(who)) {
             (Cause::NoRule, Some(rules)) => nearest_miss(rules, who, act),
-            _ => self.reason(cause),
+            (_, rules) => reason(rules, cause),
         };
         Explanation { verdict, reason }
     }
@@ -239,7 +279,7 @@ impl Access {
     /// Most messages in a second that the rules allow of this act; `None` where nothing bounds them. Only what is
     /// published and allowed has such a bound.
     pub fn rate(&self, who: &Identity, act: Act<'_>) -> Option<u32> {
-        match (&self.rules, who.grants(), act) {
+        match (self.rules_for(who), who.grants(), act) {
             (Some(rules), None, Act::Publish { topic, qos, retain }) => {
                 rules.rate(&about_publishing(who, topic, qos, retain))
             }
@@ -247,9 +287,9 @@ impl Access {
         }
     }
 
-    /// All rules about a topic, whoever they are for, in the order of the files. `topic` is a topic, not a filter.
-    pub fn who(&self, topic: &[u8]) -> Vec<Concerned> {
-        self.rules.as_ref().map(|rules| rules.about(topic)).unwrap_or_default()
+    /// All rules of a listener about a topic, whoever they are for, in the order of the files. `topic` is a topic, not a filter.
+    pub fn who(&self, listener: Option<&str>, topic: &[u8]) -> Vec<Concerned> {
+        self.rules_at(listener).map(|rules| rules.about(topic)).unwrap_or_default()
     }
 
     /// The one way to a verdict.
@@ -267,7 +307,7 @@ impl Access {
     }
 
     fn judge_topic<'a>(&'a self, question: &Question<'a>) -> (Verdict, Cause<'a>) {
-        let said = match &self.rules {
+        let said = match self.rules_for(question.who) {
             Some(rules) => rules.say(question),
             None => Said::Nothing,
         };
@@ -298,7 +338,7 @@ impl Access {
     /// What is granted of a filter, and what of that is kept when denials are taken off.
     fn survey<'a>(&'a self, who: &'a Identity, filter: &'a [u8]) -> Survey<'a> {
         let question = about_receiving(who, filter);
-        let shares = self.rules.as_ref().map(|rules| rules.shares(&question));
+        let shares = self.rules_for(who).map(|rules| rules.shares(&question));
         let denied = shares.map_or(rules::Share::NOTHING, |shares| shares.denied);
         let (granted, kept) = match (shares, who.grants()) {
             (_, Some(grants)) => {
@@ -319,33 +359,12 @@ impl Access {
         let kept = (rules::Share { coverage: kept.0, because: None }.without(denied).coverage, kept.1);
         Survey { granted, kept, denied: denied.because }
     }
-
-    fn reason(&self, cause: Cause<'_>) -> Reason {
-        let place = |because| match (because, &self.rules) {
-            (Because::Rule(rule), Some(rules)) => rules.place(rule).map_or(Reason::NoRule, Reason::Rule),
-            (Because::UnsafeName(file), Some(rules)) => Reason::UnsafeName(rules.file_name(file).into()),
-            (_, None) => Reason::NoRules,
-        };
-        match cause {
-            Cause::NoRules => Reason::NoRules,
-            Cause::TopicOfTheBroker => Reason::TopicOfTheBroker,
-            Cause::Because(because) => place(because),
-            Cause::NoRule => Reason::NoRule,
-            Cause::Token(filter) => Reason::Token(filter.into()),
-            Cause::NotInToken => Reason::NotInToken,
-            Cause::OnlyPart(because) => match place(because) {
-                Reason::Rule(place) => Reason::OnlyPart(place),
-                other => other,
-            },
-            Cause::Lenient => Reason::Lenient,
-        }
-    }
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, rules, subscribing, accounts: _ } = self;
-        write!(out, "Access({version}, {rules:?}, {subscribing:?})")
+        let Self { version, rules, of_listeners, subscribing, accounts: _ } = self;
+        write!(out, "Access({version}, {rules:?}, {of_listeners:?}, {subscribing:?})")
     }
 }
 
@@ -359,6 +378,28 @@ struct Survey<'a> {
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
     VERSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What settled a decision by these rules, in words.
+fn reason(rules: Option<&Rules>, cause: Cause<'_>) -> Reason {
+    let place = |because| match (because, rules) {
+        (Because::Rule(rule), Some(rules)) => rules.place(rule).map_or(Reason::NoRule, Reason::Rule),
+        (Because::UnsafeName(file), Some(rules)) => Reason::UnsafeName(rules.file_name(file).into()),
+        (_, None) => Reason::NoRules,
+    };
+    match cause {
+        Cause::NoRules => Reason::NoRules,
+        Cause::TopicOfTheBroker => Reason::TopicOfTheBroker,
+        Cause::Because(because) => place(because),
+        Cause::NoRule => Reason::NoRule,
+        Cause::Token(filter) => Reason::Token(filter.into()),
+        Cause::NotInToken => Reason::NotInToken,
+        Cause::OnlyPart(because) => match place(because) {
+            Reason::Rule(place) => Reason::OnlyPart(place),
+            other => other,
+        },
+        Cause::Lenient => Reason::Lenient,
+    }
 }
 
 /// Why nothing allows it: perhaps a rule is there, but its conditions are not met.
@@ -845,10 +886,40 @@ allow.subscribe = "pub/#"
     #[test]
     fn who_lists_the_rules_about_a_topic() {
         let access = Access::with_rules(rules("acl", USERS));
-        let who = |topic: &str| access.who(topic.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let who = |topic: &str| access.who(None, topic.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(who("a/b"), ["allow  publish, subscribe  acl:2 (user alice): topic readwrite a/#"]);
         assert_eq!(who("dev/x/y"), ["allow  publish  acl:7 (everyone): pattern write dev/%c/#"]);
         assert_eq!(who("pub/x").len(), 2);
+    }
+
+    #[test]
+    fn j08_whoever_comes_through_a_listener_is_judged_by_its_own_rules() {
+        let access = Access::with_rules(rules("acl", "user u\ntopic general\n"))
+            .at_listener("inner", Some(rules("inner", "user u\ntopic inner\n")))
+            .at_listener("open", None)
+            .at_listener("none", Some(rules("none", "")));
+        let through = |listener: Option<&str>| Identity { listener: listener.map(Into::into), ..user("u", "c") };
+        for listener in [None, Some("outer"), Some("Inner"), Some("")] {
+            Asking::of(&access, through(listener)).gives(&[
+                "+pub general",
+                "-pub inner",
+                "+sub general",
+                "-recv inner",
+            ]);
+        }
+        Asking::of(&access, through(Some("inner")))
+            .gives(&["-pub general", "+pub inner", "+sub inner", "-sub general", "-recv general"])
+            .covers(&[("general", Coverage::Nothing), ("inner", Coverage::Everything)])
+            .because(Act::Receive { topic: b"inner" }, "allowed by inner:2 (user u): topic inner");
+        Asking::of(&access, through(Some("open"))).gives(&["+pub anything", "+sub #", "+recv general", "-pub $SYS/x"]);
+        Asking::of(&access, through(Some("none"))).gives(&["-pub general", "-sub general", "-recv inner"]);
+        let is_open_to = |listener: &str| access.is_open_to(&through(Some(listener)));
+        assert!(is_open_to("open") && !is_open_to("inner") && !is_open_to("outer"));
+        // Rules at one listener close no other.
+        let one = Access::allow_all().at_listener("inner", Some(rules("inner", "user u\ntopic inner\n")));
+        Asking::of(&one, through(Some("inner"))).gives(&["-pub general", "+pub inner"]);
+        Asking::of(&one, through(Some("outer"))).gives(&["+pub general", "+sub #"]);
+        assert_eq!(one.at_listener("inner", None).rules().count(), 0);
     }
 
     #[test]

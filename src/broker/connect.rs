@@ -554,6 +554,11 @@ impl<W: Wire> Shard<W> {
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.
     pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
         let Some(client) = self.client(me) else { return };
+        // The Network Connection is the same, whatever was proved anew.
+        let identity = identity.map(|identity| {
+            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
+            Identity { client_id, listener, address, ..identity }
+        });
         if let Some(identity) = &identity {
             // The Session belongs to its user, whoever else can prove to be somebody.
             if identity.user_name != client.identity.user_name {
@@ -567,9 +572,7 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            // The Network Connection is the same, whatever was proved anew.
-            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
-            client.identity = Arc::new(Identity { client_id, listener, address, ..identity });
+            client.identity = Arc::new(identity);
             client.decisions = None;
             self.review_subscriptions(me.slot);
             self.set_timer(me.slot);

@@ -234,7 +234,7 @@ impl<W: Wire> Shard<W> {
         let owner = &client.identity;
         match (owner.proof != Proof::None, comer.proof != Proof::None) {
             (false, false) => Owner::Comer,
-            (true, true) if owner.user_name == comer.user_name => Owner::Comer,
+            (true, true) if self.access.are_one(owner, comer) => Owner::Comer,
             (false, true) => Owner::Nobody,
             (true, _) => Owner::Another,
         }

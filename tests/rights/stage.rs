@@ -63,9 +63,15 @@ impl Stage {
     }
 
     fn rule_by(&self, name: &str, text: &str, form: Form) {
-        let rules =
-            Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules");
+        let rules = read(name, text, form);
         self.broker.set_access(Access::with_rules(rules).with_accounts(Arc::new(self.people.clone())));
+    }
+
+    /// These rules, in our form, hold at this listener, and those of the page at all others.
+    pub(crate) fn rule_at(&self, listener: &str, text: &str) {
+        let access = Access::with_rules(read("acl.conf", RULES, Form::Mosquitto));
+        let access = access.at_listener(listener, Some(read("own.toml", text, Form::Native)));
+        self.broker.set_access(access.with_accounts(Arc::new(self.people.clone())));
     }
 
     /// The rules without these lines.
@@ -95,6 +101,10 @@ impl Stage {
     pub(crate) fn resume(&self, version: Version, user: &str) -> Client {
         Client::resumes(&self.broker, hello(version, user).persistent())
     }
+}
+
+fn read(name: &str, text: &str, form: Form) -> Rules {
+    Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules")
 }
 
 /// The kind of a record, its key and its body.
