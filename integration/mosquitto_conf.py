@@ -458,7 +458,7 @@ tls_version tlsv1.2
 
 
 def names_in_certificates():
-    """By Common Name on one listener, by the whole subject on another; the rules speak of both."""
+    """By Common Name on one listener, by the whole subject on another, which has a folder of authorities; the rules speak of both."""
     tls = """\
 cafile {folder}/certificates/ca.pem
 certfile {folder}/certificates/server.pem
@@ -467,7 +467,8 @@ require_certificate true
 """
     conf = ("listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {folder}/acl\n"
             f"listener {{port2}} 127.0.0.1\n{tls}use_identity_as_username true\n"
-            f"listener {{port3}} 127.0.0.1\n{tls}use_subject_as_username true\n")
+            f"listener {{port3}} 127.0.0.1\n{tls.replace('cafile {folder}/certificates/ca.pem', 'capath {folder}/certificates/hashed')}"
+            "use_subject_as_username true\n")
     acl = "user alice\ntopic by/name\nuser CN=alice,OU=Pumps & Co,O=The Works,C=DE\ntopic by/subject\npattern write of/%u/x\n"
     questions = [
         Publishes(True, "by/name", "port2", "alice"), Publishes(False, "by/subject", "port2", "alice"),
@@ -506,6 +507,10 @@ def make_certificates(folder):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
                 f"{issuer}.key", "-out", f"{issuer}.pem", "-days", "30", "-subj", f"/CN={issuer} of the test",
                 "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    os.mkdir(os.path.join(folder, "hashed"))
+    shutil.copy(os.path.join(folder, "ca.pem"), os.path.join(folder, "hashed"))
+    openssl("rehash", "hashed")
+    shutil.copy(os.path.join(folder, "other.pem"), os.path.join(folder, "hashed"))  # which has no hash, and is not trusted
     issue("server", extensions="subjectAltName=DNS:localhost,IP:127.0.0.1")
     for name in ("alice", "revoked"):
         issue(name, extensions="extendedKeyUsage=clientAuth")

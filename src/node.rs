@@ -337,7 +337,8 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
         return Ok(None);
     }
     let issuers = || Issuers {
-        certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
+        certificates: listener.client_ca.clone(),
+        folder: listener.client_ca_folder.clone(),
         revoked: listener.client_crl.clone(),
     };
     let protocol = match listener.protocol {

@@ -116,10 +116,13 @@ settings! {
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
-        /// good one there is no connection. It must come from `client_ca`.
+        /// good one there is no connection. It must come from `client_ca` or `client_ca_folder`.
         client_auth: ClientAuth = Kind::OneOf(ClientAuth::WORDS), default "none";
         /// Certificates of those who may issue certificates for Clients, PEM.
         client_ca: Option<PathBuf> = Kind::Path, absent "certs/ca.pem";
+        /// A folder of such certificates as `openssl rehash` keeps it, besides or in place of `client_ca`: files that are called by
+        /// the hash of the certificate, `1a2b3c4d.0`. Others in it are not looked at.
+        client_ca_folder: Option<PathBuf> = Kind::Path, absent "/etc/ssl/certs";
         /// Lists of revoked certificates, PEM or DER, at least one for each issuer once there is any. A list that is missing,
         /// out of date or not from a known issuer keeps Clients out. When a new list revokes the certificate of a connected
         /// Client, its Network Connection is closed.

@@ -139,11 +139,11 @@ fn security(listener: &Map<String, Value>, index: usize, layers: &Layers, errors
         );
         complain("client_auth", &["tls_certificate"], message);
     }
-    if auth != "none" && !listener.contains_key("client_ca") {
+    if auth != "none" && !listener.contains_key("client_ca") && !listener.contains_key("client_ca_folder") {
         let message = format!(
             "listener.client_auth is \"{auth}\", but nothing says who may issue certificates; write for example client_ca = \"certs/ca.pem\""
         );
-        complain("client_auth", &["client_ca"], message);
+        complain("client_auth", &["client_ca", "client_ca_folder"], message);
     }
     if length("client_crl") > 0 && auth == "none" {
         let message = "listener.client_crl is set, but no certificate is asked for; set client_auth".to_owned();
@@ -322,6 +322,11 @@ fn notes_on(listener: &Listener) -> Vec<String> {
                 && !listener.methods().iter().any(|method| matches!(method, Method::Password | Method::Scram)),
             "password_file",
             "authentication lists neither \"password\" nor \"scram\"",
+        ),
+        (
+            listener.client_ca_folder.is_some() && listener.client_auth == ClientAuth::None,
+            "client_ca_folder",
+            "client_auth is \"none\"",
         ),
         (!is_websocket && listener.websocket_path.is_some(), "websocket_path", "protocol is \"mqtt\""),
         (!is_unix && listener.unix_owner.is_some(), "unix_owner", "it is no unix: socket"),

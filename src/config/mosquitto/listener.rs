@@ -334,7 +334,7 @@ impl Translator {
             self.add("listener", at, "tls_version_min", Given::Text(version.value.to_owned()), &version.place);
         }
         let idle = "no effect without require_certificate, as in mosquitto";
-        for field in [&tls.cafile, &tls.crlfile].into_iter().flatten().filter(|_| !asks) {
+        for field in [&tls.cafile, &tls.capath, &tls.crlfile].into_iter().flatten().filter(|_| !asks) {
             self.conclude(field.finding, Some(Outcome::Honoured(idle.to_owned())));
         }
         let Some(required) = tls.require_certificate.filter(|required| required.value) else {
@@ -349,9 +349,7 @@ impl Translator {
             self.add("listener", at, "client_ca", Given::Text(file.value), &file.place);
         }
         if let Some(folder) = tls.capath {
-            let why =
-                "a folder of authorities cannot be read; put its certificates into one file and name that with cafile";
-            self.conclude(folder.finding, Some(Outcome::Refused(why.to_owned())));
+            self.add("listener", at, "client_ca_folder", Given::Text(folder.value), &folder.place);
         }
         if let Some(list) = tls.crlfile {
             self.add("listener", at, "client_crl", words(&[&list.value]), &list.place);
