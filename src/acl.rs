@@ -2,12 +2,14 @@
 //! What the rules mean is `crate::access`'s business.
 
 use crate::access::{Access, Faults, Form, RULES_SIZE_MAX, Rules, Source, Subscribing};
+use crate::codec::Moment;
 use crate::config::{Acl, Config, Listener, SubscribePolicy};
 use crate::notice::Outside;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use thiserror::Error;
 
 /// Why there are no rights. Whatever was in force before still is.
@@ -49,14 +51,15 @@ impl RuleFiles {
     }
 
     /// Reads and compiles all of them: there is no half of the rights. Where no file is named, everything is allowed.
-    pub fn load(&self) -> Result<Access, AclError> {
+    /// `now` is the hall's, of this moment.
+    pub fn load(&self, now: Moment) -> Result<Access, AclError> {
         let mut known = Vec::new();
         let general = read_once(&self.acl.files, &mut known)?;
         let mut access = general.map_or_else(Access::allow_all, Access::with_rules);
         for (listener, files) in &self.own {
             access = access.at_listener(listener, read_once(files, &mut known)?);
         }
-        Ok(access.subscribing(match self.acl.subscribe {
+        Ok(at_this_time(access, now).subscribing(match self.acl.subscribe {
             SubscribePolicy::Strict => Subscribing::Strict,
             SubscribePolicy::Overlap => Subscribing::Overlap,
             SubscribePolicy::Lenient => Subscribing::Lenient,
@@ -96,6 +99,13 @@ impl RuleFiles {
         }
         notes
     }
+}
+
+/// These rights know by which time bans end.
+#[expect(clippy::disallowed_methods, reason = "bans end by the clock on the wall")]
+pub fn at_this_time(access: Access, now: Moment) -> Access {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    access.at_time(now, u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// No files are no rules. The same files are the same rules, whoever names them.

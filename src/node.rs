@@ -11,7 +11,7 @@ pub use logins::LoginsError;
 use crate::access::{Access, Authenticator};
 use crate::acl::{AclError, RuleFiles};
 use crate::broker::{Settings, Shared, Strategies, Versions};
-use crate::codec::{Characters, Limits as CodecLimits, Qos};
+use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
 use crate::config::{self, Address, Config, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
@@ -61,6 +61,7 @@ pub struct Node {
     threads: Threads,
     addresses: Vec<SocketAddr>,
     rule_files: RuleFiles,
+    clock: Clock,
     logins: Logins,
 }
 
@@ -86,10 +87,10 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
-        let rule_files = RuleFiles::of(config);
-        let access = rule_files.load()?;
-        raise_open_files();
         let clock = Clock::new();
+        let rule_files = RuleFiles::of(config);
+        let access = rule_files.load(clock.now())?;
+        raise_open_files();
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
@@ -136,7 +137,7 @@ impl Node {
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses, rule_files, logins })
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins })
     }
 
     /// Where it listens, with real ports.
@@ -163,7 +164,7 @@ impl Node {
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload();
-        let access = self.rule_files.load();
+        let access = self.rule_files.load(self.clock.now());
         let access = access.inspect(|access| note_rights(access, &self.rule_files)).unwrap_or_else(|error| {
             error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
             tracing::error!("the rule files are not taken; the former rules are still in force");
@@ -184,7 +185,7 @@ impl Node {
 
 fn note_rights(access: &Access, files: &RuleFiles) {
     for (listener, rules) in access.rules() {
-        tracing::info!(rules = rules.len(), listener, "access rules are in force");
+        tracing::info!(rules = rules.len(), bans = rules.bans(), listener, "access rules are in force");
     }
     for note in files.notes(access) {
         tracing::warn!("{note}");
@@ -198,7 +199,7 @@ fn note_rights(access: &Access, files: &RuleFiles) {
 pub fn check(config: &Config) -> Result<Access, NodeError> {
     config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
-    Ok(RuleFiles::of(config).load()?)
+    Ok(RuleFiles::of(config).load(Moment::default())?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.

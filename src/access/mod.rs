@@ -4,9 +4,10 @@
 //! it is encoded, be it live, retained, queued or sent again. Without rules everything is allowed, with rules nothing that none of
 //! them allows; Topics that begin with `$` are the broker's own and never published to. Text comes in and verdicts go out: no file
 //! is opened here and nothing waits; logins that take time are futures that the doors await.
-//! Read `rules.rs` next (how rules add up), then `trie.rs` (how they are found), `mosquitto.rs` and `native.rs` (their two
+//! Whoever is banned stays outside, whatever the rules allow: [`Access::is_banned`]. Read `rules.rs` next (how rules add up), then `trie.rs` (how they are found), `mosquitto.rs` and `native.rs` (their two
 //! languages), `explain.rs` (verdicts in words) and `login.rs` (who is coming).
 
+mod ban;
 mod explain;
 mod fault;
 mod filter;
@@ -24,7 +25,7 @@ pub use explain::{Explanation, Reason};
 pub use fault::{Fault, Faults};
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
 pub use network::Network;
-pub use rules::{Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
+pub use rules::{BanInWords, Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
 pub use token::{Grants, Token};
 
 use crate::codec::{Moment, Qos};
@@ -144,6 +145,8 @@ pub struct Access {
     of_listeners: Box<[(Box<str>, Option<Rules>)]>,
     subscribing: Subscribing,
     accounts: Option<Arc<dyn Accounts>>,
+    /// What the time was, in milliseconds since 1970, when the hall's began; bans end by it.
+    began_unix_ms: u64,
 }
 
 /// Who still has an account.
@@ -185,6 +188,7 @@ impl Access {
             of_listeners: Box::default(),
             subscribing: Subscribing::default(),
             accounts: None,
+            began_unix_ms: 0,
         }
     }
 
@@ -212,6 +216,27 @@ impl Access {
     /// Whether somebody is still who it was recognised as.
     pub fn knows(&self, who: &Identity) -> bool {
         self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
+    }
+
+    /// What time it is, in milliseconds since 1970, at this moment of the hall. Bans end by it. Without this it is 1970.
+    pub fn at_time(self, now: Moment, unix_ms: u64) -> Self {
+        Self { began_unix_ms: unix_ms.saturating_sub(now.as_millis()), ..self }
+    }
+
+    /// Whether somebody is banned. A ban of the general rules holds at all listeners, one of a listener's own rules there.
+    pub fn is_banned(&self, who: &Identity, now: Moment) -> bool {
+        self.ban_of(who, now).is_some()
+    }
+
+    /// The ban that somebody is under.
+    pub fn banned(&self, who: &Identity, now: Moment) -> Option<BanInWords> {
+        self.ban_of(who, now).map(|(rules, ban)| rules.ban_in_words(ban))
+    }
+
+    fn ban_of(&self, who: &Identity, now: Moment) -> Option<(&Rules, &ban::Ban)> {
+        let unix_ms = self.began_unix_ms.saturating_add(now.as_millis());
+        let sets = [self.rules.as_ref(), self.rules_for(who)];
+        sets.into_iter().flatten().find_map(|rules| Some((rules, rules.ban_of(who, unix_ms)?)))
     }
 
     /// Whether two who have both proved their user names are the same user.
@@ -363,7 +388,7 @@ impl Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, rules, of_listeners, subscribing, accounts: _ } = self;
+        let Self { version, rules, of_listeners, subscribing, accounts: _, began_unix_ms: _ } = self;
         write!(out, "Access({version}, {rules:?}, {of_listeners:?}, {subscribing:?})")
     }
 }
@@ -424,7 +449,7 @@ fn about_receiving<'a>(who: &'a Identity, text: &'a [u8]) -> Question<'a> {
 #[cfg(test)]
 mod tests {
     use super::{Access, Act, Coverage, Form, Grants, Identity, Rules, Source, Subscribing, Token, Verdict};
-    use crate::codec::Qos;
+    use crate::codec::{Moment, Qos};
 
     fn rules(name: &str, text: &str) -> Rules {
         match Rules::read(&[Source { name, text: text.as_bytes(), form: Form::of(name) }]) {
@@ -920,6 +945,125 @@ allow.subscribe = "pub/#"
         Asking::of(&one, through(Some("inner"))).gives(&["-pub general", "+pub inner"]);
         Asking::of(&one, through(Some("outer"))).gives(&["+pub general", "+sub #"]);
         assert_eq!(one.at_listener("inner", None).rules().count(), 0);
+    }
+
+    #[test]
+    fn j15_bans_are_of_users_clients_and_networks() {
+        let text = r#"
+[[ban]]
+user = "mallory"
+reason = "sends\ttoo much"
+
+[[ban]]
+client_id = ["c7", "c8"]
+until = 1970-01-01T00:01:00Z
+
+[[ban]]
+address = "10.0.0.0/8"
+until = "1970-01-01T01:02:00+01:00"
+
+[[ban]]
+address = ["10.1.0.0/16", "fd00::/8"]
+
+[everyone]
+allow = { all = "dev/+" }
+"#;
+        let access = Access::with_rules(rules("acl.toml", text));
+        let banned = |who: &Identity, now_s: u64| {
+            let now = Moment::from_millis(now_s * 1_000);
+            let banned = access.banned(who, now).map(|ban| ban.to_string());
+            assert_eq!(banned.is_some(), access.is_banned(who, now));
+            banned.unwrap_or_default()
+        };
+        let from = |address: &str| Identity { address: address.parse().ok(), ..user("u", "c") };
+        let mallory = "banned by acl.toml:3: user = \"mallory\": sends\\ttoo much";
+        assert_eq!(banned(&user("mallory", "c"), 0), mallory);
+        assert_eq!(banned(&Identity { proof: super::Proof::Shown, ..user("mallory", "c") }, 1 << 40), mallory);
+        for who in [user("-", "mallory"), user("Mallory", "c"), user("u", "c9"), user("-", ""), from("11.0.0.1")] {
+            assert_eq!(banned(&who, 0), "", "{who:?}");
+        }
+        let clients = "banned by acl.toml:7: client_id = [\"c7\", \"c8\"] until 1970-01-01T00:01:00Z";
+        assert_eq!(banned(&user("u", "c8"), 59), clients);
+        assert_eq!(banned(&user("u", "c8"), 60), "");
+        assert!(!banned(&from("10.2.3.4"), 119).is_empty() && !banned(&from("::ffff:10.2.3.4"), 119).is_empty());
+        assert_eq!(banned(&from("10.2.3.4"), 120), "");
+        assert!(!banned(&from("10.1.3.4"), 120).is_empty(), "the larger network is free again, and this one is not");
+        assert!(!banned(&from("fd12::1"), 0).is_empty() && banned(&from("fe80::1"), 0).is_empty());
+        // What was before the hall began has passed.
+        let later = access.clone().at_time(Moment::from_millis(5_000), 65_000);
+        assert!(!later.is_banned(&user("u", "c7"), Moment::from_millis(0)));
+        assert!(
+            access.clone().at_time(Moment::from_millis(5_000), 64_999).is_banned(&user("u", "c7"), Moment::default())
+        );
+    }
+
+    #[test]
+    fn j15_the_ban_that_ends_last_holds() {
+        for (first, second) in [("until = 1970-01-01T00:01:00Z", ""), ("", "until = 1970-01-01T00:01:00Z")] {
+            let text = format!("[[ban]]\nuser = \"u\"\n{first}\n[[ban]]\nuser = \"u\"\n{second}\n");
+            let access = Access::with_rules(rules("acl.toml", &text));
+            assert!(access.is_banned(&user("u", "c"), Moment::from_millis(1 << 50)));
+        }
+    }
+
+    #[test]
+    fn j15_a_ban_in_general_holds_everywhere_and_one_of_a_listener_there() {
+        let ban = |user: &str| Some(rules("acl.toml", &format!("[[ban]]\nuser = \"{user}\"\n")));
+        let access = Access::with_rules(ban("general").expect("rules")).at_listener("inner", ban("inner"));
+        let access = access.at_listener("open", None);
+        let is_banned = |name: &str, listener: Option<&str>| {
+            let who = Identity { listener: listener.map(Into::into), ..user(name, "c") };
+            access.is_banned(&who, Moment::default())
+        };
+        for listener in [None, Some("inner"), Some("open"), Some("other")] {
+            assert!(is_banned("general", listener));
+            assert_eq!(is_banned("inner", listener), listener == Some("inner"));
+        }
+    }
+
+    #[test]
+    fn bans_say_one_thing_each() {
+        for (text, fault) in [
+            ("ban = 1", "acl.toml:1:7: ban is a list of tables; write [[ban]]"),
+            ("[ban]\nuser = \"a\"", "acl.toml:1:1: ban is a list of tables; write [[ban]]"),
+            ("ban = [1]", "acl.toml:1:8: is no ban; write [[ban]]"),
+            (
+                "[[ban]]\nreason = \"x\"",
+                "acl.toml:1:1: a ban is of one of user, client_id and address; write a [[ban]] for each",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nclient_id = \"b\"",
+                "acl.toml:1:1: a ban is of one of user, client_id and address; write a [[ban]] for each",
+            ),
+            ("[[ban]]\nuser = 1", "acl.toml:2:8: user is a text or a list of texts"),
+            ("[[ban]]\nuser = []", "acl.toml:2:8: user is empty; leave it out, or name something"),
+            (
+                "[[ban]]\nuser = \"a\"\nreasn = \"x\"",
+                "acl.toml:3:1: unknown key \"reasn\" in [[ban]]; did you mean \"reason\"?",
+            ),
+            ("[[ban]]\nuser = \"a\"\nreason = [\"x\", \"y\"]", "acl.toml:3:16: a ban has one reason"),
+            (
+                "[[ban]]\naddress = \"10.0.0.1/8\"",
+                "acl.toml:2:11: \"10.0.0.1/8\" names an address inside the network; its first address is 10.0.0.0/8",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nuntil = 2026-12-31",
+                "acl.toml:3:9: until is a date with its time and Z or the distance from UTC; write for example 2026-12-31T23:59:59Z",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nuntil = 5",
+                "acl.toml:3:9: until is a date with its time and Z or the distance from UTC; write for example 2026-12-31T23:59:59Z",
+            ),
+            ("[[bans]]\nuser = \"a\"", "acl.toml:1:3: unknown section \"bans\"; did you mean [[ban]]?"),
+        ] {
+            assert_eq!(faults("acl.toml", text.as_bytes()), fault, "{text}");
+        }
+        let alone = rules("acl.toml", "[[ban]]\nuser = \"a\"\n[everyone]\ndeny = { all = \"x\" }\n");
+        assert_eq!((alone.bans(), alone.notes().count()), (1, 1));
+        assert_eq!(
+            rules("acl.toml", "[[ban]]\nuser = \"a\"\n[everyone]\nallow = { all = \"x\" }\n").notes().count(),
+            0
+        );
     }
 
     #[test]

@@ -303,6 +303,14 @@ impl Request {
         Refused::within(self.packet_size_max, self.version, reason, why)
     }
 
+    /// Whoever is banned by its Client Identifier or address is told before anybody looks at its password.
+    pub fn refuse_banned(&self, access: &Access, now: Moment) -> Option<Refused> {
+        let Login { address, listener, .. } = &self.login;
+        let client_id = Arc::clone(&self.client_id);
+        let comer = Identity { client_id, address: *address, listener: listener.clone(), ..Identity::default() };
+        access.is_banned(&comer, now).then(|| self.refused(ReasonCode::Banned, BANNED))
+    }
+
     /// Whether a packet of this size may be sent to it [MQTT-3.1.2-24].
     pub fn takes(&self, packet: &[u8]) -> bool {
         packet.len() <= self.packet_size_max as usize
@@ -349,6 +357,7 @@ fn assign(prefix: &str) -> String {
     })
 }
 
+const BANNED: &str = "banned; `waypost acl explain` says by which line";
 const GONE: &str = "the account has gone or changed during the login";
 
 impl<W: Wire> Shard<W> {
@@ -440,6 +449,9 @@ impl<W: Wire> Shard<W> {
     }
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
+        if access.is_banned(identity, self.now) && !is_left_out(Fault::BanAtConnect) {
+            return Some(request.refused(ReasonCode::Banned, BANNED));
+        }
         // A login takes time, and the account may have gone or changed after it was looked at.
         if !access.knows(identity) && !is_left_out(Fault::AccountAtLogin) {
             return Some(request.refused(ReasonCode::NotAuthorized, GONE));

@@ -5,7 +5,7 @@
 use super::{WRONG_SETTINGS, complain, print};
 use crate::access::{Access, Act, Identity, Token, Verdict};
 use crate::acl::{self, RuleFiles};
-use crate::codec::{Qos, check_filter, check_name};
+use crate::codec::{Moment, Qos, check_filter, check_name};
 use crate::config::{Config, Sources};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -100,7 +100,11 @@ pub(super) fn run(command: AclCommand, environment: Vec<(OsString, OsString)>) -
 fn check(files: &[PathBuf]) -> Result<ExitCode, String> {
     let rules = acl::read(files).map_err(|error| error.to_string())?;
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let mut text = format!("{}: valid; {} rules\n", names.join(", "), rules.len());
+    let bans = match rules.bans() {
+        0 => String::new(),
+        bans => format!(", {bans} bans"),
+    };
+    let mut text = format!("{}: valid; {} rules{bans}\n", names.join(", "), rules.len());
     for note in rules.notes() {
         text.push_str(&format!("note: {note}\n"));
     }
@@ -110,12 +114,13 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, String> {
 impl Where {
     fn access(&self, environment: Vec<(OsString, OsString)>) -> Result<Access, String> {
         if !self.files.is_empty() {
-            return acl::read(&self.files).map(Access::with_rules).map_err(|error| error.to_string());
+            let rules = acl::read(&self.files).map_err(|error| error.to_string())?;
+            return Ok(acl::at_this_time(Access::with_rules(rules), Moment::default()));
         }
         let sources = Sources { file: self.config.clone(), environment, ..Sources::default() };
         let config = Config::load(&sources).map_err(|errors| errors.to_string())?;
         let files = RuleFiles::of(&config);
-        let access = files.load().map_err(|error| error.to_string())?;
+        let access = files.load(Moment::default()).map_err(|error| error.to_string())?;
         let listeners = files.listeners();
         match &self.listener {
             Some(name) if !listeners.contains(name) => {
@@ -143,6 +148,10 @@ fn explain(explain: Explain, environment: Vec<(OsString, OsString)>) -> Result<E
         ..Identity::default()
     };
     let act = what.act(Qos::from_value(qos).unwrap_or_default(), retain)?;
+    if let Some(ban) = access.banned(&who, Moment::default()) {
+        print(&format!("denied: {ban}\n"));
+        return Ok(ExitCode::FAILURE);
+    }
     let explanation = access.explain(&who, act);
     let mut text = format!("{explanation}\n");
     if explanation.verdict == Verdict::Allowed

@@ -74,6 +74,16 @@ impl Stage {
         self.broker.set_access(access.with_accounts(Arc::new(self.people.clone())));
     }
 
+    /// The rules of the page, and these bans. It is 1970, and the broker has just begun.
+    pub(crate) fn ban(&self, text: &str) {
+        let sources = [
+            Source { name: "acl.conf", text: RULES.as_bytes(), form: Form::Mosquitto },
+            Source { name: "bans.toml", text: text.as_bytes(), form: Form::Native },
+        ];
+        let access = Access::with_rules(Rules::read(&sources).expect("the bans of a test are bans"));
+        self.broker.set_access(access.with_accounts(Arc::new(self.people.clone())));
+    }
+
     /// The rules without these lines.
     pub(crate) fn revoke(&self, lines: &[&str]) {
         let kept = |line: &&str| !lines.contains(line);
@@ -136,6 +146,11 @@ pub(crate) fn hello(version: Version, user: &str) -> Connect {
 
 pub(crate) fn hello_as(version: Version, client_id: &str, user: &str) -> Connect {
     connect(version, client_id).user_name(user).password(user.as_bytes())
+}
+
+/// What a CONNECT is told that is banned.
+pub(crate) fn banned(version: Version) -> u8 {
+    if version.is_v5() { 0x8a } else { 5 }
 }
 
 /// What a SUBSCRIBE is told that is denied.
