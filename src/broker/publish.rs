@@ -123,6 +123,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish_will(&mut self, slot: u32, will: &Will) {
         let Some(client) = self.clients.get(slot) else { return };
         let writer = Arc::clone(&client.identity);
+        if self.access.is_banned(&writer, self.now) && !is_left_out(Fault::BanWill) {
+            return;
+        }
         let check = if will.delay.is_zero() { Fault::Will } else { Fault::DelayedWill };
         if self.access.decide(&writer, publishing(&will.message)) == Verdict::Denied && !is_left_out(check) {
             return self.note_denial(slot, publishing(&will.message));

@@ -89,7 +89,7 @@ settings! {
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
         /// Ways to find out who a Client is, asked in this order until one of them says yes or no. `certificate`: the name in
-        /// the Client's certificate; `password`: user name and password, by `password.file`; `scram`: the same by the
+        /// the Client's certificate; `password`: user name and password, by a password file; `scram`: the same by the
         /// Authentication Method SCRAM-SHA-256 of MQTT 5.0; `jwt`: a token in place of the password, by `[jwt]`; `http`: a
         /// service of yours, by `[http_login]`. Who is known to none of them stays outside.
         authentication: Option<Vec<Method>> = Kind::SomeOf(Method::WORDS), absent ["password"];
@@ -97,6 +97,12 @@ settings! {
         /// the address and there is no `authentication`. An address that other machines can reach needs one of the two lines, or
         /// the broker does not start. Without `authentication` a user name is believed.
         allow_anonymous: Option<bool> = Kind::Switch, absent true;
+        /// The password file for those who enter here, in place of `password.file`. Its users are others than those of the same name
+        /// elsewhere: they do not get one another's Sessions.
+        password_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd-outside";
+        /// Rule files for those who enter here, in place of `acl.files`; none (`[]`) allows everything. What waits for a Client, and
+        /// its Will, are judged by the rules of the listener that it came through last.
+        acl_files: Option<Vec<PathBuf>> = Kind::ListOf(&Kind::Path), absent ["/etc/waypost/acl-outside.toml"];
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Connections that the operating system completes and keeps until the broker accepts them.
@@ -113,10 +119,13 @@ settings! {
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
-        /// good one there is no connection. It must come from `client_ca`.
+        /// good one there is no connection. It must come from `client_ca` or `client_ca_folder`.
         client_auth: ClientAuth = Kind::OneOf(ClientAuth::WORDS), default "none";
         /// Certificates of those who may issue certificates for Clients, PEM.
         client_ca: Option<PathBuf> = Kind::Path, absent "certs/ca.pem";
+        /// A folder of such certificates as `openssl rehash` keeps it, besides or in place of `client_ca`: files that are called by
+        /// the hash of the certificate, `1a2b3c4d.0`. Others in it are not looked at.
+        client_ca_folder: Option<PathBuf> = Kind::Path, absent "/etc/ssl/certs";
         /// Lists of revoked certificates, PEM or DER, at least one for each issuer once there is any. A list that is missing,
         /// out of date or not from a known issuer keeps Clients out. When a new list revokes the certificate of a connected
         /// Client, its Network Connection is closed.
@@ -308,7 +317,8 @@ settings! {
 
     /// Users with passwords, for listeners whose `authentication` has `password` or `scram`.
     [password] Password {
-        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again.
+        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again. A listener can have
+        /// one of its own.
         file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd";
     }
 
@@ -379,6 +389,11 @@ settings! {
 }
 
 impl Listener {
+    /// What the log and rules call it.
+    pub fn called(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.address.to_string())
+    }
+
     /// Whether Clients may enter here without saying who they are.
     pub fn lets_anyone_in(&self) -> bool {
         self.allow_anonymous.unwrap_or_else(|| self.address.is_loopback() && self.authentication.is_none())
