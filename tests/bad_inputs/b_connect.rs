@@ -40,6 +40,10 @@ only_v5! {
     b14_unknown_method,
 }
 
+each_transport! {
+    b_quiet_after_many_connects,
+}
+
 /// Return codes of an MQTT 3.1.1 CONNACK.
 const WRONG_VERSION: u8 = 1;
 const WRONG_IDENTIFIER: u8 = 2;
@@ -614,7 +618,6 @@ fn b21_odd_but_legal(version: Version) {
 }
 
 /// G4 for this section: refused and accepted Clients that fall silent cost nothing.
-#[test]
 fn b_quiet_after_many_connects() {
     quiet(|address| {
         let mut idle = Vec::new();

@@ -42,8 +42,13 @@ pub(crate) struct Client {
 impl Client {
     /// A Network Connection on which nothing has been said, over what is spoken at this address.
     pub(crate) fn open(address: SocketAddr, version: Version) -> Self {
+        Self::open_over(Transport::at(address), address, version)
+    }
+
+    /// The same over something else than what is spoken there.
+    pub(crate) fn open_over(transport: Transport, address: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the broker accepts connections");
-        Self::over(stream, address, version)
+        Self::over(stream, transport, version)
     }
 
     /// The same from another address of this machine.
@@ -52,14 +57,14 @@ impl Client {
         let socket = socket.expect("the system has sockets");
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is this machine");
         socket.connect_timeout(&address.into(), PATIENCE).expect("the broker accepts connections");
-        Self::over(socket.into(), address, version)
+        Self::over(socket.into(), Transport::at(address), version)
     }
 
-    fn over(stream: TcpStream, address: SocketAddr, version: Version) -> Self {
+    fn over(stream: TcpStream, transport: Transport, version: Version) -> Self {
         stream.set_nodelay(true).expect("TCP has this option");
         stream.set_write_timeout(Some(PATIENCE)).expect("the duration is not zero");
         Self {
-            link: Link::over(stream, Transport::at(address)),
+            link: Link::over(stream, transport),
             version,
             received: Vec::new(),
             taken: 0,
@@ -112,6 +117,16 @@ impl Client {
     /// Ends the sending side only: the broker reads an end, we still read what it says.
     pub(crate) fn finish_sending(&mut self) {
         self.link.finish_sending();
+    }
+
+    /// The same without a word of TLS or WebSocket about it.
+    pub(crate) fn cut_off_sending(&mut self) {
+        self.link.cut_off_sending();
+    }
+
+    /// Ends WebSocket by a Close frame, with which nothing may be sent any more in either direction.
+    pub(crate) fn close_websocket(&mut self) {
+        self.link.close_websocket();
     }
 
     /// Breaks the connection off with RST.

@@ -39,6 +39,10 @@ only_v5! {
     d17_forged_broker_properties,
 }
 
+each_transport! {
+    d_quiet_while_much_is_about_to_expire,
+}
+
 /// Identifiers that the standard does not define.
 fn d01_unknown_identifiers() {
     let scene = Scene::start();
@@ -628,7 +632,6 @@ fn d17_forged_broker_properties() {
 }
 
 /// G4 for this section: messages that wait to expire and Sessions that wait to end wait without cost.
-#[test]
 fn d_quiet_while_much_is_about_to_expire() {
     quiet(|address| {
         let mut idle = Vec::new();

@@ -37,6 +37,10 @@ only_v5! {
     e09_pubrec_that_refuses,
 }
 
+each_transport! {
+    e_quiet_with_unfinished_exchanges,
+}
+
 /// A Session that stays while its Client is away, and takes this many messages at once.
 pub(crate) fn lasting(version: Version, client_id: &str, receive_maximum: u16) -> Connect {
     let properties = [
@@ -785,7 +789,6 @@ fn e20_unfinished_qos_2_over_a_reconnect(version: Version) {
 }
 
 /// G4 for this section: exchanges that nobody finishes wait without cost.
-#[test]
 fn e_quiet_with_unfinished_exchanges() {
     quiet(|address| {
         let mut idle = Vec::new();

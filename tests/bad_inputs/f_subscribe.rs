@@ -30,6 +30,10 @@ only_v5! {
     f03_no_local_on_a_share,
 }
 
+each_transport! {
+    f_quiet_with_many_subscriptions,
+}
+
 /// The code that says "over the limit" in a SUBACK.
 fn over_the_limit(version: Version) -> u8 {
     if version.is_v5() { code::QUOTA_EXCEEDED } else { 0x80 }
@@ -373,7 +377,6 @@ fn f12_options_change(version: Version) {
 }
 
 /// G4 for this section: subscriptions, however many and whoever has left them, cost nothing while nobody publishes.
-#[test]
 fn f_quiet_with_many_subscriptions() {
     quiet(|address| {
         let mut idle = Vec::new();

@@ -22,7 +22,7 @@ use waypost::access::password::{Hash, Scheme};
 use crate::broker::{Broker, Profile};
 use crate::client::{Client, PATIENCE, prompt};
 use crate::packet::{Connect, Place, Version, code, connect, property, publish, will};
-use crate::rules::{Scene, load, unique};
+use crate::rules::{Scene, load, rounds, unique};
 
 each_version! {
     g02_anonymous_off,
@@ -39,6 +39,8 @@ each_version! {
 }
 
 only_v5! {
+    g12_re_authentication,
+    g13_auth_flood,
     b15_traffic_during_scram,
 }
 
@@ -167,7 +169,7 @@ fn g02_anonymous_off(version: Version) {
     let broker = Broker::start(&profile);
     let refused = either(version, code::NOT_AUTHORIZED, NOT_AUTHORIZED);
     let plain = connect(version, "g02");
-    for _ in 0..10 {
+    for _ in 0..rounds(10) {
         let open = || Client::open(broker.address(), version);
         assert_eq!(answer(open(), &plain), refused);
         for user in ["", "alice", "nobody"] {
@@ -712,7 +714,6 @@ fn scram_scene(file: &str, adapt: impl FnOnce(&mut Profile)) -> Scene {
     })
 }
 
-#[test]
 fn g12_re_authentication() {
     let files = Files::new();
     let file = by_scram(&files);
@@ -776,7 +777,6 @@ fn g12_re_authentication() {
     scene.holds();
 }
 
-#[test]
 fn g13_auth_flood() {
     let files = Files::new();
     let file = by_scram(&files);

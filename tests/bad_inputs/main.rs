@@ -9,51 +9,63 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
-/// Makes tests of each row, which is a function of the protocol version: one for each version and transport.
+/// Makes tests of each row, which is a function of the protocol version: over TCP, and over each of the layers.
 macro_rules! each_version {
     ($($row:ident,)+) => {$(
         mod $row {
             use crate::packet::Version::{V5, V311};
-            use crate::transport::Transport::{Tcp, Tls, Ws, Wss};
 
-            crate::each_transport! { super::$row(V5), v5, v5_tls, v5_ws, v5_wss }
-            crate::each_transport! { super::$row(V311), v311, v311_tls, v311_ws, v311_wss }
+            #[test]
+            fn v5() {
+                super::$row(V5);
+            }
+            #[test]
+            fn v5_tls_ws_wss() {
+                crate::transport::play_over_layers(|| super::$row(V5));
+            }
+            #[test]
+            fn v311() {
+                super::$row(V311);
+            }
+            #[test]
+            fn v311_tls_ws_wss() {
+                crate::transport::play_over_layers(|| super::$row(V311));
+            }
         }
     )+};
 }
 
-/// Makes tests of each row that only MQTT 5 has: one for each transport.
+/// Makes tests of each row that only MQTT 5 has.
 macro_rules! only_v5 {
     ($($row:ident,)+) => {$(
         mod $row {
-            use crate::transport::Transport::{Tcp, Tls, Ws, Wss};
-
-            crate::each_transport! { super::$row(), v5, v5_tls, v5_ws, v5_wss }
+            #[test]
+            fn v5() {
+                super::$row();
+            }
+            #[test]
+            fn v5_tls_ws_wss() {
+                crate::transport::play_over_layers(super::$row);
+            }
         }
     )+};
 }
 
+/// Makes tests of each row that plays all versions itself.
 macro_rules! each_transport {
-    ($played:expr, $tcp:ident, $tls:ident, $ws:ident, $wss:ident) => {
-        #[test]
-        fn $tcp() {
-            Tcp.play(|| $played);
+    ($($row:ident,)+) => {$(
+        mod $row {
+            #[test]
+            fn tcp() {
+                super::$row();
+            }
+            #[test]
+            fn tls_ws_wss() {
+                crate::transport::play_over_layers(super::$row);
+            }
         }
-        #[test]
-        fn $tls() {
-            Tls.play(|| $played);
-        }
-        #[test]
-        fn $ws() {
-            Ws.play(|| $played);
-        }
-        #[test]
-        fn $wss() {
-            Wss.play(|| $played);
-        }
-    };
+    )+};
 }
-use each_transport;
 
 mod a_framing;
 mod authenticating;

@@ -1,6 +1,6 @@
 //! What lies between a Client of bytes and its socket: nothing, TLS, WebSocket, or WebSocket inside TLS.
 //!
-//! A test says over what it is played ([`Transport::play`]); the brokers that it starts listen with that, and whoever opens
+//! A test says over what it is played ([`play_over_layers`]); the brokers that it starts listen with that, and whoever opens
 //! a connection to one of them speaks what is spoken there ([`Transport::at`]). So rows know nothing of all this.
 
 use std::cell::Cell;
@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -27,7 +28,27 @@ pub(crate) enum Transport {
     Wss,
 }
 
+/// Plays a row over everything but plain TCP, which is a test of its own.
+pub(crate) fn play_over_layers(row: impl Fn() + Sync) {
+    play_over(&[Transport::Tls, Transport::Ws, Transport::Wss], row);
+}
+
+/// Plays a row over each of these. At once, because most of the time they wait.
+pub(crate) fn play_over(transports: &[Transport], row: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for &transport in transports {
+            let row = &row;
+            let play = move || {
+                OF_THIS_TEST.set(transport);
+                row();
+            };
+            thread::Builder::new().name(format!("over {transport:?}")).spawn_scoped(scope, play).expect("a thread");
+        }
+    });
+}
+
 thread_local! {
+    /// Brokers that are started in this thread listen with this.
     static OF_THIS_TEST: Cell<Transport> = const { Cell::new(Transport::Tcp) };
 }
 
@@ -35,13 +56,6 @@ thread_local! {
 static SPOKEN: Mutex<BTreeMap<u16, Transport>> = Mutex::new(BTreeMap::new());
 
 impl Transport {
-    /// Plays a row over this: brokers that the row starts in this thread listen with it.
-    pub(crate) fn play(self, row: impl FnOnce()) {
-        OF_THIS_TEST.set(self);
-        row();
-        OF_THIS_TEST.set(Self::Tcp);
-    }
-
     pub(crate) fn of_this_test() -> Self {
         OF_THIS_TEST.get()
     }
@@ -212,7 +226,18 @@ impl Link {
             locked(tls).send_close_notify();
             let _ = self.writer.encrypt_and_send(&[]);
         }
+        self.cut_off_sending();
+    }
+
+    /// Ends the sending side of the socket, below all layers, which have not said a word about it.
+    pub(crate) fn cut_off_sending(&mut self) {
         let _ = self.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Sends a Close frame, which ends WebSocket in both directions.
+    pub(crate) fn close_websocket(&mut self) {
+        let close = frame(0x88, &1000_u16.to_be_bytes(), &mut Noise(0x2545_F491_4F6C_DD1D));
+        let _ = self.writer.encrypt_and_send(&close);
     }
 
     /// Reads what there is, or what comes within this time, and adds the content to `out`.
@@ -274,6 +299,9 @@ fn decrypt(tls: &mut ClientConnection, mut bytes: &[u8], plain: &mut Vec<u8>) ->
     }
 }
 
+/// Content that is encoded at a time.
+const PART_BYTES: usize = 1 << 16;
+
 /// The sending side of a [`Link`].
 #[derive(Clone)]
 pub(crate) struct Writer {
@@ -290,14 +318,15 @@ impl Writer {
         let mut sending = locked(&self.sending);
         match &mut *sending {
             None => self.encrypt_and_send(bytes),
-            Some(noise) => self.encrypt_and_send(&in_frames(bytes, noise)),
+            // In parts, so that a test that sends much needs no more memory for it than the broker may.
+            Some(noise) => bytes.chunks(PART_BYTES).try_for_each(|part| self.encrypt_and_send(&in_frames(part, noise))),
         }
     }
 
     fn encrypt_and_send(&self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else { return (&*self.socket).write_all(bytes) };
         // In parts, since whoever reads needs the same lock, and nobody holds it while the socket takes nothing.
-        let mut parts = bytes.chunks(1 << 16);
+        let mut parts = bytes.chunks(PART_BYTES);
         loop {
             let part = parts.next();
             let mut encrypted = Vec::new();
@@ -348,7 +377,7 @@ fn in_frames(content: &[u8], noise: &mut Noise) -> Vec<u8> {
 }
 
 /// One frame of a Client.
-pub(crate) fn frame(first: u8, content: &[u8], noise: &mut Noise) -> Vec<u8> {
+fn frame(first: u8, content: &[u8], noise: &mut Noise) -> Vec<u8> {
     let mut bytes = vec![first];
     match content.len() {
         size @ 0..=125 => bytes.push(0x80 | size as u8),
