@@ -174,8 +174,9 @@ settings! {
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
         /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
-        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them.
-        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 2_500;
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them. Where each Client
+        /// has an address of its own, far less will do; behind a proxy or a gateway all of them may have the same.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 10_000;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
@@ -247,7 +248,7 @@ settings! {
         /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
         /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
         /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
-        takeovers_per_minute_max: u32 = count(1, 60_000), default 60;
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
