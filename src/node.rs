@@ -9,9 +9,9 @@ mod logins;
 pub use logins::LoginsError;
 
 use crate::access::{Access, Authenticator};
-use crate::acl::{self, AclError};
+use crate::acl::{AclError, RuleFiles};
 use crate::broker::{Settings, Shared, Strategies, Versions};
-use crate::codec::{Characters, Limits as CodecLimits, Qos};
+use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
 use crate::config::{self, Address, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
@@ -60,9 +60,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
-    acl: config::Acl,
-    /// The names of all listeners.
-    names: Vec<String>,
+    rule_files: RuleFiles,
+    clock: Clock,
     logins: Logins,
 }
 
@@ -88,9 +87,10 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
-        let access = acl::load(&config.acl)?;
-        raise_open_files();
+        let open_files_max = raise_open_files();
         let clock = Clock::new();
+        let rule_files = RuleFiles::of(config);
+        let access = rule_files.load(clock.now())?;
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
@@ -98,7 +98,7 @@ impl Node {
         let mut listeners = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(credentials) {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
-            let name: Arc<str> = name(listener).into();
+            let name: Arc<str> = listener.called().into();
             let authenticator: Arc<dyn Authenticator> =
                 guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
             for place in places(listener).map_err(failed)? {
@@ -123,22 +123,24 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
-        let names = acl::names(&config.listeners);
-        note_rights(&access, &names);
+        note_rights(&access, &rule_files);
         shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
             connections_pending_max: config.limits.connections_pending_max,
             connections_per_address_max: config.limits.connections_per_address_max,
+            connect_rate_per_address_max: config.limits.connect_rate_per_address_max,
+            sockets_max: sockets_max(open_files_max, shared.shards().count(), listeners.len()),
             tls_handshakes_max: config.limits.tls_handshakes_max,
+            tls_handshake_share_max: config.limits.tls_handshake_share_max,
             stop_timeout: STOP_TIMEOUT,
         };
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), names, logins })
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins })
     }
 
     /// Where it listens, with real ports.
@@ -165,7 +167,8 @@ impl Node {
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload();
-        let access = acl::load(&self.acl).inspect(|access| note_rights(access, &self.names)).unwrap_or_else(|error| {
+        let access = self.rule_files.load(self.clock.now());
+        let access = access.inspect(|access| note_rights(access, &self.rule_files)).unwrap_or_else(|error| {
             error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
             tracing::error!("the rule files are not taken; the former rules are still in force");
             (*self.shared.access()).clone()
@@ -183,10 +186,11 @@ impl Node {
     }
 }
 
-fn note_rights(access: &Access, listeners: &[String]) {
-    let Some(rules) = access.rules() else { return };
-    tracing::info!(rules = rules.len(), "access rules are in force");
-    for note in acl::notes(access, listeners) {
+fn note_rights(access: &Access, files: &RuleFiles) {
+    for (listener, rules) in access.rules() {
+        tracing::info!(rules = rules.len(), bans = rules.bans(), listener, "access rules are in force");
+    }
+    for note in files.notes(access) {
         tracing::warn!("{note}");
     }
 }
@@ -198,7 +202,7 @@ fn note_rights(access: &Access, listeners: &[String]) {
 pub fn check(config: &Config) -> Result<Access, NodeError> {
     config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
-    Ok(acl::load(&config.acl)?)
+    Ok(RuleFiles::of(config).load(Moment::default())?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -291,8 +295,8 @@ fn fail(error: &NodeError) -> ExitCode {
     }
 }
 
-/// A connection needs a descriptor: take as many as the system lets us have.
-fn raise_open_files() {
+/// A connection needs a descriptor: take as many as the system lets us have, and say how many that is.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -301,6 +305,16 @@ fn raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
     }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Network Connections that leave descriptors for everything else: files of users and rules must be readable at any time.
+fn sockets_max(open_files_max: Option<u64>, shards: usize, listeners: usize) -> usize {
+    const FILES: usize = 32;
+    /// What a thread's runtime and its letter box hold open.
+    const PER_SHARD: usize = 8;
+    let all = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    all.saturating_sub(FILES + PER_SHARD * shards + listeners).max(all / 2)
 }
 
 /// Where a listener listens; a host name may stand for several addresses.
@@ -330,11 +344,6 @@ fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
     }
 }
 
-/// What a listener is called.
-fn name(listener: &config::Listener) -> String {
-    listener.name.clone().unwrap_or_else(|| listener.address.to_string())
-}
-
 /// The certificates of a listener that speaks TLS.
 fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, NodeError> {
     let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
@@ -342,7 +351,8 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
         return Ok(None);
     }
     let issuers = || Issuers {
-        certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
+        certificates: listener.client_ca.clone(),
+        folder: listener.client_ca_folder.clone(),
         revoked: listener.client_crl.clone(),
     };
     let protocol = match listener.protocol {
@@ -357,10 +367,11 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
             config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
             config::ClientAuth::Required => ClientAuth::Required(issuers()),
         },
+        refuses_exposed_keys: listener.tls_key_exposed == config::KeyExposed::Refuse,
         protocols: vec![protocol.into()],
     };
     let loaded =
-        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: name(listener), error })?;
+        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: listener.called(), error })?;
     Ok(Some(Arc::new(loaded)))
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use waypost::access::Identity;
+use waypost::access::{Access, Identity};
 use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, Shared, Versions, Wire};
 use waypost::codec::{Connect, Moment, Packet, PacketId, Publish, Qos, Version};
 use waypost::config::Config;
@@ -56,6 +56,14 @@ impl Hall {
         let shared = Shared::new(settings);
         let shard = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), NOW));
         let mut hall = Self { shard: shard.last().expect("there is one"), shared, written: Rc::default() };
+        hall.work();
+        hall
+    }
+
+    /// The same, with other rights than all.
+    pub fn with_rights(access: Access) -> Self {
+        let mut hall = Self::new();
+        hall.shared.set_access(access);
         hall.work();
         hall
     }

@@ -7,12 +7,12 @@ use super::pace::Pace;
 use super::retained::Replay;
 use super::rights::Decisions;
 use super::router::Seat;
-use super::shard::{Attachment, may_log};
+use super::shard::{Attachment, Broken, Wire, may_log};
 use super::subscribe::Subscription;
 use super::takeover::Takeovers;
 use super::timer::{Due, NEVER};
 use crate::access::{Identity, Login};
-use crate::codec::{Message, Moment, Origin, ReasonCode};
+use crate::codec::{LiveBytes, Message, Moment, Origin, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
 use crate::session::{Dropped, Session};
@@ -72,13 +72,53 @@ pub(super) struct Will {
 pub(super) struct Partial {
     pub(super) bytes: Vec<u8>,
     pub(super) size: usize,
+    pub(super) live: LiveBytes,
 }
 
+/// What a socket did not take: bytes, then perhaps the end of a payload that stays where it is, in its Message.
 pub(super) struct Tail {
-    pub(super) bytes: Vec<u8>,
-    pub(super) written: usize,
+    bytes: Vec<u8>,
+    payload: Option<Message>,
+    /// Of `bytes`, and of the end of the payload, still to be written.
+    left: [usize; 2],
     /// Since when the socket has taken nothing.
     pub(super) since: Moment,
+    _live: LiveBytes,
+}
+
+impl Tail {
+    /// `large`: the Message with whose payload `unwritten` ends.
+    pub(super) fn new(unwritten: &[u8], large: Option<&Message>, now: Moment) -> Self {
+        let shared = large.map_or(0, |message| message.payload().len().min(unwritten.len()));
+        let own = &unwritten[..unwritten.len() - shared];
+        Self {
+            bytes: own.to_vec(),
+            payload: large.cloned(),
+            left: [own.len(), shared],
+            since: now,
+            _live: LiveBytes::of(own.len()),
+        }
+    }
+
+    /// Writes what the wire takes now. `true`: that was all.
+    pub(super) fn write(&mut self, wire: &mut impl Wire, now: Moment, written: &mut u64) -> Result<bool, Broken> {
+        loop {
+            let (left, all) = match (&mut self.left, &self.payload) {
+                ([0, 0], _) | ([0, _], None) => return Ok(true),
+                ([0, left], Some(message)) => (left, message.payload()),
+                ([left, _], _) => (left, &self.bytes[..]),
+            };
+            let count = wire.write(&all[all.len() - *left..])?;
+            *left -= count;
+            if count > 0 {
+                *written += count as u64;
+                self.since = now;
+            }
+            if *left > 0 {
+                return Ok(false);
+            }
+        }
+    }
 }
 
 /// What a Client has lost, and when the log was told.

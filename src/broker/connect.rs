@@ -290,6 +290,14 @@ impl Request {
         Refused::within(self.packet_size_max, self.version, reason, why)
     }
 
+    /// Whoever is banned by its Client Identifier or address is told before anybody looks at its password.
+    pub fn refuse_banned(&self, access: &Access, now: Moment) -> Option<Refused> {
+        let Login { address, listener, .. } = &self.login;
+        let client_id = Arc::clone(&self.client_id);
+        let comer = Identity { client_id, address: *address, listener: listener.clone(), ..Identity::default() };
+        access.is_banned(&comer, now).then(|| self.refused(ReasonCode::Banned, BANNED))
+    }
+
     /// Whether a packet of this size may be sent to it [MQTT-3.1.2-24].
     pub fn takes(&self, packet: &[u8]) -> bool {
         packet.len() <= self.packet_size_max as usize
@@ -370,6 +378,7 @@ fn assign(prefix: &str) -> String {
     })
 }
 
+const BANNED: &str = "banned; `waypost acl explain` says by which line";
 const GONE: &str = "the account has gone or changed during the login";
 
 impl<W: Wire> Shard<W> {
@@ -474,6 +483,9 @@ impl<W: Wire> Shard<W> {
     }
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
+        if access.is_banned(identity, self.now) && !is_left_out(Fault::BanAtConnect) {
+            return Some(request.refused(ReasonCode::Banned, BANNED));
+        }
         // A login takes time, and the account may have gone or changed after it was looked at.
         if !access.knows(identity) && !is_left_out(Fault::AccountAtLogin) {
             return Some(request.refused(ReasonCode::NotAuthorized, GONE));
@@ -588,6 +600,11 @@ impl<W: Wire> Shard<W> {
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.
     pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
         let Some(client) = self.client(me) else { return };
+        // The Network Connection is the same, whatever was proved anew.
+        let identity = identity.map(|identity| {
+            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
+            Identity { client_id, listener, address, ..identity }
+        });
         if let Some(identity) = &identity {
             // The Session belongs to its user, whoever else can prove to be somebody.
             if identity.user_name != client.identity.user_name {
@@ -601,9 +618,7 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            // The Network Connection is the same, whatever was proved anew.
-            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
-            client.identity = Arc::new(Identity { client_id, listener, address, ..identity });
+            client.identity = Arc::new(identity);
             client.decisions = None;
             self.review_subscriptions(me.slot);
             self.set_timer(me.slot);

@@ -19,7 +19,7 @@ use super::sys::Statistics;
 use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
 use crate::faults::{Fault, is_left_out};
-use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing, Session};
+use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing};
 use crate::store::Position;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -28,6 +28,12 @@ use std::sync::Arc;
 
 /// Receivers up to which a Message is delivered at once.
 const DIRECT_MAX: usize = 256;
+/// Filters up to which that is so: a Client that has all of them is looked up once for each of them.
+const DIRECT_FILTERS_MAX: usize = 32;
+/// Bytes that may wait for a Client that keeps up with what is sent to it.
+const KEEPS_UP_BYTES: usize = 4 << 10;
+/// Deliveries that it may not have acknowledged yet.
+const KEEPS_UP_IN_FLIGHT: usize = 2;
 
 /// A Message on its way to many receivers. Lists are walked from the end to the start: a subscriber who leaves meanwhile can
 /// only move one who was served already, and `Client::fanout_seen` knows those.
@@ -117,6 +123,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish_will(&mut self, slot: u32, will: &Will) {
         let Some(client) = self.clients.get(slot) else { return };
         let writer = Arc::clone(&client.identity);
+        if self.access.is_banned(&writer, self.now) && !is_left_out(Fault::BanWill) {
+            return;
+        }
         let check = if will.delay.is_zero() { Fault::Will } else { Fault::DelayedWill };
         if self.access.decide(&writer, publishing(&will.message)) == Verdict::Denied && !is_left_out(check) {
             return self.note_denial(slot, publishing(&will.message));
@@ -193,11 +202,12 @@ impl<W: Wire> Shard<W> {
 
     fn has_many_receivers(&self, matched: &Matched) -> bool {
         let mut left = DIRECT_MAX;
-        matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).any(|subscribers| {
-            let many = subscribers.len() > left;
-            left = left.saturating_sub(subscribers.len());
-            many
-        })
+        matched.filters.len() > DIRECT_FILTERS_MAX
+            || matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).any(|subscribers| {
+                let many = subscribers.len() > left;
+                left = left.saturating_sub(subscribers.len());
+                many
+            })
     }
 
     // --- fan-outs -------------------------------------------------------------------------------------------------
@@ -330,7 +340,7 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level != Level::Normal && is_too_much(self.level, how.qos, &client.session, self.limits) {
+        if self.level != Level::Normal && is_too_much(self.level, how.qos, client, self.limits) {
             self.routed.full = true;
             self.statistics.dropped += 1;
             return client.note_drop(Dropped::QueueFull, self.now);
@@ -385,12 +395,16 @@ fn push_over_oldest<W>(
     Ok(())
 }
 
-/// Memory is short: QoS 0 goes first.
+/// Memory is short: QoS 0 goes first. A Client that takes what it gets does not lose for the sake of those who do not.
 #[cold]
-fn is_too_much(level: Level, qos: Qos, session: &Session, limits: &Limits) -> bool {
+fn is_too_much<W>(level: Level, qos: Qos, client: &Client<W>, limits: &Limits) -> bool {
+    let waiting = client.session.waiting().1;
+    let unsettled = if qos == Qos::AtMostOnce { 0 } else { client.session.in_flight() };
+    let keeps_up =
+        client.wire.is_some() && client.tail.is_none() && waiting < KEEPS_UP_BYTES && unsettled < KEEPS_UP_IN_FLIGHT;
     match (level, qos) {
-        (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => true,
-        (Level::High, Qos::AtMostOnce) => session.waiting().1 > limits.queue_qos0_bytes_max / 4,
+        (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => !keeps_up,
+        (Level::High, Qos::AtMostOnce) => waiting > limits.queue_qos0_bytes_max / 4,
         _ => false,
     }
 }

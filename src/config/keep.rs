@@ -4,8 +4,8 @@
 
 use super::address::Address;
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy, TlsVersion,
-    Version,
+    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
+    TlsVersion, Version,
 };
 use crate::access::Network;
 use crate::log::{Format, Level};
@@ -103,6 +103,7 @@ keep_words!(
     Algorithm,
     Protocol,
     TlsVersion,
+    KeyExposed,
     ClientAuth,
     ClientIdentity,
     QueueDrops,

@@ -89,7 +89,7 @@ settings! {
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
         /// Ways to find out who a Client is, asked in this order until one of them says yes or no. `certificate`: the name in
-        /// the Client's certificate; `password`: user name and password, by `password.file`; `scram`: the same by the
+        /// the Client's certificate; `password`: user name and password, by a password file; `scram`: the same by the
         /// Authentication Method SCRAM-SHA-256 of MQTT 5.0; `jwt`: a token in place of the password, by `[jwt]`; `http`: a
         /// service of yours, by `[http_login]`. Who is known to none of them stays outside.
         authentication: Option<Vec<Method>> = Kind::SomeOf(Method::WORDS), absent ["password"];
@@ -97,6 +97,12 @@ settings! {
         /// the address and there is no `authentication`. An address that other machines can reach needs one of the two lines, or
         /// the broker does not start. Without `authentication` a user name is believed.
         allow_anonymous: Option<bool> = Kind::Switch, absent true;
+        /// The password file for those who enter here, in place of `password.file`. Its users are others than those of the same name
+        /// elsewhere: they do not get one another's Sessions.
+        password_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd-outside";
+        /// Rule files for those who enter here, in place of `acl.files`; none (`[]`) allows everything. What waits for a Client, and
+        /// its Will, are judged by the rules of the listener that it came through last.
+        acl_files: Option<Vec<PathBuf>> = Kind::ListOf(&Kind::Path), absent ["/etc/waypost/acl-outside.toml"];
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Connections that the operating system completes and keeps until the broker accepts them.
@@ -107,13 +113,19 @@ settings! {
         tls_certificate: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// The private key of each certificate, PEM, in the same order.
         tls_key: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// What happens when everybody on this machine may read or replace a private key. `warn`: the log says so; `refuse`: the
+        /// key is not used, and the broker does not start or keeps the former certificates.
+        tls_key_exposed: KeyExposed = Kind::OneOf(KeyExposed::WORDS), default "warn";
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
-        /// good one there is no connection. It must come from `client_ca`.
+        /// good one there is no connection. It must come from `client_ca` or `client_ca_folder`.
         client_auth: ClientAuth = Kind::OneOf(ClientAuth::WORDS), default "none";
         /// Certificates of those who may issue certificates for Clients, PEM.
         client_ca: Option<PathBuf> = Kind::Path, absent "certs/ca.pem";
+        /// A folder of such certificates as `openssl rehash` keeps it, besides or in place of `client_ca`: files that are called by
+        /// the hash of the certificate, `1a2b3c4d.0`. Others in it are not looked at.
+        client_ca_folder: Option<PathBuf> = Kind::Path, absent "/etc/ssl/certs";
         /// Lists of revoked certificates, PEM or DER, at least one for each issuer once there is any. A list that is missing,
         /// out of date or not from a known issuer keeps Clients out. When a new list revokes the certificate of a connected
         /// Client, its Network Connection is closed.
@@ -161,9 +173,16 @@ settings! {
         connections_per_address_max: usize = count(1, 10_000_000), default 50_000;
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
+        /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them. Where each Client
+        /// has an address of its own, far less will do; behind a proxy or a gateway all of them may have the same.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 10_000;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
+        /// Time of each thread that may go into TLS handshakes, in percent. When more of them come, they take longer, and those
+        /// that are not complete within `connect_timeout` are closed; Clients that are there are served all the same.
+        tls_handshake_share_max: u8 = count(1, 100), default 50;
         /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
         /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
         /// A user under attack can still log in from addresses that have not failed.
@@ -229,7 +248,7 @@ settings! {
         /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
         /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
         /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
-        takeovers_per_minute_max: u32 = count(1, 60_000), default 60;
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
@@ -299,7 +318,8 @@ settings! {
 
     /// Users with passwords, for listeners whose `authentication` has `password` or `scram`.
     [password] Password {
-        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again.
+        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again. A listener can have
+        /// one of its own.
         file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd";
     }
 
@@ -370,6 +390,11 @@ settings! {
 }
 
 impl Listener {
+    /// What the log and rules call it.
+    pub fn called(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.address.to_string())
+    }
+
     /// Whether Clients may enter here without saying who they are.
     pub fn lets_anyone_in(&self) -> bool {
         self.allow_anonymous.unwrap_or_else(|| self.address.is_loopback() && self.authentication.is_none())
@@ -394,6 +419,11 @@ words! {
 words! {
     /// A version of TLS.
     pub enum TlsVersion { V1_2 = "1.2", V1_3 = "1.3" }
+}
+
+words! {
+    /// What happens when a private key is open to everybody on this machine.
+    pub enum KeyExposed { Warn = "warn", Refuse = "refuse" }
 }
 
 words! {

@@ -68,6 +68,10 @@ async fn enter(
         let mut request = read_connect(thread, &mut stream, door.versions).await?;
         request.login.address = arrived.peer.ip();
         request.login.listener = Some(Arc::clone(&door.name));
+        let shared = Arc::clone(thread.shard.borrow().shared());
+        if let Some(refused) = request.refuse_banned(&shared.access(), thread.clock.now()) {
+            return Err(refused.into());
+        }
         request.login.certificate =
             arrived.certificate.map_err(|why| request.refused(ReasonCode::NotAuthorized, why))?;
         if door.is_client_id_bound && !is_bound(&request) {

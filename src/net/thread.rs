@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a door starts tasks and waits")]
 
 use super::Clock;
-use super::admission::{Admission, Seat};
+use super::admission::{Admission, Seat, Share};
 use super::connection::{serve, serve_moved};
 use super::credentials::{Credentials, CredentialsError, Expiry};
 use super::listener::{Accepted, Listener, Peer};
@@ -40,8 +40,14 @@ pub struct DoorSettings {
     pub connections_max: usize,
     pub connections_pending_max: usize,
     pub connections_per_address_max: usize,
+    /// Connections accepted from one address in a second; further ones are closed.
+    pub connect_rate_per_address_max: u32,
+    /// Sockets that may be open; beyond, accepting waits until one is closed.
+    pub sockets_max: usize,
     /// TLS handshakes under way at the same time, of all threads.
     pub tls_handshakes_max: usize,
+    /// Time of a thread that may go into them, in percent.
+    pub tls_handshake_share_max: u8,
     /// How long a stop waits for the last packets to be taken.
     pub stop_timeout: Duration,
 }
@@ -84,8 +90,9 @@ pub(super) struct Thread {
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) buffers: Rc<Buffers>,
     pub(super) admission: Arc<Admission>,
-    /// One step of one TLS handshake at a time.
+    /// One step of one TLS handshake at a time, and not more of them than fit into their share of the time.
     pub(super) handshake_turns: Semaphore,
+    pub(super) handshake_share: RefCell<Share>,
     /// Clients that have shown a certificate; some may have left.
     certified: RefCell<Vec<(Attachment, Weak<RefCell<Layered>>)>>,
     pub(super) clock: Clock,
@@ -191,6 +198,7 @@ fn run(
         buffers: Rc::new(Buffers::new()),
         admission: Arc::clone(&admission),
         handshake_turns: Semaphore::new(1),
+        handshake_share: RefCell::new(Share::percent(settings.tls_handshake_share_max)),
         certified: RefCell::default(),
         clock,
         others: others.clone(),

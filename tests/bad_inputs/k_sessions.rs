@@ -423,7 +423,7 @@ fn k07_slow_resume(version: Version) {
     for _ in 0..load(1, 10) {
         for client in &slow {
             let mut byte = [0];
-            let mut stream = client.writer();
+            let mut stream = client.socket();
             stream.set_read_timeout(Some(PATIENCE)).expect("the duration is not zero");
             assert!(matches!(stream.read(&mut byte), Ok(1)), "there is something to read");
         }

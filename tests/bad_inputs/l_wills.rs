@@ -352,7 +352,7 @@ fn l07_shutdown(version: Version) {
             assert_eq!(inherited, expected);
         }
         drop((heirs, leaving));
-        assert_eq!(broker.ended(Duration::from_secs(10)), Some(0));
+        assert_eq!(broker.exit_code(Duration::from_secs(10)), Some(0));
         assert!(!broker.log().contains("panicked at"), "G1: a panic in the log");
     }
 }

@@ -395,6 +395,9 @@ impl World {
     }
 
     fn log_in(&mut self, number: usize, request: Box<Request>) {
+        if let Some(refused) = request.refuse_banned(&self.shared.access(), self.now) {
+            return self.refuse(number, &refused);
+        }
         let pending = self.guard.begin(request.login.clone());
         self.links[number].stage = Stage::LogIn(request, pending);
         self.read(number); // most authenticators know at once
