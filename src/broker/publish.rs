@@ -346,10 +346,12 @@ impl<'a, W: Wire> Round<'a, W> {
             return client.note_drop(Dropped::QueueFull, self.now);
         }
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
-        let mut pushed = client.session.push(outgoing, how, self.limits, self.now);
-        if pushed == Err(Dropped::QueueFull) && self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce {
-            pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
-        }
+        let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
+            Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
+                push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics)
+            }
+            pushed => pushed,
+        };
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;

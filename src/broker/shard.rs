@@ -434,6 +434,11 @@ impl<W: Wire> Shard<W> {
         self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
     }
 
+    /// Whether ticks that use up their budgets are to come, so that others should have a turn after each of them.
+    pub fn has_long_work(&self) -> bool {
+        !self.fanouts.is_empty() || !self.replays.is_empty() || self.review.is_some()
+    }
+
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
         [self.timer_due(), self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
