@@ -9,10 +9,10 @@ mod logins;
 pub use logins::LoginsError;
 
 use crate::access::{Access, Authenticator};
-use crate::acl::{self, AclError};
+use crate::acl::{AclError, RuleFiles};
 use crate::broker::{Settings, Shared, Strategies, Versions};
-use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{self, Address, Config, SharedStrategy, Version};
+use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
+use crate::config::{self, Address, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
@@ -60,9 +60,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
-    acl: config::Acl,
-    /// The names of all listeners.
-    names: Vec<String>,
+    rule_files: RuleFiles,
+    clock: Clock,
     logins: Logins,
 }
 
@@ -88,9 +87,10 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
-        let access = acl::load(&config.acl)?;
         let open_files_max = raise_open_files();
         let clock = Clock::new();
+        let rule_files = RuleFiles::of(config);
+        let access = rule_files.load(clock.now())?;
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
@@ -98,7 +98,7 @@ impl Node {
         let mut listeners = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(credentials) {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
-            let name: Arc<str> = name(listener).into();
+            let name: Arc<str> = listener.called().into();
             let authenticator: Arc<dyn Authenticator> =
                 guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
             for place in places(listener).map_err(failed)? {
@@ -123,8 +123,7 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
-        let names = acl::names(&config.listeners);
-        note_rights(&access, &names);
+        note_rights(&access, &rule_files);
         shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
@@ -141,7 +140,7 @@ impl Node {
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), names, logins })
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins })
     }
 
     /// Where it listens, with real ports.
@@ -168,7 +167,8 @@ impl Node {
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload();
-        let access = acl::load(&self.acl).inspect(|access| note_rights(access, &self.names)).unwrap_or_else(|error| {
+        let access = self.rule_files.load(self.clock.now());
+        let access = access.inspect(|access| note_rights(access, &self.rule_files)).unwrap_or_else(|error| {
             error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
             tracing::error!("the rule files are not taken; the former rules are still in force");
             (*self.shared.access()).clone()
@@ -186,10 +186,11 @@ impl Node {
     }
 }
 
-fn note_rights(access: &Access, listeners: &[String]) {
-    let Some(rules) = access.rules() else { return };
-    tracing::info!(rules = rules.len(), "access rules are in force");
-    for note in acl::notes(access, listeners) {
+fn note_rights(access: &Access, files: &RuleFiles) {
+    for (listener, rules) in access.rules() {
+        tracing::info!(rules = rules.len(), bans = rules.bans(), listener, "access rules are in force");
+    }
+    for note in files.notes(access) {
         tracing::warn!("{note}");
     }
 }
@@ -201,7 +202,7 @@ fn note_rights(access: &Access, listeners: &[String]) {
 pub fn check(config: &Config) -> Result<Access, NodeError> {
     config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
-    Ok(acl::load(&config.acl)?)
+    Ok(RuleFiles::of(config).load(Moment::default())?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -343,11 +344,6 @@ fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
     }
 }
 
-/// What a listener is called.
-fn name(listener: &config::Listener) -> String {
-    listener.name.clone().unwrap_or_else(|| listener.address.to_string())
-}
-
 /// The certificates of a listener that speaks TLS.
 fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, NodeError> {
     let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
@@ -355,7 +351,8 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
         return Ok(None);
     }
     let issuers = || Issuers {
-        certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
+        certificates: listener.client_ca.clone(),
+        folder: listener.client_ca_folder.clone(),
         revoked: listener.client_crl.clone(),
     };
     let protocol = match listener.protocol {
@@ -374,7 +371,7 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
         protocols: vec![protocol.into()],
     };
     let loaded =
-        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: name(listener), error })?;
+        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: listener.called(), error })?;
     Ok(Some(Arc::new(loaded)))
 }
 
@@ -439,6 +436,7 @@ pub fn settings(config: &Config) -> Settings {
             in_flight_max: limits.in_flight_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
+            queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,
             queue_qos0_messages_max: limits.queue_qos0_messages_max,
             queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
             queue_qos0_offline: mqtt.queue_qos0_offline,
@@ -450,10 +448,13 @@ pub fn settings(config: &Config) -> Settings {
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: bytes(limits.retained_size_max),
+        retained_per_user_max: limits.retained_per_user_max,
+        retained_payload_bytes_max: bytes(limits.retained_payload_size_max),
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,
         sessions_per_user_max: limits.sessions_per_user_max,
+        takeovers_per_minute_max: limits.takeovers_per_minute_max,
         write_stall_max: limits.write_stall_max,
         wildcard_subscription_available: mqtt.wildcard_subscription_available,
         shared_subscription_available: mqtt.shared_subscription_available,

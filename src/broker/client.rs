@@ -9,6 +9,7 @@ use super::rights::Decisions;
 use super::router::Seat;
 use super::shard::{Attachment, Broken, Wire, may_log};
 use super::subscribe::Subscription;
+use super::takeover::Takeovers;
 use super::timer::{Due, NEVER};
 use crate::access::{Identity, Login};
 use crate::codec::{LiveBytes, Message, Moment, Origin, ReasonCode};
@@ -59,6 +60,7 @@ pub(super) struct Rare {
     pub(super) replaying: bool,
     /// An AUTH packet that the door has to deal with.
     pub(super) reauthentication: Option<Box<(ReasonCode, Login)>>,
+    pub(super) takeovers: Takeovers,
     drops: Drops,
 }
 
@@ -174,13 +176,13 @@ impl<W> Client<W> {
     }
 
     /// A Network Connection has ended; what was its own goes.
-    pub(super) fn detach(&mut self) {
+    pub(super) fn detach(&mut self, now: Moment) {
         self.partial = None;
         self.tail = None;
         if let Some(rare) = &mut self.rare {
             rare.reauthentication = None;
         }
-        self.shrink();
+        self.shrink(now);
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -192,9 +194,9 @@ impl<W> Client<W> {
     }
 
     /// Gives back the memory of what is empty. For Clients that have been quiet for a while.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self, now: Moment) {
         self.session.shrink();
-        if self.rare.as_ref().is_some_and(|rare| rare.is_over()) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_over(now)) {
             self.rare = None;
         }
     }
@@ -214,6 +216,11 @@ impl<W> Client<W> {
 
     pub(super) fn shares(&self) -> &[(Arc<Seat>, Member)] {
         self.rare.as_ref().map_or(&[], |rare| &rare.shares)
+    }
+
+    /// How often it was taken over lately.
+    pub(super) fn takeovers(&self) -> Takeovers {
+        self.rare.as_ref().map_or_else(Takeovers::default, |rare| rare.takeovers)
     }
 
     pub(super) fn has_replays(&self) -> bool {
@@ -269,9 +276,10 @@ impl<W> Client<W> {
 }
 
 impl Rare {
-    fn is_over(&self) -> bool {
+    fn is_over(&self, now: Moment) -> bool {
         self.shares.is_empty()
             && self.replays.is_empty()
+            && self.takeovers.are_over(now)
             && self.reauthentication.is_none()
             && self.drops.said.is_none()
     }

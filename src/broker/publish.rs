@@ -125,6 +125,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish_will(&mut self, slot: u32, will: &Will) {
         let Some(client) = self.clients.get(slot) else { return };
         let writer = Arc::clone(&client.identity);
+        if self.access.is_banned(&writer, self.now) && !is_left_out(Fault::BanWill) {
+            return;
+        }
         let check = if will.delay.is_zero() { Fault::Will } else { Fault::DelayedWill };
         if self.access.decide(&writer, publishing(&will.message)) == Verdict::Denied && !is_left_out(check) {
             return self.note_denial(slot, publishing(&will.message));
@@ -140,7 +143,7 @@ impl<W: Wire> Shard<W> {
     /// The broker's own Messages.
     pub(super) fn publish_own(&mut self, message: Message) {
         if message.retain() {
-            self.shared.retained.set(Kept { message: message.clone(), writer: None });
+            self.shared.retained.set(Kept { message: message.clone(), writer: None, share: None });
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         self.route(message, hash);
@@ -345,7 +348,12 @@ impl<'a, W: Wire> Round<'a, W> {
             self.statistics.dropped += 1;
             return client.note_drop(Dropped::QueueFull, self.now);
         }
-        match client.session.push(several.as_ref().unwrap_or(self.outgoing), how, self.limits, self.now) {
+        let outgoing = several.as_ref().unwrap_or(self.outgoing);
+        let mut pushed = client.session.push(outgoing, how, self.limits, self.now);
+        if pushed == Err(Dropped::QueueFull) && self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce {
+            pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
+        }
+        match pushed {
             Ok(()) => {
                 self.routed.taken = true;
                 if how.qos != Qos::AtMostOnce && self.routed.position.is_none() && client.is_durable() {
@@ -368,6 +376,24 @@ impl<'a, W: Wire> Round<'a, W> {
             }
         }
     }
+}
+
+/// The queue is full, and it is the oldest that goes.
+#[cold]
+fn push_over_oldest<W>(
+    client: &mut Client<W>,
+    outgoing: &Rc<Outgoing>,
+    how: How,
+    limits: &Limits,
+    now: Moment,
+    statistics: &mut Statistics,
+) -> Result<(), Dropped> {
+    let dropped = client.session.push_over_oldest(outgoing, how, limits, now)?;
+    for _ in 0..dropped {
+        statistics.dropped += 1;
+        client.note_drop(Dropped::QueueFull, now);
+    }
+    Ok(())
 }
 
 /// Memory is short: QoS 0 goes first. A Client that takes what it gets does not lose for the sake of those who do not.

@@ -380,7 +380,7 @@ impl<W: Wire> Shard<W> {
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
         self.statistics.dropped += client.session.detach(&settings.session) as u64;
-        client.detach();
+        client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
@@ -562,6 +562,20 @@ impl<W: Wire> Shard<W> {
     pub fn matching(&mut self, topic: &[u8]) -> usize {
         let hash = self.shared.router.epochs.hash(topic);
         self.matched(topic, hash).filters.len()
+    }
+
+    /// Publishes the Wills that are due when their Network Connections end, while all are still there to receive them. For a
+    /// node that stops, before [`stop`](Self::stop). Delayed Wills of Sessions that live on stay with these.
+    pub fn publish_last_wills(&mut self, now: Moment) {
+        self.now = now;
+        for slot in 0..self.clients.end() {
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.wire.is_some()) else { continue };
+            let expiry = client.session.expiry();
+            if let Some(will) = client.will.take_if(|will| will.delay.min(expiry).is_zero()) {
+                self.publish_will(slot, &will);
+            }
+        }
+        self.wants_tick = true;
     }
 
     /// Ends all Network Connections with this Reason Code; Sessions stay. For a node that stops.

@@ -111,7 +111,7 @@ impl<W: Wire> Shard<W> {
                 client.held = false;
                 wire.reader().wake_by_ref();
             }
-            client.shrink();
+            client.shrink(now);
         } else if !self.run_due(slot) {
             return;
         }

@@ -2,6 +2,8 @@
 //! A Message never changes and knows no receiver; all of them share it.
 //! Read `delivery.rs` next: how it goes out to each.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 
 use super::address::Address;
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion,
-    Version,
+    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
+    TlsVersion, Version,
 };
 use crate::access::Network;
 use crate::log::{Format, Level};
@@ -106,6 +106,7 @@ keep_words!(
     KeyExposed,
     ClientAuth,
     ClientIdentity,
+    QueueDrops,
     SharedStrategy,
     SubscribePolicy,
     Level,

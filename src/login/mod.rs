@@ -18,6 +18,6 @@ pub use chain::{Answer, Asked, Chain, Link, Porter};
 pub use hashing::Hashing;
 pub use http::{HttpLink, HttpSettings, NotAService};
 pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
-pub use password::{NotLoaded, PasswordLink, Passwords};
+pub use password::{NotLoaded, PasswordFiles, PasswordLink, Passwords};
 pub use scram::ScramLink;
 pub use throttle::{Patience, Throttle};

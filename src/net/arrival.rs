@@ -187,7 +187,7 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
                     return Err("closed before its WebSocket request was answered".into());
                 }
                 stream.ahead = received.split_off(size);
-                stream.layers_mut().websocket = Some(WebSocket::new());
+                stream.layers_mut().websocket = Some(WebSocket::default());
                 return Ok(());
             }
             // HTTP is no answer to somebody who does not speak it.

@@ -88,6 +88,27 @@ impl Session {
         self.queue.get_or_insert_default().push(outgoing, how, limits, now)
     }
 
+    /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
+    /// go.
+    ///
+    /// # Errors
+    /// `QueueFull`: it is larger than the queue may be, and nothing has changed, or all that is left belongs to shared
+    /// subscriptions.
+    pub fn push_over_oldest(
+        &mut self,
+        outgoing: &Rc<Outgoing>,
+        how: How,
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<usize, Dropped> {
+        if outgoing.message.size() > limits.queue_bytes_max {
+            return Err(Dropped::QueueFull);
+        }
+        let queue = self.queue.get_or_insert_default();
+        let dropped = queue.drop_oldest(outgoing.message.size(), limits);
+        self.push(outgoing, how, limits, now).map(|()| dropped)
+    }
+
     /// Messages that wait, and their bytes.
     pub fn waiting(&self) -> (usize, usize) {
         self.queue.as_ref().map_or((0, 0), |queue| (queue.len(), queue.bytes()))

@@ -155,6 +155,24 @@ impl Queue {
         Ok(())
     }
 
+    /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how
+    /// many that were. What came from a shared subscription is its group's, and stays.
+    pub(super) fn drop_oldest(&mut self, size: usize, limits: &Limits) -> usize {
+        let mut dropped = 0;
+        while self.is_full(1, size, limits)
+            && let Some(lane) = [1, 2].into_iter().find(|lane| self.is_own(*lane))
+        {
+            self.pop(lane);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Whether the first in this lane belongs to the Session.
+    fn is_own(&self, lane: usize) -> bool {
+        self.lanes[lane].front().is_some_and(|queued| !queued.group.is_some())
+    }
+
     /// Many Messages that are small, or that are shared with others, take less than the queues that they wait in.
     #[cold]
     fn count_places(&mut self) {

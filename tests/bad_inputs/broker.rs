@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::transport::Transport;
 pub(crate) use rustix::process::Signal;
 
 /// The largest packet after CONNECT in the test profile.
@@ -35,13 +36,16 @@ pub(crate) struct Profile {
     /// Values as they are written in the file, by section and key.
     sections: BTreeMap<String, BTreeMap<String, String>>,
     environment: Vec<(&'static str, String)>,
+    transport: Transport,
     /// What the shell does before it becomes the broker.
     prelude: Option<&'static str>,
 }
 
 impl Profile {
+    /// The one listener speaks what the test is played over.
     pub(crate) fn test() -> Self {
-        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new(), prelude: None };
+        let transport = Transport::of_this_test();
+        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new(), transport, prelude: None };
         profile
             .set("node.shards", 2)
             .set("node.memory_budget", "256MiB")
@@ -61,6 +65,7 @@ impl Profile {
             .set("limits.keep_alive_max", "1h")
             .set("limits.queue_messages_max", 1000)
             .set("limits.queue_size_max", "8MiB")
+            .set("limits.takeovers_per_minute_max", 60_000)
             .set("limits.write_stall_max", "20s")
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")
@@ -98,12 +103,14 @@ impl Profile {
         command
     }
 
+    /// The file of a broker that listens there. Whoever opens a [`Client`](crate::client::Client) there is told what to speak.
     pub(crate) fn to_toml(&self, address: SocketAddr) -> String {
+        self.transport.is_spoken_at(address);
         let mut text = String::new();
         for (section, values) in &self.sections {
             let _ = writeln!(text, "[{section}]");
             if section == "[listener]" {
-                let _ = writeln!(text, "address = \"{address}\"");
+                let _ = write!(text, "address = \"{address}\"\n{}", self.transport.listener_lines());
             }
             for (key, value) in values {
                 let _ = writeln!(text, "{key} = {value}");
@@ -130,6 +137,7 @@ impl Broker {
     pub(crate) fn start(profile: &Profile) -> Self {
         if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
             let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
+            assert_eq!(profile.transport, Transport::Tcp, "BAD_INPUTS_PORT is for the tests over TCP");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
         }
@@ -213,6 +221,11 @@ impl Broker {
     /// Asks the process to read its files again.
     pub(crate) fn hang_up(&self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Asks the process to stop.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
