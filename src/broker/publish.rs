@@ -332,7 +332,7 @@ impl<'a, W: Wire> Round<'a, W> {
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
         if self.level != Level::Normal && is_too_much(self.level, how.qos, &client.session, self.limits) {
             self.routed.full = true;
-            self.statistics.dropped += 1;
+            self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
         }
         match client.session.push(several.as_ref().unwrap_or(self.outgoing), how, self.limits, self.now) {
@@ -347,7 +347,7 @@ impl<'a, W: Wire> Round<'a, W> {
                 }
             }
             Err(reason) => {
-                self.statistics.dropped += 1;
+                self.statistics.dropped.note(reason);
                 if reason == Dropped::Offline {
                     // Being away takes nothing from a QoS 0 Message: nobody promised it, and the log says nothing of it.
                     self.routed.taken = true;

@@ -2,7 +2,7 @@
 //! The structs that the node reads, `config/reference.toml`, the error messages and the names of environment variables all come from this table.
 //! Read `kind.rs` for what a kind accepts and `mod.rs` for how layers of settings become one `Config`.
 
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::kind::Kind;
 use super::macros::{settings, words};
 use crate::access::Network;
@@ -57,6 +57,7 @@ pub const SECTIONS: &[Section] = &[
     Jwt::SECTION,
     HttpLogin::SECTION,
     Sys::SECTION,
+    Admin::SECTION,
     Log::SECTION,
 ];
 
@@ -343,6 +344,16 @@ settings! {
     [sys] Sys {
         /// How often they are published. 0s means never.
         interval: Duration = time_or_zero(100 * MILLISECOND, DAY), default "10s";
+    }
+
+    /// Figures and health for programs that watch the broker, over HTTP: `GET /metrics` (Prometheus text format), `/healthz` (does
+    /// every thread answer) and `/readyz` (may Clients come).
+    [admin] Admin {
+        /// Where they are served, by plain HTTP and to everybody who can reach it. Not set: on 127.0.0.1:18083, and when that is taken
+        /// the broker says so and goes on without; where an address is set, it does not start without it. `off`: nowhere.
+        address: Option<AddressOrOff> = Kind::AddressOrOff, absent "127.0.0.1:18083";
+        /// Whether `address` may be one that other machines can reach. There is no login: let a firewall or a proxy stand before it.
+        allow_remote: bool = Kind::Switch, default false;
     }
 
     /// The log, written to standard error.

@@ -3,7 +3,7 @@
 //! Read `mod.rs` next, which makes the `Config` once all rules hold.
 
 use super::Config;
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::errors::ConfigErrors;
 use super::keys::{ClientAuth, Fallback, Listener, Protocol, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
@@ -20,6 +20,7 @@ pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
     methods(merged, layers, &mut errors);
     jwt_keys(merged, layers, &mut errors);
     shared_groups(&tables(merged, "shared_group"), &mut errors);
+    admin(merged, layers, &mut errors);
     layers.errors = errors;
 }
 
@@ -201,6 +202,43 @@ fn jwt_keys(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErr
             place,
             "jwt.key_file needs jwt.algorithm beside it; write for example algorithm = \"ES256\"".to_owned(),
         );
+    }
+}
+
+/// There is no login: only this machine may reach it, unless somebody has decided otherwise.
+fn admin(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErrors) {
+    let Some(table) = table(merged, "admin") else { return };
+    let Some(value) = table.get("address") else { return };
+    let ValueKind::String(text) = &value.kind else { return };
+    let Ok(AddressOrOff::At(own)) = text.parse() else { return };
+    let place = value.origin().unwrap_or(DEFAULT);
+    let may_be_remote = matches!(table.get("allow_remote").map(|value| &value.kind), Some(ValueKind::Boolean(true)))
+        || layers.refused.contains("admin.allow_remote");
+    if matches!(own, Address::Unix(_)) {
+        let message = "admin.address cannot be a unix: socket; write for example \"127.0.0.1:18083\", or \"off\"";
+        errors.push(place, message.to_owned());
+    } else if !own.is_loopback() && !may_be_remote {
+        let line = if place.starts_with(PREFIX) {
+            format!("set {PREFIX}ADMIN__ALLOW_REMOTE=true")
+        } else {
+            "write the line allow_remote = true in [admin]".to_owned()
+        };
+        errors.push(
+            place,
+            format!(
+                "other machines can reach admin.address {own}, and there is no login for it; {line} if a firewall or a \
+                 proxy stands before it, or let it be 127.0.0.1:{} for this machine only",
+                own.port()
+            ),
+        );
+    }
+    for (listener, other_place) in tables(merged, "listener").into_iter().filter_map(address) {
+        if own.collides(&listener) {
+            let message = format!(
+                "admin.address {own} takes the same address as listener {listener} at {other_place}; give each its own"
+            );
+            errors.push(place, message);
+        }
     }
 }
 

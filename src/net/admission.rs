@@ -1,5 +1,6 @@
 //! How many Network Connections there may be, and how fast they may come: in all, before CONNECT, for each listener and address.
 
+use super::counts::Counts;
 use super::listener::{Door, Peer};
 use super::thread::DoorSettings;
 use crate::broker::Shared;
@@ -20,6 +21,7 @@ pub(super) struct Admission {
     handshakes_max: usize,
     addresses: Mutex<HashMap<IpAddr, Arc<AtomicUsize>>>,
     per_address_max: usize,
+    pub(super) counts: Arc<Counts>,
 }
 
 /// Addresses that are remembered before those without connections are looked for.
@@ -28,7 +30,7 @@ const ADDRESSES_KEPT: usize = 1024;
 const NETWORK_BITS: u32 = 64;
 
 impl Admission {
-    pub(super) fn new(settings: &DoorSettings) -> Self {
+    pub(super) fn new(settings: &DoorSettings, counts: Arc<Counts>) -> Self {
         Self {
             pending: Arc::default(),
             pending_max: settings.connections_pending_max,
@@ -37,6 +39,7 @@ impl Admission {
             handshakes_max: settings.tls_handshakes_max,
             addresses: Mutex::default(),
             per_address_max: settings.connections_per_address_max,
+            counts,
         }
     }
 
@@ -49,6 +52,11 @@ impl Admission {
 
     pub(super) fn begin_handshake(&self) -> Option<Pass> {
         Pass::take(&self.handshakes, self.handshakes_max)
+    }
+
+    /// Network Connections before CONNECT, and TLS handshakes under way.
+    pub(super) fn pending(&self) -> (usize, usize) {
+        (self.pending.load(Ordering::Relaxed), self.handshakes.load(Ordering::Relaxed))
     }
 
     /// One more from this address.

@@ -8,6 +8,7 @@
 use super::Clock;
 use super::admission::{Admission, Pass, Rate, Seat};
 use super::certificate::ClientIdentity;
+use super::counts::Cause;
 use super::credentials::Credentials;
 use super::thread::{Errand, log_refused};
 use super::unix::{self, SocketFile, UnixSettings};
@@ -158,7 +159,10 @@ impl Listener {
                             let home = shared.least_loaded();
                             let _ = shards[usize::from(home.0)].send(Errand::Accepted(accepted));
                         }
-                        Err(why) => log_refused(clock.now(), peer, why),
+                        Err((cause, why)) => {
+                            admission.counts.turned(cause);
+                            log_refused(clock.now(), peer, why);
+                        }
                     }
                     if let Some(until) = rate.take(Instant::now()) {
                         tokio::time::sleep_until(until).await;
@@ -296,19 +300,20 @@ impl Door {
         shared: &Shared,
         peer: Peer,
         connections_max: usize,
-    ) -> Result<(Pass, Seat), &'static str> {
+    ) -> Result<(Pass, Seat), (Cause, &'static str)> {
         let is_trusted = match (&self.proxies, peer) {
             (Some(proxies), Peer::Ip(address)) => proxies.iter().any(|network| network.contains(address.ip())),
             (Some(_), Peer::Unix) | (None, _) => true,
         };
         if !is_trusted {
-            return Err("not one of the trusted proxies");
+            return Err((Cause::UntrustedProxy, "not one of the trusted proxies"));
         }
-        let pass = admission.enter(shared).ok_or("too many connections")?;
-        let mut seat = Seat::take(self, connections_max).ok_or("too many connections on this listener")?;
+        let pass = admission.enter(shared).ok_or((Cause::TooMany, "too many connections"))?;
+        let mut seat = Seat::take(self, connections_max)
+            .ok_or((Cause::TooManyOfListener, "too many connections on this listener"))?;
         // Behind a proxy, the Client's own address counts, once it is known.
         if self.proxies.is_none() && !seat.take_address(admission, peer) {
-            return Err("too many connections from this address");
+            return Err((Cause::TooManyOfAddress, "too many connections from this address"));
         }
         Ok((pass, seat))
     }

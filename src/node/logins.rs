@@ -1,12 +1,14 @@
 //! Builds each listener's chain out of the configuration, and reads again what it judges by.
 
 use crate::access::{Access, Accounts};
+use crate::admin::Reloads;
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeysNotLoaded, Link, NotAService,
     NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
 };
 use crate::net::Clock;
+use crate::notice::Tally;
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -89,17 +91,22 @@ impl Logins {
         }
     }
 
+    /// Logins that have failed.
+    pub(super) fn failed(&self) -> &Arc<Tally> {
+        self.porter.failed()
+    }
+
     /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
-    pub(super) fn reload(&self) {
+    pub(super) fn reload(&self, reloads: &Reloads) {
         if let Some(tokens) = &self.tokens {
-            match tokens.reload() {
+            match reloads.keys.note(tokens.reload()) {
                 Ok(keys) => tracing::info!(target: "waypost::login", keys, "keys of tokens read again"),
                 Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
             }
         }
         let Some(passwords) = &self.passwords else { return };
         let path = passwords.path().display();
-        match passwords.reload() {
+        match reloads.passwords.note(passwords.reload()) {
             Ok(()) => {
                 let users = passwords.current().len();
                 tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
@@ -156,6 +163,6 @@ fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
 
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "tokens expire by the clock on the wall")]
-fn wall_clock() -> f64 {
+pub(super) fn wall_clock() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
