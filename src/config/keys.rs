@@ -321,8 +321,11 @@ settings! {
     /// Client in, 200 with `{"result": "deny"}` does not, 200 with `{"result": "ignore"}` leaves it to the next way. Anything
     /// else, no answer in time, and a password that is not UTF-8, is a no.
     [http_login] HttpLogin {
-        /// `http://HOST:PORT/PATH`. The request is not encrypted: let the service be on this machine or in a trusted network.
-        url: Option<String> = text(1, 2048, " "), absent "http://127.0.0.1:8000/login";
+        /// `https://HOST:PORT/PATH` or `http://HOST:PORT/PATH`. With http the passwords are not encrypted on their way: then let the
+        /// service be on this machine or in a trusted network.
+        url: Option<String> = text(1, 2048, " "), absent "https://login.example.org/mqtt";
+        /// Certificates of those who may issue the certificate of an https service, PEM. Not set: those that this system trusts.
+        ca_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/login-ca.pem";
         /// Sent as the header `Authorization`.
         authorization: Option<String> = text(1, 4096, ""), absent "Bearer SECRET";
         /// Longest time for one answer.

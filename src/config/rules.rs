@@ -183,7 +183,7 @@ fn methods(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErro
                     "[jwt] has no key_file and no jwks_file; one of them must say where the key is"
                 }
                 "http" if !is_set("http_login", "url") => {
-                    "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"
+                    "[http_login] has no url; write for example url = \"https://login.example.org/mqtt\" there"
                 }
                 _ => continue,
             };

@@ -5,7 +5,7 @@ use crate::admin::Reloads;
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeysNotLoaded, Link, NotAService,
-    NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
+    NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens, Url,
 };
 use crate::net::Clock;
 use crate::notice::Tally;
@@ -148,7 +148,7 @@ fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
     let http = &config.http_login;
     let Some(url) = http.url.clone() else { return Ok(None) };
     let link = HttpLink::new(HttpSettings {
-        url,
+        url: Url { key: "http_login.url", url, ca_key: "http_login.ca_file", ca_file: http.ca_file.clone() },
         authorization: http.authorization.clone(),
         timeout: http.timeout,
         requests_max: http.requests_max,
