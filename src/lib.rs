@@ -19,7 +19,8 @@
 //!                       credentials.rs (certificates and keys)  certificate.rs (what a Client's says)  watch.rs (reload)
 //!                       thread.rs (runs a shard)  counts.rs (what happened)
 //!           login/      who is coming: chain.rs (the ways in through one listener, asked in order)  certificate.rs
-//!                       password.rs  scram.rs  jwt.rs  http.rs (the ways)  throttle.rs (who guesses)  hashing.rs
+//!                       password.rs  scram.rs  jwt.rs  http.rs (the ways)  key_set.rs (keys at a URL)  fetch.rs (HTTPS)
+//!                       throttle.rs (who guesses)  hashing.rs
 //! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  client.rs  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client

@@ -143,6 +143,7 @@ impl Node {
             tls_handshakes_max: config.limits.tls_handshakes_max,
             stop_timeout: STOP_TIMEOUT,
         };
+        logins.start().map_err(NodeError::Thread)?;
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
@@ -153,6 +154,7 @@ impl Node {
             doors: threads.doors().clone(),
             failed_logins: Arc::clone(logins.failed()),
             reloads: Arc::clone(&reloads),
+            key_set: logins.key_set().cloned(),
             started_s: logins::wall_clock(),
         };
         let admin = admin.map(|bound| bound.serve(sources)).transpose().map_err(NodeError::Thread)?;

@@ -613,8 +613,8 @@ fn a_way_to_enter_needs_what_it_judges_by() {
     for (method, missing) in [
         ("password", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
         ("scram", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
-        ("jwt", "[jwt] has no key_file and no jwks_file; one of them must say where the key is"),
-        ("http", "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"),
+        ("jwt", "[jwt] has no key_file, no jwks_file and no jwks_url; one of them must say where the key is"),
+        ("http", "[http_login] has no url; write for example url = \"https://login.example.org/mqtt\" there"),
     ] {
         refuses(
             &format!("{listener}['{method}']\n"),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// The page as of now. Figures of a shard are those of its last tick.
 pub(super) fn write(sources: &Sources) -> String {
-    let Sources { shared, doors, failed_logins, reloads, started_s } = sources;
+    let Sources { shared, doors, failed_logins, reloads, key_set, started_s } = sources;
     let mut page = Page::default();
     let statistics = shared.statistics();
     process(&mut page, *started_s);
@@ -21,6 +21,10 @@ pub(super) fn write(sources: &Sources) -> String {
     messages(&mut page, &statistics);
     state(&mut page, shared, &statistics);
     files(&mut page, doors, reloads);
+    if let Some(key_set) = key_set {
+        let mut family = page.counter("key_set_fetches_total", "Attempts to fetch keys of tokens from jwt.jwks_url.");
+        outcomes(&mut family, "result", ["taken", "failed"], key_set);
+    }
     page.finish()
 }
 

@@ -21,6 +21,8 @@ pub struct Sources {
     pub doors: Doors,
     pub failed_logins: Arc<Tally>,
     pub reloads: Arc<Reloads>,
+    /// What came of fetching keys of tokens, where they are fetched.
+    pub key_set: Option<Arc<Outcomes>>,
     /// When the node started, in seconds since 1970.
     pub started_s: f64,
 }

@@ -298,6 +298,14 @@ settings! {
         algorithm: Option<Algorithm> = Kind::OneOf(Algorithm::WORDS), absent "ES256";
         /// Keys as a JSON Web Key Set (RFC 7517), each of which names its algorithm. SIGHUP reads it again.
         jwks_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwks.json";
+        /// The same at `https://HOST:PORT/PATH` or `http://HOST:PORT/PATH`, for public keys only. It is fetched at the start, every
+        /// `jwks_refresh`, and when a token names a key that is not there, but for that at most every 30s. While the server fails,
+        /// the last good keys stay in force; before there are any, tokens that need them are refused with Reason Code 0x88.
+        jwks_url: Option<String> = text(1, 2048, " "), absent "https://id.example.org/jwks.json";
+        /// Certificates of those who may issue the certificate of an https server of keys, PEM. Not set: those that this system trusts.
+        jwks_ca_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwks-ca.pem";
+        /// See `jwks_url`.
+        jwks_refresh: Duration = time(SECOND, DAY), default "10m";
         /// What `iss` must be. Not set: anything.
         issuer: Option<String> = text(1, 1024, ""), absent "https://id.example.org";
         /// What `aud` must be or contain. Not set: only tokens without `aud` are taken.

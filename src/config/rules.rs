@@ -179,8 +179,8 @@ fn methods(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErro
                 "password" | "scram" if !is_set("password", "file") => {
                     "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"
                 }
-                "jwt" if !is_set("jwt", "key_file") && !is_set("jwt", "jwks_file") => {
-                    "[jwt] has no key_file and no jwks_file; one of them must say where the key is"
+                "jwt" if !["key_file", "jwks_file", "jwks_url"].iter().any(|key| is_set("jwt", key)) => {
+                    "[jwt] has no key_file, no jwks_file and no jwks_url; one of them must say where the key is"
                 }
                 "http" if !is_set("http_login", "url") => {
                     "[http_login] has no url; write for example url = \"https://login.example.org/mqtt\" there"

@@ -9,6 +9,7 @@ mod fetch;
 mod hashing;
 mod http;
 mod jwt;
+mod key_set;
 mod password;
 mod scram;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use fetch::{NotAUrl, Url};
 pub use hashing::Hashing;
 pub use http::{HttpLink, HttpSettings, NotAService};
 pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
+pub use key_set::{KeySet, KeySetSettings};
 pub use password::{NotLoaded, PasswordLink, Passwords};
 pub use scram::ScramLink;
 pub use throttle::{Patience, Throttle};

@@ -29,12 +29,12 @@ impl Stub {
         })
     }
 
-    pub(super) fn over_tls(answers: Vec<&'static [u8]>, config: Arc<ServerConfig>) -> Self {
+    pub(super) fn over_tls(answers: Vec<impl AsRef<[u8]> + Send + 'static>, config: Arc<ServerConfig>) -> Self {
         Self::serving(move |listener, tell| {
             for answer in answers {
                 let Ok((stream, _)) = listener.accept() else { return };
                 let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
-                serve(StreamOwned::new(connection, stream), answer, tell);
+                serve(StreamOwned::new(connection, stream), answer.as_ref(), tell);
             }
         })
     }
@@ -58,7 +58,7 @@ impl Stub {
 }
 
 /// Reads a request, tells it, and answers. What is told is empty when there was no request.
-pub(super) fn serve(mut stream: impl Read + Write, answer: &[u8], tell: &Sender<String>) {
+fn serve(mut stream: impl Read + Write, answer: &[u8], tell: &Sender<String>) {
     let mut request = Vec::new();
     let mut some = [0; 4096];
     while !is_whole(&request) {

@@ -4,15 +4,20 @@ use crate::access::{Access, Accounts};
 use crate::admin::Reloads;
 use crate::config::{self, Config, Method};
 use crate::login::{
-    CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeysNotLoaded, Link, NotAService,
-    NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens, Url,
+    CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeySet, KeySetSettings, KeysNotLoaded,
+    Link, NotAService, NotAUrl, NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules,
+    Tokens, Url,
 };
 use crate::net::Clock;
-use crate::notice::Tally;
+use crate::notice::{Outcomes, Tally};
 use jsonwebtoken::Algorithm;
+use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
+
+/// For one answer of the server that has keys of tokens; logins may wait for it.
+const KEY_SET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the chains of all listeners share.
 pub(super) struct Logins {
@@ -20,6 +25,7 @@ pub(super) struct Logins {
     hashing: Arc<Hashing>,
     passwords: Option<Arc<Passwords>>,
     tokens: Option<Arc<Tokens>>,
+    key_set: Option<Arc<Outcomes>>,
     service: Option<Arc<HttpLink>>,
 }
 
@@ -30,6 +36,8 @@ pub enum LoginsError {
     Passwords(#[from] NotLoaded),
     #[error("{0}")]
     Keys(#[from] KeysNotLoaded),
+    #[error("{0}")]
+    KeySet(#[from] NotAUrl),
     #[error("{0}")]
     Service(#[from] NotAService),
 }
@@ -55,13 +63,29 @@ impl Logins {
             0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
             max => max,
         };
+        let porter = Porter::new(Throttle::new(patience), move || clock.now());
+        let (mut tokens, mut key_set) = (None, None);
+        if is_used(Method::Jwt) {
+            let set = key_set_of(config).map(|settings| KeySet::new(settings, porter.clone())).transpose()?;
+            key_set = set.as_ref().map(|set| Arc::clone(set.outcomes()));
+            tokens = Some(Arc::new(tokens_of(&config.jwt, set)?));
+        }
         Ok(Self {
-            porter: Porter::new(Throttle::new(patience), move || clock.now()),
+            porter,
             hashing: Arc::new(Hashing::new(at_work, limits.logins_waiting_max)),
             passwords,
             service: if is_used(Method::Http) { service(config)? } else { None },
-            tokens: if is_used(Method::Jwt) { Some(Arc::new(tokens(&config.jwt)?)) } else { None },
+            tokens,
+            key_set,
         })
+    }
+
+    /// Starts what does not wait to be asked.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.start())
     }
 
     pub(super) fn chain(&self, listener: &config::Listener) -> Chain {
@@ -89,6 +113,11 @@ impl Logins {
             Some(passwords) => access.with_accounts(Arc::clone(passwords) as Arc<dyn Accounts>),
             None => access,
         }
+    }
+
+    /// What came of fetching keys, if they are fetched.
+    pub(super) fn key_set(&self) -> Option<&Arc<Outcomes>> {
+        self.key_set.as_ref()
     }
 
     /// Logins that have failed.
@@ -121,7 +150,22 @@ impl Logins {
     }
 }
 
-fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
+fn key_set_of(config: &Config) -> Option<KeySetSettings> {
+    let jwt = &config.jwt;
+    Some(KeySetSettings {
+        url: Url {
+            key: "jwt.jwks_url",
+            url: jwt.jwks_url.clone()?,
+            ca_key: "jwt.jwks_ca_file",
+            ca_file: jwt.jwks_ca_file.clone(),
+        },
+        refresh: jwt.jwks_refresh,
+        timeout: KEY_SET_TIMEOUT,
+        waiting_max: config.limits.logins_waiting_max,
+    })
+}
+
+fn tokens_of(jwt: &config::Jwt, set: Option<KeySet>) -> Result<Tokens, KeysNotLoaded> {
     let rules = TokenRules {
         issuer: jwt.issuer.clone(),
         audience: jwt.audience.clone(),
@@ -140,8 +184,8 @@ fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
         };
         KeyFile::Bare(path, algorithm)
     });
-    let set = jwt.jwks_file.clone().map(KeyFile::Set);
-    Tokens::load(rules, bare.into_iter().chain(set).collect())
+    let file = jwt.jwks_file.clone().map(KeyFile::Set);
+    Tokens::load(rules, bare.into_iter().chain(file).collect(), set)
 }
 
 fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
