@@ -272,7 +272,7 @@ fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
         (publish.qos, publish.packet_id) = (Qos::from_value(qos).expect("a QoS"), PacketId::new(number));
         publisher.send(&encoded(&Packet::Publish(publish)));
     }
-    assert_eq!(broker.statistics().dropped, 3);
+    assert_eq!(broker.statistics().dropped.queue_full, 3);
     let back = login(&broker, "", "away", 1000);
     let found = back.received();
     let found = String::from_utf8_lossy(&found);

@@ -189,7 +189,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a delivery that was given up. That nobody is there for a QoS 0 Message is how it should be: the log says
     /// nothing of that.
     pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
-        self.statistics.dropped += 1;
+        self.statistics.dropped.note(reason);
         if reason != Dropped::Offline
             && let Some(client) = self.clients.get_mut(slot)
         {

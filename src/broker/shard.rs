@@ -25,7 +25,7 @@ use crate::codec::{
     Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Filled, GroupId, WillFate};
+use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
@@ -379,7 +379,8 @@ impl<W: Wire> Shard<W> {
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
-        self.statistics.dropped += client.session.detach(&settings.session) as u64;
+        self.statistics.dropped.note_some(Dropped::Offline, client.session.detach(&settings.session));
+        self.shared.ends.note(end);
         client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
