@@ -12,7 +12,7 @@ use crate::access::{Access, Authenticator};
 use crate::acl::{AclError, RuleFiles};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
-use crate::config::{self, Address, Config, SharedStrategy, Version};
+use crate::config::{self, Address, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
@@ -87,10 +87,10 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
+        let open_files_max = raise_open_files();
         let clock = Clock::new();
         let rule_files = RuleFiles::of(config);
         let access = rule_files.load(clock.now())?;
-        raise_open_files();
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
@@ -130,7 +130,10 @@ impl Node {
             connections_max: config.limits.connections_max,
             connections_pending_max: config.limits.connections_pending_max,
             connections_per_address_max: config.limits.connections_per_address_max,
+            connect_rate_per_address_max: config.limits.connect_rate_per_address_max,
+            sockets_max: sockets_max(open_files_max, shared.shards().count(), listeners.len()),
             tls_handshakes_max: config.limits.tls_handshakes_max,
+            tls_handshake_share_max: config.limits.tls_handshake_share_max,
             stop_timeout: STOP_TIMEOUT,
         };
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
@@ -292,8 +295,8 @@ fn fail(error: &NodeError) -> ExitCode {
     }
 }
 
-/// A connection needs a descriptor: take as many as the system lets us have.
-fn raise_open_files() {
+/// A connection needs a descriptor: take as many as the system lets us have, and say how many that is.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -302,6 +305,16 @@ fn raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
     }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Network Connections that leave descriptors for everything else: files of users and rules must be readable at any time.
+fn sockets_max(open_files_max: Option<u64>, shards: usize, listeners: usize) -> usize {
+    const FILES: usize = 32;
+    /// What a thread's runtime and its letter box hold open.
+    const PER_SHARD: usize = 8;
+    let all = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    all.saturating_sub(FILES + PER_SHARD * shards + listeners).max(all / 2)
 }
 
 /// Where a listener listens; a host name may stand for several addresses.
@@ -354,6 +367,7 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
             config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
             config::ClientAuth::Required => ClientAuth::Required(issuers()),
         },
+        refuses_exposed_keys: listener.tls_key_exposed == config::KeyExposed::Refuse,
         protocols: vec![protocol.into()],
     };
     let loaded =
@@ -422,6 +436,7 @@ pub fn settings(config: &Config) -> Settings {
             in_flight_max: limits.in_flight_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
+            queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,
             queue_qos0_messages_max: limits.queue_qos0_messages_max,
             queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
             queue_qos0_offline: mqtt.queue_qos0_offline,
@@ -433,12 +448,15 @@ pub fn settings(config: &Config) -> Settings {
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: bytes(limits.retained_size_max),
+        retained_per_user_max: limits.retained_per_user_max,
+        retained_payload_bytes_max: bytes(limits.retained_payload_size_max),
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,
         message_rate_out_max: limits.message_rate_out_max,
         byte_rate_out_max: limits.byte_rate_out_max,
         sessions_per_user_max: limits.sessions_per_user_max,
+        takeovers_per_minute_max: limits.takeovers_per_minute_max,
         write_stall_max: limits.write_stall_max,
         wildcard_subscription_available: mqtt.wildcard_subscription_available,
         shared_subscription_available: mqtt.shared_subscription_available,

@@ -252,7 +252,7 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
     refuses(
         "[[listener]]\naddress = '127.0.0.1:1'\n[listener.tls]\n",
         &[
-            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, password_file, acl_files, connections_max, backlog, tls_certificate, tls_key, tls_version_min, client_auth, client_ca, client_ca_folder, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
+            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, password_file, acl_files, connections_max, backlog, tls_certificate, tls_key, tls_key_exposed, tls_version_min, client_auth, client_ca, client_ca_folder, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
         ],
     );
 }

@@ -113,6 +113,9 @@ settings! {
         tls_certificate: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// The private key of each certificate, PEM, in the same order.
         tls_key: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// What happens when everybody on this machine may read or replace a private key. `warn`: the log says so; `refuse`: the
+        /// key is not used, and the broker does not start or keeps the former certificates.
+        tls_key_exposed: KeyExposed = Kind::OneOf(KeyExposed::WORDS), default "warn";
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
@@ -155,7 +158,8 @@ settings! {
     /// What one Client may ask of the broker. Each limit is finite; what happens at the limit stands beside it.
     [limits] Limits {
         /// Largest packet that is taken after CONNECT, announced as Maximum Packet Size. A larger one ends the Network
-        /// Connection with Reason Code 0x95. The most that MQTT can express is 268435460 bytes.
+        /// Connection with Reason Code 0x95, and a CONNECT whose Will would be larger is refused with it. The most that MQTT can
+        /// express is 268435460 bytes.
         packet_size_max: u64 = size(128, 268_435_460), default "16MiB";
         /// Largest CONNECT packet. A larger one is refused before its body is read.
         connect_packet_size_max: u64 = size(128, 268_435_460), default "384KiB";
@@ -169,9 +173,15 @@ settings! {
         connections_per_address_max: usize = count(1, 10_000_000), default 50_000;
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
+        /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 2_500;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
+        /// Time of each thread that may go into TLS handshakes, in percent. When more of them come, they take longer, and those
+        /// that are not complete within `connect_timeout` are closed; Clients that are there are served all the same.
+        tls_handshake_share_max: u8 = count(1, 100), default 50;
         /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
         /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
         /// A user under attack can still log in from addresses that have not failed.
@@ -213,11 +223,15 @@ settings! {
         /// QoS 1 and 2 messages on their way to one Client, sent and not yet acknowledged. A 5.0 Client can ask for fewer with its
         /// Receive Maximum. Further messages wait in the queue.
         in_flight_max: u16 = count(1, 65_535), default 1_000;
-        /// QoS 1 and 2 messages that wait for one Session. At this bound new ones are refused or dropped, and counted;
-        /// the log says so.
+        /// QoS 1 and 2 messages that wait for one Session. Beyond this bound `queue_drops` says which of them goes; it is
+        /// counted, and the log says so.
         queue_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 1 and 2 messages that wait for one Session. The same happens at this bound.
         queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
+        /// Which QoS 1 or 2 message goes when a queue is full. `newest`: the one that comes; where nobody can take it, its 5.0
+        /// publisher is told so by Reason Code 0x97. `oldest`: those that have waited longest, although their publishers
+        /// were told that they are kept. Those on their way to the Client always stay.
+        queue_drops: QueueDrops = Kind::OneOf(QueueDrops::WORDS), default "newest";
         /// QoS 0 messages that wait for one connected Client that reads too slowly. At this bound new ones are dropped and counted.
         queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
@@ -235,6 +249,10 @@ settings! {
         /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
         /// return code 3.
         sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
+        /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
+        /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 60;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
@@ -242,6 +260,12 @@ settings! {
         retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
         /// Bytes of all retained messages with their Topics. The same happens at this bound.
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
+        /// Retained messages of one user that has proved who it is, by whichever of its Clients they were published. The same
+        /// happens at this bound.
+        retained_per_user_max: usize = count(1, 1_000_000_000), default 1_000_000;
+        /// Largest payload of a message that is retained. A larger one is refused with Reason Code 0x97 or not retained, and
+        /// counted. A Will that is too large for it is refused with its CONNECT.
+        retained_payload_size_max: u64 = size(1, 268_435_460), default "16MiB";
     }
 
     /// Who may publish and subscribe to what. Without rule files everybody may everything, but publish to topics that begin with
@@ -402,6 +426,11 @@ words! {
 }
 
 words! {
+    /// What happens when a private key is open to everybody on this machine.
+    pub enum KeyExposed { Warn = "warn", Refuse = "refuse" }
+}
+
+words! {
     /// Whether Clients show a certificate.
     pub enum ClientAuth { None = "none", Optional = "optional", Required = "required" }
 }
@@ -438,6 +467,11 @@ words! {
 words! {
     /// When a subscription is granted.
     pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
+}
+
+words! {
+    /// Which message goes when a queue is full.
+    pub enum QueueDrops { Newest = "newest", Oldest = "oldest" }
 }
 
 words! {

@@ -33,6 +33,8 @@ pub struct TlsSettings {
     /// Whether TLS 1.2 is spoken, too.
     pub is_1_2_allowed: bool,
     pub client_auth: ClientAuth,
+    /// Whether a private key that everybody on this machine may read or replace is refused; otherwise the log says so.
+    pub refuses_exposed_keys: bool,
     /// What is offered as the protocol inside TLS (ALPN). A Client that names none may do so.
     pub protocols: Vec<Vec<u8>>,
 }
@@ -192,7 +194,13 @@ impl Loaded {
         let mut expiries = Vec::new();
         let mut certified = Vec::new();
         for (certificate, key) in &settings.certificates {
-            certified.push(Arc::new(certified_key(certificate, key, &provider, &mut expiries)?));
+            certified.push(Arc::new(certified_key(
+                certificate,
+                key,
+                settings.refuses_exposed_keys,
+                &provider,
+                &mut expiries,
+            )?));
         }
         let verifier = match &settings.client_auth {
             ClientAuth::None => None,
@@ -245,12 +253,16 @@ const OTHERS: u32 = 0o007;
 fn certified_key(
     certificate: &Path,
     key: &Path,
+    refuses_exposed: bool,
     provider: &CryptoProvider,
     expiries: &mut Vec<Expiry>,
 ) -> Result<CertifiedKey, CredentialsError> {
     let chain = certificates(certificate)?;
     expiries.extend(expiry(certificate, &chain)?);
     if fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0) {
+        if refuses_exposed {
+            return Err(failed(key, "everybody on this machine can read or replace this private key; run chmod 0600"));
+        }
         let file = key.display();
         tracing::warn!(target: "waypost::listener", %file, "everybody on this machine can read or replace this private key; its mode should be 0600");
     }

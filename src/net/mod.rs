@@ -10,13 +10,13 @@ mod certificate;
 mod connection;
 mod credentials;
 mod listener;
-mod proxy;
+pub mod proxy;
 mod stream;
 mod thread;
 mod tls;
 mod unix;
 mod watch;
-mod websocket;
+pub mod websocket;
 
 pub use certificate::ClientIdentity;
 pub use credentials::{ClientAuth, Credentials, CredentialsError, Expiry, Issuers, TlsSettings};

@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
             in_flight_max: 100,
             queue_messages_max: 1000,
             queue_bytes_max: 8 << 20,
+            queue_drops_oldest: false,
             queue_qos0_messages_max: 1000,
             queue_qos0_bytes_max: 8 << 20,
             queue_qos0_offline: false,
@@ -51,12 +52,15 @@ pub fn settings() -> Settings {
         subscriptions_per_session_max: 1000,
         retained_messages_max: 100_000,
         retained_bytes_max: 64 << 20,
+        retained_per_user_max: 10_000,
+        retained_payload_bytes_max: 1 << 20,
         memory_budget: 256 << 20,
         message_rate_max: 1_000_000_000,
         byte_rate_max: u64::MAX,
         message_rate_out_max: u32::MAX,
         byte_rate_out_max: u64::MAX,
         sessions_per_user_max: 1_000,
+        takeovers_per_minute_max: 60_000,
         write_stall_max: Duration::from_secs(20),
         wildcard_subscription_available: true,
         shared_subscription_available: true,
@@ -103,6 +107,8 @@ enum Stage {
     Handshake(Handshake),
     LogIn(Box<Request>, Pending),
     Open(Attachment),
+    /// The Client is taken over too often; again at this moment.
+    Waiting(Moment, Box<Request>, Identity),
     Closed,
 }
 
@@ -261,6 +267,10 @@ impl TestBroker {
     pub fn stop(&self) {
         let mut world = self.world.borrow_mut();
         let now = world.now;
+        world.shards.iter_mut().for_each(|shard| shard.publish_last_wills(now));
+        for _ in 0..2 {
+            world.shards.iter_mut().for_each(|shard| shard.tick(now));
+        }
         for shard in &mut world.shards {
             shard.stop(ReasonCode::ServerShuttingDown, now);
         }
@@ -358,6 +368,14 @@ impl World {
                 }
                 true
             }
+            Stage::Waiting(due, ..) if *due > now => false,
+            Stage::Waiting(..) => {
+                let Stage::Waiting(_, request, identity) = std::mem::replace(&mut link.stage, Stage::Closed) else {
+                    unreachable!("it was just that")
+                };
+                self.open(number, request, identity);
+                true
+            }
             Stage::Open(me) => {
                 let me = *me;
                 let shard = &mut self.shards[link.shard];
@@ -403,6 +421,11 @@ impl World {
                     self.links[number].shard = usize::from(home);
                     (request, wire) = (again, back);
                 }
+                Opened::Later(due, mut request, _) => {
+                    request.rest = rest;
+                    self.links[number].stage = Stage::Waiting(due, request, identity);
+                    return;
+                }
                 Opened::Refused(refused, _) => return self.refuse(number, &refused),
             }
         }
@@ -433,7 +456,7 @@ impl Link {
         match link.stage {
             Stage::Closed => true,
             Stage::Open(me) => !world.shards[link.shard].is_attached(me),
-            Stage::Handshake(_) | Stage::LogIn(..) => false,
+            Stage::Handshake(_) | Stage::LogIn(..) | Stage::Waiting(..) => false,
         }
     }
 
