@@ -112,6 +112,8 @@ pub struct Shard<W: Wire> {
     pub(super) durable: Durable,
     pub(super) statistics: Statistics,
     pub(super) costs: Costs,
+    /// Of what is sent; `None`: it is not counted.
+    pub(super) costs_out: Option<Costs>,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
     /// The next slot to be looked at since the rights have changed.
@@ -154,6 +156,7 @@ impl<W: Wire> Shard<W> {
             durable: Durable::new(journal),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
+            costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),
             sys: SysTopics::new(now),
             level: Level::Normal,
             review: None,
