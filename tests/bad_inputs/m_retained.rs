@@ -25,6 +25,11 @@ each_version! {
     m08_right_shape,
 }
 
+only_v5! {
+    m07_expiry_unobserved,
+    m09_retain_handling,
+}
+
 /// Publishes with RETAIN and completes the exchange; gives the Reason Code.
 #[track_caller]
 pub(crate) fn retain(client: &mut Client, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>, qos: u8) -> u8 {
@@ -381,8 +386,7 @@ fn m06_races(version: Version) {
 }
 
 /// What has expired goes, although nobody asks for it.
-#[test]
-fn m07_expiry_unobserved_v5() {
+fn m07_expiry_unobserved() {
     let version = Version::V5;
     let count = load(2_000, 10_000);
     let scene = Scene::under_load_with(|profile| {
@@ -448,8 +452,7 @@ fn m08_right_shape(version: Version) {
 }
 
 /// Retain Handling: at each SUBSCRIBE, at a new subscription only, never; and never for a share.
-#[test]
-fn m09_retain_handling_v5() {
+fn m09_retain_handling() {
     let version = Version::V5;
     let scene = Scene::start();
     let mut sender = scene.connected(version, "m09-sender");
