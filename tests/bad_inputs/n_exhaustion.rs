@@ -16,7 +16,7 @@ use crate::client::{Client, Event, PATIENCE, connected, prompt};
 use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, property, publish, subscribe, will};
 use crate::rules::{SLOWNESS, Scene, busyness, load, load_is_full, unique};
 
-each_version! {
+each_version_over_tcp! {
     n01_connect_flood,
     n02_pending_connections,
     n03_out_of_descriptors,

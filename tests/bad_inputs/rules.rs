@@ -43,6 +43,12 @@ pub(crate) fn rounds(times: usize) -> usize {
     if Transport::of_this_test() == Transport::Tcp || load_is_full() { times } else { times.min(2) }
 }
 
+/// Of many inputs of one kind, each over TCP and every so manyth with layers.
+pub(crate) fn some_of<T>(all: impl IntoIterator<Item = T>, one_in: usize) -> impl Iterator<Item = T> {
+    let is_all = Transport::of_this_test() == Transport::Tcp || load_is_full();
+    all.into_iter().step_by(if is_all { 1 } else { one_in })
+}
+
 /// How many of something a load row does: few by default, fewer with layers below, all of it when `WAYPOST_LOAD=full` is set.
 pub(crate) fn load(small: usize, full: usize) -> usize {
     match Transport::of_this_test() {
