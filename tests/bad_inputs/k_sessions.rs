@@ -276,7 +276,7 @@ fn k05_clean_start_frees(version: Version) {
         profile.set("sys.interval", "100ms");
     });
     // Three times 28 MB, in the place of one another.
-    let scene = scene.may_grow_by(48 * MIB).may_keep(48 * MIB);
+    let scene = scene.may_grow_by(48 * MIB).may_keep_it();
     let mut stored = Gauge::of(&scene, STORED);
     let sessions: Vec<String> = (0..4).map(|number| format!("k05-{number}")).collect();
     let mut sender = scene.connected(version, "k05-sender");
@@ -402,7 +402,7 @@ fn k07_slow_resume(version: Version) {
     let (messages, size) = if load_is_full() { (100, KIB) } else { (500, 8 * KIB) };
     let full = (count * messages * (size + 200)) as u64;
     let scene = Scene::under_load();
-    let scene = scene.may_grow_by(full + count as u64 * 320 * KIB as u64 + 16 * MIB).may_keep(full + 16 * MIB);
+    let scene = scene.may_grow_by(full + count as u64 * 320 * KIB as u64 + 16 * MIB).may_keep_it();
     let mut sender = scene.connected(version, "k07-sender");
     let name = |number: usize| format!("k07-{number}");
     for number in 0..count {
