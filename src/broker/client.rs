@@ -46,6 +46,8 @@ pub(super) struct Client<W> {
     pub(super) pace: Pace,
     /// It is ahead of its pace and not read; its timer wakes the reader.
     pub(super) held: bool,
+    /// What was read from it last was very many packets.
+    pub(super) sends_many: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -160,6 +162,7 @@ impl<W> Client<W> {
             dirty: Dirty::No,
             pace: Pace::default(),
             held: false,
+            sends_many: false,
             rare: None,
         }
     }

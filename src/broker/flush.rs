@@ -14,6 +14,8 @@ const FLUSHES_PER_TICK: usize = 128;
 const BULK_FLUSHES_PER_TICK: usize = 64;
 /// Bytes that one flush of one Client encodes at most, and one packet.
 pub(super) const FLUSH_BYTES: usize = 64 << 10;
+/// Bytes that the flushes of one tick encode, for each of its two queues, before everybody else has a turn.
+const BYTES_PER_TICK: usize = 4 << 20;
 /// How often one Client is filled and written in a row.
 const FLUSH_ROUNDS: usize = 64;
 
@@ -56,14 +58,22 @@ impl<W: Wire> Shard<W> {
     }
 
     pub(super) fn flush_all(&mut self) {
+        self.flushed = 0;
         for _ in 0..self.flushes.soon.len().min(FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.soon.pop_front() {
                 self.flush_if(slot, Dirty::Yes);
             }
+            if self.flushed > BYTES_PER_TICK {
+                break;
+            }
         }
+        self.flushed = 0;
         for _ in 0..self.flushes.bulk.len().min(BULK_FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.bulk.pop_front() {
                 self.flush_if(slot, Dirty::Bulk);
+            }
+            if self.flushed > BYTES_PER_TICK {
+                break;
             }
         }
         self.filled.forget_sole();
@@ -115,6 +125,7 @@ impl<W: Wire> Shard<W> {
             if self.out.is_empty() {
                 break;
             }
+            self.flushed += self.out.len();
             let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {

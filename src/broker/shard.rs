@@ -75,6 +75,8 @@ const REPLAY_ENTRIES_PER_TICK: usize = 1024;
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Packets in what was read at a time, beyond which it took so long that others wait.
+const MANY_PACKETS: u64 = 512;
 /// Of a packet that is not complete yet, what is still taken when the memory budget is used up.
 const PARTIAL_BYTES_WHEN_FULL: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
@@ -121,6 +123,8 @@ pub struct Shard<W: Wire> {
     attachments: u64,
     pub(super) wants_tick: bool,
     pub(super) out: Vec<u8>,
+    /// Bytes encoded by the flushes of this tick so far.
+    pub(super) flushed: usize,
     pub(super) filled: Filled,
 }
 
@@ -158,6 +162,7 @@ impl<W: Wire> Shard<W> {
             attachments: 0,
             wants_tick: true,
             out: Vec::new(),
+            flushed: 0,
             filled: Filled::default(),
             shared,
         }
@@ -198,15 +203,22 @@ impl<W: Wire> Shard<W> {
         client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX
     }
 
+    /// Whether less than usual is to be read at a time from this Network Connection, since it brings very many packets.
+    pub fn sends_many(&self, me: Attachment) -> bool {
+        self.client(me).is_some_and(|client| client.sends_many)
+    }
+
     /// Takes bytes as they came from the socket.
     pub fn receive(&mut self, me: Attachment, bytes: &[u8], now: Moment) {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
-        let before = self.statistics.messages_received;
+        let (packets, messages) = (self.statistics.packets_received, self.statistics.messages_received);
         self.receive_packets(me, bytes, now);
-        let (messages, costs) = (self.statistics.messages_received - before, self.costs);
+        let (packets, costs) = (self.statistics.packets_received - packets, self.costs);
+        let messages = self.statistics.messages_received - messages;
         if let Some(client) = self.client_mut(me) {
             client.pace.spend(now, messages, bytes.len(), &costs);
+            client.sends_many = packets > MANY_PACKETS;
         }
     }
 

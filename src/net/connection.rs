@@ -336,7 +336,8 @@ impl Thread {
             if !shard.may_read(me, context.waker()) {
                 return Poll::Pending;
             }
-            match reader.poll_read(context, &mut scratch) {
+            let room = if shard.sends_many(me) { reader.least_room() } else { scratch.len() };
+            match reader.poll_read(context, &mut scratch[..room]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Input::Closed) => {
                     shard.lost(me, self.clock.now());
