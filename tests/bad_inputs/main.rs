@@ -35,6 +35,22 @@ macro_rules! each_version {
     )+};
 }
 
+/// Makes tests of each row to which it does not matter what lies between TCP and MQTT.
+macro_rules! over_tcp {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            #[test]
+            fn v5() {
+                super::$row(crate::packet::Version::V5);
+            }
+            #[test]
+            fn v311() {
+                super::$row(crate::packet::Version::V311);
+            }
+        }
+    )+};
+}
+
 /// Makes tests of each row that only MQTT 5 has.
 macro_rules! only_v5 {
     ($($row:ident,)+) => {$(

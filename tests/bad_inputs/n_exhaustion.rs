@@ -17,10 +17,14 @@ use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, proper
 use crate::rules::{SLOWNESS, Scene, busyness, load, load_is_full, unique};
 
 each_version! {
+    n04_blocked_consumer,
+}
+
+// What these are about lies below or above the layers of a connection.
+over_tcp! {
     n01_connect_flood,
     n02_pending_connections,
     n03_out_of_descriptors,
-    n04_blocked_consumer,
     n08_greedy_sender,
     n09_answers_nobody_reads,
     n13_message_rate_limit,
@@ -84,10 +88,15 @@ fn round_trips(scene: &Scene, client: &mut Client, topics: impl Iterator<Item = 
 
 /// What one of many exchanges costs the broker, that with the innocents included, and what 99 of a hundred take at most. The
 /// former does not depend on what else this machine does.
-#[derive(Debug)]
 struct Cost {
     each: Duration,
     p99: Duration,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:.1?} of CPU each and {:.1?} at most", self.each, self.p99)
+    }
 }
 
 /// Subscribes to many filters, as many in one packet as the broker takes.
@@ -228,7 +237,8 @@ fn n04_blocked_consumer(version: Version) {
     assert_eq!((consumer.subscribe("n04/0", 0), consumer.subscribe("n04/1", 1)), (0, 1));
     let mut publisher = scene.connected(version, "n04-publisher");
     let payload = vec![b'x'; 64 * 1024];
-    for round in 0..load(16, 100) {
+    let rounds = load(16, 100);
+    for round in 0..rounds {
         for _ in 0..16 {
             publisher.send(&publish(version, "n04/0", &payload).bytes());
         }
@@ -242,22 +252,22 @@ fn n04_blocked_consumer(version: Version) {
         scene.log_lines_with("takes no data") == 1
     });
     let took = sent.elapsed();
-    // What was written before stays readable, then there is an end.
-    let mut messages = 0;
+    // What was written before stays readable, then it is told why, then there is an end.
+    let (mut messages, mut told) = (0, None);
     loop {
         match consumer.event(PATIENCE) {
             Event::Packet(packet) if packet.kind() == kind::PUBLISH => messages += 1,
             Event::Packet(packet) => {
-                assert_eq!(
-                    (version, packet.kind(), packet.reason()),
-                    (Version::V5, kind::DISCONNECT, code::QUOTA_EXCEEDED)
-                );
+                assert_eq!(packet.kind(), kind::DISCONNECT);
+                told = Some(packet.reason());
             }
             Event::Closed => break,
             Event::Silence => panic!("the consumer is not closed"),
         }
     }
-    assert!(scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
+    assert_eq!(told, version.is_v5().then_some(code::QUOTA_EXCEEDED));
+    let is_too_much = rounds >= 16;
+    assert!(!is_too_much || scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
     crate::report(&format!("n04: closed {took:.1?} after the last message, {messages} messages had got through"));
     publisher.disconnect();
     scene.holds();
@@ -357,7 +367,11 @@ fn n06_fan_out_bomb() {
         let first = reader.receive_message();
         assert!(first.payload == payload(0), "{:?}: the first message is not whole", reader.version());
     }
+    // They all go at the same moment, with all that they have not taken.
     drop(readers);
+    let gone = Instant::now();
+    publisher.ping();
+    crate::report(&format!("n06: an answer {:.1?} after they were gone", gone.elapsed()));
     publisher.disconnect();
     scene.holds();
 }
@@ -461,9 +475,9 @@ fn n10_wildcard_explosion() {
     );
     assert!(subscriber.settle().iter().all(|packet| packet.kind() != kind::PUBLISH));
     let few = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("x/{number}")));
-    crate::report(&format!("n10: {hits:.2?} for 4,096 filters, {misses:.2?} for none of them, {few:.2?} elsewhere"));
-    let allowed = Duration::from_millis(1) * SLOWNESS;
-    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits:?}, of none {misses:?}");
+    crate::report(&format!("n10: {hits} for 4,096 filters, {misses} for none of them, {few} elsewhere"));
+    let allowed = Duration::from_millis(2) * SLOWNESS; // of CPU, with all that is not the match
+    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits}, of none {misses}");
     subscriber.disconnect();
     publisher.disconnect();
     scene.may_grow_by(32 * MIB as u64).holds();
@@ -495,9 +509,9 @@ fn n11_very_many_subscriptions() {
     // Whether anything is retained for them is looked up in steps; that is not what is measured.
     round_trips(&scene, &mut publisher, topics("warm again"));
     let many = round_trips(&scene, &mut publisher, topics("many"));
-    crate::report(&format!("n11: {few:.2?} with 100 filters, {many:.2?} with {}", exact + wildcard));
+    crate::report(&format!("n11: {few} with 100 filters, {many} with {}", exact + wildcard));
     let noise = Duration::from_micros(20) * SLOWNESS;
-    assert!(many.each <= few.each * 2 + noise, "with {} filters {many:?}, with 100 {few:?}", exact + wildcard);
+    assert!(many.each <= few.each * 2 + noise, "with {} filters {many}, with 100 {few}", exact + wildcard);
     subscriber.settle();
     drop(subscriber);
     publisher.disconnect();
