@@ -4,10 +4,11 @@
 //! can be written again. What is sent in which order, `session/deliver.rs` decides.
 
 use super::client::{Client, Dirty, Tail};
+use super::pace::{Costs, Pace};
 use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::codec::Message;
-use crate::session::Dropped;
+use crate::codec::{Message, Moment};
+use crate::session::{Dropped, Filled, Limits, Session};
 use std::collections::VecDeque;
 
 const FLUSHES_PER_TICK: usize = 128;
@@ -48,6 +49,36 @@ impl Flushes {
     pub(super) fn is_empty(&self) -> bool {
         self.soon.is_empty() && self.bulk.is_empty()
     }
+}
+
+/// Appends one Message after another as long as the Client may be sent more, and says whether there is more that may be sent
+/// now. What is no Message goes in any case.
+#[cold]
+#[expect(clippy::too_many_arguments, reason = "what `Session::fill` takes, and the pace")]
+fn fill_slowly(
+    session: &mut Session,
+    pace: &mut Pace,
+    costs: &Costs,
+    out: &mut Vec<u8>,
+    limits: &Limits,
+    now: Moment,
+    may_receive: impl Fn(&Message) -> bool + Copy,
+    filled: &mut Filled,
+) -> bool {
+    while out.len() < FLUSH_BYTES {
+        if !pace.may_send(now) {
+            session.take_control(out);
+            return false;
+        }
+        let (bytes, messages) = (out.len(), filled.published);
+        let more = session.fill(out, 1, limits, now, may_receive, filled);
+        pace.spend(now, filled.published - messages, out.len() - bytes, costs);
+        if !more {
+            return false;
+        }
+    }
+    filled.forget_sole(); // it is not alone
+    true
 }
 
 impl<W: Wire> Shard<W> {
@@ -115,13 +146,26 @@ impl<W: Wire> Shard<W> {
         let may_receive =
             |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;
-        let repeated = client.session.repeat(may_receive, &mut self.filled);
+        let costs = self.costs_out.as_ref();
+        // Whoever has got nearly all of its share goes on message by message.
+        let close = costs.filter(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs));
+        let repeated = close.is_none() && client.session.repeat(may_receive, &mut self.filled);
         let mut more = false;
         // As long as the socket takes everything: whoever keeps up must not lose to those who send.
         for _ in 0..FLUSH_ROUNDS {
-            if !repeated {
+            let before = self.filled.published;
+            if let Some(costs) = close {
                 self.out.clear();
-                more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+                let (session, pace) = (&mut client.session, &mut client.pace_out);
+                more = fill_slowly(session, pace, costs, &mut self.out, limits, now, may_receive, &mut self.filled);
+            } else {
+                if !repeated {
+                    self.out.clear();
+                    more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+                }
+                if let Some(costs) = costs {
+                    client.pace_out.spend(now, self.filled.published - before, self.out.len(), costs);
+                }
             }
             if self.out.is_empty() {
                 break;
@@ -137,16 +181,18 @@ impl<W: Wire> Shard<W> {
                 wire.reader().wake_by_ref();
                 break;
             }
-            if !more {
+            if !more || costs.is_some_and(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs)) {
                 break;
             }
         }
+        client.held_out = close.is_some() && !client.pace_out.may_send(now) && client.session.has_something_to_send();
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
         let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        let held = client.held_out;
         if more && !blocked {
             self.flushes.mark(slot, client);
         }
-        if blocked {
+        if blocked || held {
             self.set_timer(slot);
         }
         if replay_waits {
@@ -193,7 +239,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a delivery that was given up. That nobody is there for a QoS 0 Message is how it should be: the log says
     /// nothing of that.
     pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
-        self.statistics.dropped += 1;
+        self.statistics.dropped.note(reason);
         if reason != Dropped::Offline
             && let Some(client) = self.clients.get_mut(slot)
         {

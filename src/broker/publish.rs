@@ -345,14 +345,16 @@ impl<'a, W: Wire> Round<'a, W> {
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
         if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
-            self.statistics.dropped += 1;
+            self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
         }
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
-        let mut pushed = client.session.push(outgoing, how, self.limits, self.now);
-        if pushed == Err(Dropped::QueueFull) && self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce {
-            pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
-        }
+        let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
+            Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
+                push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics)
+            }
+            pushed => pushed,
+        };
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
@@ -365,7 +367,7 @@ impl<'a, W: Wire> Round<'a, W> {
                 }
             }
             Err(reason) => {
-                self.statistics.dropped += 1;
+                self.statistics.dropped.note(reason);
                 if reason == Dropped::Offline {
                     // Being away takes nothing from a QoS 0 Message: nobody promised it, and the log says nothing of it.
                     self.routed.taken = true;
@@ -390,7 +392,7 @@ fn push_over_oldest<W>(
 ) -> Result<(), Dropped> {
     let dropped = client.session.push_over_oldest(outgoing, how, limits, now)?;
     for _ in 0..dropped {
-        statistics.dropped += 1;
+        statistics.dropped.note(Dropped::QueueFull);
         client.note_drop(Dropped::QueueFull, now);
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::codec::{
     Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Filled, GroupId, WillFate};
+use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
@@ -114,6 +114,8 @@ pub struct Shard<W: Wire> {
     pub(super) durable: Durable,
     pub(super) statistics: Statistics,
     pub(super) costs: Costs,
+    /// Of what is sent; `None`: it is not counted.
+    pub(super) costs_out: Option<Costs>,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
     /// The next slot to be looked at since the rights have changed.
@@ -157,6 +159,7 @@ impl<W: Wire> Shard<W> {
             durable: Durable::new(journal),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
+            costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),
             sys: SysTopics::new(now),
             level: Level::Normal,
             review: None,
@@ -386,7 +389,8 @@ impl<W: Wire> Shard<W> {
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
-        self.statistics.dropped += client.session.detach(&settings.session) as u64;
+        self.statistics.dropped.note_some(Dropped::Offline, client.session.detach(&settings.session));
+        self.shared.ends.note(end);
         client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
@@ -469,6 +473,11 @@ impl<W: Wire> Shard<W> {
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
         self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
+    }
+
+    /// Whether ticks that use up their budgets are to come, so that others should have a turn after each of them.
+    pub fn has_long_work(&self) -> bool {
+        !self.fanouts.is_empty() || !self.replays.is_empty() || self.review.is_some()
     }
 
     /// When the next tick is due even if nothing happens.

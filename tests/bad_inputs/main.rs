@@ -87,6 +87,7 @@ mod a_framing;
 mod authenticating;
 mod b_connect;
 mod broker;
+mod by_chance;
 mod c_topics;
 mod client;
 mod corpus;
@@ -94,6 +95,9 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+#[path = "../support/grammar.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod grammar;
 mod j_cost;
 mod k_sessions;
 mod l_wills;
@@ -101,6 +105,9 @@ mod m_retained;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
+#[path = "../support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
 mod rules;
 mod t_files;
 mod transport;
