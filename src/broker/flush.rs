@@ -136,8 +136,9 @@ impl<W: Wire> Shard<W> {
         if let Some(tail) = &mut client.tail {
             match tail.write(wire, now, &mut self.statistics.bytes_sent) {
                 Ok(false) => return,
-                // Broken: the reader notices and reports the loss.
-                Ok(true) | Err(Broken) => client.tail = None,
+                Ok(true) => client.tail = None,
+                // The reader notices and reports the loss; there is nothing to be encoded for nobody.
+                Err(Broken) => return client.tail = None,
             }
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
@@ -171,7 +172,10 @@ impl<W: Wire> Shard<W> {
                 break;
             }
             self.flushed += self.out.len();
-            let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
+            let Ok(written) = wire.write(&self.out) else {
+                more = false; // broken: the reader will notice
+                break;
+            };
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
                 client.tail = Some(Box::new(Tail::new(&self.out[written..], self.filled.large(), now)));
