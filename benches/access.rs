@@ -6,16 +6,17 @@
 
 #[path = "support/limits.rs"]
 mod limits;
+#[path = "support/rules.rs"]
+mod rules;
 
 use std::fmt::Write;
 use std::hint::black_box;
 
 use gungraun::prelude::*;
 use limits::at_most;
+use rules::USERS;
 use waypost::access::{Access, Act, Form, Identity, Rules, Source, Verdict};
 use waypost::codec::Qos;
-
-const USERS: usize = 10_000;
 
 struct Asking {
     access: Access,
@@ -41,20 +42,8 @@ fn asking(form: Form, text: &str, topic: impl Fn(usize) -> String, expected: Ver
     }
 }
 
-/// Ten rules for each user, and twenty patterns.
 fn mosquitto(topic: impl Fn(usize) -> String, expected: Verdict) -> Asking {
-    let mut text = String::new();
-    for user in 0..USERS {
-        let _ = writeln!(text, "user user-{user:05}");
-        for rule in 0..9 {
-            let _ = writeln!(text, "topic readwrite plant/{}/machine-{user:05}/{rule}/+", rule % 3);
-        }
-        let _ = writeln!(text, "topic deny plant/+/machine-{user:05}/secret/#");
-    }
-    for pattern in 0..10 {
-        let _ = writeln!(text, "pattern readwrite area-{pattern}/%u/+/state\npattern deny area-{pattern}/%u/hidden/#");
-    }
-    asking(Form::Mosquitto, &text, topic, expected)
+    asking(Form::Mosquitto, &rules::mosquitto(), topic, expected)
 }
 
 /// The same by roles: ten rules for each user, three roles with ten, and a thousand for everyone.

@@ -9,12 +9,15 @@
 mod clients;
 #[path = "support/limits.rs"]
 mod limits;
+#[path = "support/rules.rs"]
+mod rules;
 
 use std::hint::black_box;
 
 use clients::{Hall, PAYLOAD, Written, puback, publish, subscribe, subscribe_without_replay, unsubscribe};
 use gungraun::prelude::*;
 use limits::at_most;
+use waypost::access::{Access, Form, Rules, Source};
 use waypost::broker::Attachment;
 use waypost::codec::Qos;
 
@@ -162,11 +165,22 @@ struct Audience {
 
 /// All of them have had a Message before.
 fn audience(receivers: usize) -> Audience {
-    let mut hall = Hall::new();
+    audience_of(Hall::new(), TOPIC, receivers)
+}
+
+/// Where there are 100,000 rules. What the receivers subscribe to has a hole, so that each delivery is a decision.
+fn audience_under_rules(receivers: usize) -> Audience {
+    let text = rules::mosquitto();
+    let source = Source { name: "acl", text: text.as_bytes(), form: Form::Mosquitto };
+    let access = Access::with_rules(Rules::read(&[source]).expect("rules"));
+    audience_of(Hall::with_rights(access), "plant/#", receivers)
+}
+
+fn audience_of(mut hall: Hall, filter: &str, receivers: usize) -> Audience {
     let publisher = hall.connect("publisher");
     for number in 0..receivers {
         let receiver = hall.connect(&format!("receiver-{number}"));
-        hall.receive(receiver, &subscribe(&[TOPIC], Qos::AtMostOnce));
+        hall.receive(receiver, &subscribe(&[filter], Qos::AtMostOnce));
         hall.work();
     }
     let packet = publish(TOPIC, Qos::AtMostOnce);
@@ -191,11 +205,14 @@ fn check_10_000(audience: Audience) {
 }
 
 // 3,380 from bytes to bytes; 446 and 445 for each delivery to a Client of its own with a write of its own. The aim for
-// putting it into the Session and taking it out is 350; what is above that is the flush around it.
+// putting it into the Session and taking it out is 350; what is above that is the flush around it. With
+// rules, 5 percent more is what decisions that are remembered may cost.
 #[library_benchmark]
 #[bench::to_1(args = (1), setup = audience, teardown = check_1_000, config = at_most(3_480, 1_000))]
 #[bench::to_100(args = (100), setup = audience, teardown = check_10_000, config = at_most(460, 10_000))]
 #[bench::to_10_000(args = (10_000), setup = audience, teardown = check_10_000, config = at_most(460, 10_000))]
+#[bench::to_1_under_rules(args = (1), setup = audience_under_rules, teardown = check_1_000, config = at_most(3_549, 1_000))]
+#[bench::to_100_under_rules(args = (100), setup = audience_under_rules, teardown = check_10_000, config = at_most(468, 10_000))]
 fn fanout(mut audience: Audience) -> Audience {
     let times = match audience.receivers {
         1 => 1_000,

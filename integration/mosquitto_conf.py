@@ -39,8 +39,8 @@ def compare(report, case, reference):
         ports = {name: free_port() for name in ("port", "port2", "port3")}
         for name, content in {**case.files, "mosquitto.conf": "user root\n" + case.conf}.items():
             write(os.path.join(folder, name), content, folder, ports)
-        if "passwd" in case.files:
-            subprocess.run([os.path.join(os.path.dirname(reference), "..", "bin", "mosquitto_passwd"), "-U", os.path.join(folder, "passwd")], check=True)
+        for name in (name for name in case.files if name.startswith("passwd")):
+            subprocess.run([os.path.join(os.path.dirname(reference), "..", "bin", "mosquitto_passwd"), "-U", os.path.join(folder, name)], check=True)
         if "certificates" in case.conf:
             make_certificates(os.path.join(folder, "certificates"))
         conf = os.path.join(folder, "mosquitto.conf")
@@ -102,18 +102,20 @@ class Enters:
 
 
 class Hears:
-    """Whether a Message that one publishes reaches another one who subscribes to a Topic Filter."""
+    """Whether a Message that one publishes reaches another one who subscribes to a Topic Filter. `ports`: by which each comes."""
 
-    def __init__(self, expected, publisher, topic, receiver, topic_filter, way="live", version=5, reference=None):
-        self.expected, self.publisher, self.topic = expected, publisher, topic
+    def __init__(self, expected, publisher, topic, receiver, topic_filter, way="live", version=5, reference=None,
+                 ports=("port", "port")):
+        self.expected, self.publisher, self.topic, self.ports = expected, publisher, topic, ports
         self.reference = expected if reference is None else reference  # where the two differ on purpose
         self.receiver, self.filter, self.way, self.version = receiver, topic_filter, way, version
         verb = "hears" if expected else "does not hear"
         self.name = (f"{receiver.user} with {topic_filter!r} {verb} {publisher.user} on {topic!r}"
-                     f" ({way}, version {version})")
+                     f" ({way}, version {version}{'' if ports == ('port', 'port') else f', {ports[0]} to {ports[1]}'})")
 
     def ask(self, ports, folder, broker):
-        with Link(ports["port"], version=self.version) as sender, Link(ports["port"], version=self.version) as receiver:
+        theirs, its = (ports[name] for name in self.ports)
+        with Link(theirs, version=self.version) as sender, Link(its, version=self.version) as receiver:
             certain(enter(sender, self.publisher))
             certain(enter(receiver, self.receiver))
             if self.way == "retained":
@@ -124,8 +126,8 @@ class Hears:
                 send(sender, self.topic, b"probe")
             if self.way == "will":
                 sender.close()
-                leave_a_will(ports["port"], self.publisher, self.topic)
-                with Link(ports["port"]) as fence:
+                leave_a_will(theirs, self.publisher, self.topic)
+                with Link(theirs) as fence:
                     certain(enter(fence, self.publisher._replace(client_id="fence")))
                     send(fence, "fence/now", b"fence")
             else:
@@ -274,6 +276,7 @@ def cases():
     yield anybody()
     yield rules()
     yield listeners()
+    yield listeners_with_files()
     yield certificates()
     yield names_in_certificates()
 
@@ -376,6 +379,49 @@ password_file {folder}/passwd
     return Case("listeners of their own", conf, {"passwd": PASSWORDS}, questions)
 
 
+def listeners_with_files():
+    """Different files on two listeners, and a third one with none, where everything is allowed."""
+    conf = """\
+per_listener_settings true
+listener {port} 127.0.0.1
+password_file {folder}/passwd
+acl_file {folder}/acl
+listener {port2} 127.0.0.1
+password_file {folder}/passwd2
+acl_file {folder}/acl2
+listener {port3} 127.0.0.1
+allow_anonymous true
+"""
+    yard = "user alice\ntopic readwrite yard/#\ntopic read shared/#\nuser carol\ntopic house/#\npattern readwrite fence/#\n"
+    outside = Who("alice", "her other secret", "alice-2")
+    visitor = Who(None, None, "visitor-1")
+    enters = [
+        Enters(True, ALICE), Enters(False, ALICE, "port2"), Enters(True, ALICE, "port3"),
+        Enters(True, outside, "port2"), Enters(False, outside), Enters(True, outside, "port2", version=4),
+        Enters(True, BOB), Enters(False, BOB, "port2"),
+        Enters(False, NOBODY), Enters(False, NOBODY, "port2"), Enters(True, NOBODY, "port3"),
+    ]
+    inner, outer, anybody = "port", "port2", "port3"
+    hears = [
+        (True, ALICE, "house/kitchen", visitor, "#", (inner, anybody)),
+        (False, ALICE, "yard/gate", visitor, "#", (inner, anybody)),
+        (True, outside, "yard/gate", visitor, "#", (outer, anybody)),
+        (False, outside, "house/kitchen", visitor, "#", (outer, anybody)),
+        (True, visitor, "house/kitchen", ALICE, "#", (anybody, inner)),
+        (False, visitor, "yard/gate", ALICE, "#", (anybody, inner)),
+        (True, visitor, "yard/gate", outside, "#", (anybody, outer)),
+        (False, visitor, "house/kitchen", outside, "#", (anybody, outer)),
+        (True, visitor, "shared/x", outside, "shared/#", (anybody, outer)),
+        (False, outside, "shared/x", ALICE, "#", (outer, inner)),
+        (False, ALICE, "house/kitchen", outside, "#", (inner, outer)),
+        (True, visitor, "anything/else", visitor._replace(client_id="visitor-2"), "anything/+", (anybody, anybody)),
+    ]
+    questions = [Hears(*case, way, version, ports=ports) for way, version in (("live", 5), ("retained", 5), ("will", 5), ("live", 4))
+                 for *case, ports in hears]
+    files = {"passwd": PASSWORDS, "passwd2": "alice:her other secret\ncarol:c\n", "acl": ACL, "acl2": yard}
+    return Case("listeners with files of their own", conf, files, enters + questions)
+
+
 def certificates():
     conf = """\
 listener {port} 127.0.0.1
@@ -412,7 +458,7 @@ tls_version tlsv1.2
 
 
 def names_in_certificates():
-    """By Common Name on one listener, by the whole subject on another; the rules speak of both."""
+    """By Common Name on one listener, by the whole subject on another, which has a folder of authorities; the rules speak of both."""
     tls = """\
 cafile {folder}/certificates/ca.pem
 certfile {folder}/certificates/server.pem
@@ -421,7 +467,8 @@ require_certificate true
 """
     conf = ("listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {folder}/acl\n"
             f"listener {{port2}} 127.0.0.1\n{tls}use_identity_as_username true\n"
-            f"listener {{port3}} 127.0.0.1\n{tls}use_subject_as_username true\n")
+            f"listener {{port3}} 127.0.0.1\n{tls.replace('cafile {folder}/certificates/ca.pem', 'capath {folder}/certificates/hashed')}"
+            "use_subject_as_username true\n")
     acl = "user alice\ntopic by/name\nuser CN=alice,OU=Pumps & Co,O=The Works,C=DE\ntopic by/subject\npattern write of/%u/x\n"
     questions = [
         Publishes(True, "by/name", "port2", "alice"), Publishes(False, "by/subject", "port2", "alice"),
@@ -460,6 +507,10 @@ def make_certificates(folder):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
                 f"{issuer}.key", "-out", f"{issuer}.pem", "-days", "30", "-subj", f"/CN={issuer} of the test",
                 "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    os.mkdir(os.path.join(folder, "hashed"))
+    shutil.copy(os.path.join(folder, "ca.pem"), os.path.join(folder, "hashed"))
+    openssl("rehash", "hashed")
+    shutil.copy(os.path.join(folder, "other.pem"), os.path.join(folder, "hashed"))  # which has no hash, and is not trusted
     issue("server", extensions="subjectAltName=DNS:localhost,IP:127.0.0.1")
     for name in ("alice", "revoked"):
         issue(name, extensions="extendedKeyUsage=clientAuth")

@@ -6,8 +6,8 @@ mod acl;
 mod cert;
 mod passwd;
 
-use crate::access::Access;
-use crate::acl as rule_files;
+use crate::access::{Access, Rules};
+use crate::acl::RuleFiles;
 use crate::config::{self, Config, ConfigErrors, Finding, Flags, Listener, Sources};
 use crate::log::{self, Level};
 use crate::node;
@@ -153,10 +153,17 @@ fn summary(config: &Config, access: &Access, listed: &[Finding]) -> String {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "the configuration without a file".to_owned() } else { files.join(", ") };
     let listeners: Vec<String> = config.listeners.iter().map(described).collect();
-    let rules = access.rules().map_or_else(String::new, |rules| format!("; {} access rules", rules.len()));
+    let mut sets: Vec<&Rules> = Vec::new();
+    for (_, rules) in access.rules() {
+        if !sets.contains(&rules) {
+            sets.push(rules);
+        }
+    }
+    let count: usize = sets.iter().map(|rules| rules.len()).sum();
+    let rules = if sets.is_empty() { String::new() } else { format!("; {count} access rules") };
     let data_dir = config.node.data_dir.display();
     let mut summary = format!("{files}: valid; listens on {}; data in {data_dir}{rules}\n", listeners.join(", "));
-    let of_rules = rule_files::notes(access, &rule_files::names(&config.listeners));
+    let of_rules = RuleFiles::of(config).notes(access);
     // What differs in a mosquitto.conf stands above already, in the list of all options.
     let told: Vec<String> = listed.iter().map(ToString::to_string).collect();
     for note in config.notes().into_iter().chain(of_rules).filter(|note| !told.contains(note)) {

@@ -56,6 +56,14 @@ pub enum Fault {
     ReviewShared,
     /// Has a token run out?
     Token,
+    /// Does a ban end the Session of a Client that is there?
+    Ban,
+    /// And of one that is away?
+    BanAway,
+    /// Does it keep out who comes?
+    BanAtConnect,
+    /// And its Will?
+    BanWill,
 }
 
 #[cfg(not(feature = "seeded-faults"))]
@@ -116,6 +124,10 @@ mod seeded {
             Self::ReviewAway,
             Self::ReviewShared,
             Self::Token,
+            Self::Ban,
+            Self::BanAway,
+            Self::BanAtConnect,
+            Self::BanWill,
         ];
     }
 }

@@ -25,7 +25,8 @@
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
 //!                       Identifier to home shard)  durable.rs (which answer waits for the journal)  flush.rs (writing)
-//!                       timer.rs  rights.rs (what a Client may do, and what a reload changes)  pace.rs  budget.rs  sys.rs ($SYS)
+//!                       timer.rs  rights.rs (what a Client may do, and what a reload changes)  takeover.rs (how often)  pace.rs
+//!                       budget.rs  sys.rs ($SYS)
 //! 1 rooms   session/    one Client's Session as a state machine: connect.rs  publish.rs (receiving)  deliver.rs (sending)
 //!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)

@@ -299,28 +299,48 @@ impl Lines {
     }
 }
 
-/// The thread that writes. An error of the output costs the line and nothing else: there is no better place to report it.
+/// Lines that were not written since the process began: they came too fast, or the output has failed.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Lines of the log that were lost since the process began, because they came faster than they could be written or because
+/// standard error is full or closed.
+pub fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// The thread that writes. An error of the output costs the line and nothing else; once the output works again, a line says
+/// how many are missing.
 fn write_lines(waiting: Receiver<Entry>, lost: &AtomicU64, mut out: impl io::Write, format: Format) {
+    let mut unsaid = 0;
     for entry in waiting {
+        let mut works = true;
         match entry {
             Entry::Line(line) => {
-                let _ = out.write_all(&line);
+                works = out.write_all(&line).is_ok();
+                unsaid += u64::from(!works);
+                LOST.fetch_add(u64::from(!works), Ordering::Relaxed);
             }
             Entry::Flush(written) => {
                 let _ = out.flush();
                 let _ = written.try_send(());
             }
         }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
+        let refused = lost.swap(0, Ordering::Relaxed);
+        LOST.fetch_add(refused, Ordering::Relaxed);
+        unsaid += refused;
+        if works && unsaid > 0 {
             let now = Utc::now();
-            let _ = match format {
-                Format::Text => writeln!(out, "{now} WARN log lines lost, standard error is too slow lines={lost}"),
-                Format::Json => writeln!(
-                    out,
-                    r#"{{"timestamp":"{now}","level":"WARN","message":"log lines lost, standard error is too slow","lines":{lost}}}"#
+            let line = match format {
+                Format::Text => {
+                    format!("{now} WARN log lines lost, standard error is full or too slow lines={unsaid}\n")
+                }
+                Format::Json => format!(
+                    "{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"message\":\"log lines lost, standard error is full or too slow\",\"lines\":{unsaid}}}\n"
                 ),
             };
+            if out.write_all(line.as_bytes()).is_ok() {
+                unsaid = 0;
+            }
         }
     }
 }
@@ -477,6 +497,43 @@ mod tests {
         assert_eq!(Arc::strong_count(&lines.lost), 2, "the thread still runs");
     }
 
+    /// An output without room for the first few lines.
+    struct Full {
+        refused: usize,
+        memory: Memory,
+    }
+
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.refused > 0 {
+                self.refused -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.memory.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_an_output_had_no_room_for_are_counted() {
+        let memory = Memory::default();
+        let lines = Lines::start(Full { refused: 3, memory: memory.clone() }, Format::Text).expect("a thread");
+        let before = super::lines_lost();
+        for line in [b"1\n", b"2\n", b"3\n", b"4\n", b"5\n"] {
+            lines.push(line);
+        }
+        lines.flush(Duration::from_secs(10));
+        assert!(super::lines_lost() >= before + 3);
+        let text = memory.text();
+        assert!(
+            text.starts_with("4\n") && text.contains("full or too slow lines=3\n") && text.ends_with("5\n"),
+            "{text}"
+        );
+    }
+
     /// An output that takes nothing until it is told to, and says when it is first asked.
     struct Blocked {
         asked: Sender<()>,
@@ -512,7 +569,8 @@ mod tests {
         lines.flush(Duration::from_secs(10));
         let text = memory.text();
         assert!(
-            text.starts_with("first\n2") && text.contains(" WARN log lines lost, standard error is too slow lines=7\n")
+            text.starts_with("first\n2")
+                && text.contains(" WARN log lines lost, standard error is full or too slow lines=7\n")
         );
         assert_eq!(text.lines().count(), 1 + 1 + LINES_WAITING_MAX);
     }

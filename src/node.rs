@@ -9,11 +9,11 @@ mod logins;
 pub use logins::LoginsError;
 
 use crate::access::{Access, Authenticator};
-use crate::acl::{self, AclError};
+use crate::acl::{AclError, RuleFiles};
 use crate::admin::{Admin, Bound, Reloads, Sources};
 use crate::broker::{Settings, Shared, Strategies, Versions};
-use crate::codec::{Characters, Limits as CodecLimits, Qos};
-use crate::config::{self, Address, AddressOrOff, Config, SharedStrategy, Version};
+use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
+use crate::config::{self, Address, AddressOrOff, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
@@ -63,9 +63,8 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Threads,
     addresses: Vec<SocketAddr>,
-    acl: config::Acl,
-    /// The names of all listeners.
-    names: Vec<String>,
+    rule_files: RuleFiles,
+    clock: Clock,
     logins: Logins,
     reloads: Arc<Reloads>,
     admin: Option<Admin>,
@@ -96,9 +95,10 @@ impl Node {
         settings: Settings,
         guard: Option<Arc<dyn Authenticator>>,
     ) -> Result<Self, NodeError> {
-        let access = acl::load(&config.acl)?;
-        raise_open_files();
+        let open_files_max = raise_open_files();
         let clock = Clock::new();
+        let rule_files = RuleFiles::of(config);
+        let access = rule_files.load(clock.now())?;
         let logins = Logins::prepare(config, clock)?;
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
@@ -106,7 +106,7 @@ impl Node {
         let mut listeners = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(credentials) {
             let failed = |error| NodeError::Listen { address: listener.address.to_string(), error };
-            let name: Arc<str> = name(listener).into();
+            let name: Arc<str> = listener.called().into();
             let authenticator: Arc<dyn Authenticator> =
                 guard.clone().unwrap_or_else(|| Arc::new(logins.chain(listener)));
             for place in places(listener).map_err(failed)? {
@@ -132,15 +132,17 @@ impl Node {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
-        let names = acl::names(&config.listeners);
-        note_rights(&access, &names);
+        note_rights(&access, &rule_files);
         shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
             connections_pending_max: config.limits.connections_pending_max,
             connections_per_address_max: config.limits.connections_per_address_max,
+            connect_rate_per_address_max: config.limits.connect_rate_per_address_max,
+            sockets_max: sockets_max(open_files_max, shared.shards().count(), listeners.len()),
             tls_handshakes_max: config.limits.tls_handshakes_max,
+            tls_handshake_share_max: config.limits.tls_handshake_share_max,
             stop_timeout: STOP_TIMEOUT,
         };
         logins.start().map_err(NodeError::Thread)?;
@@ -161,7 +163,7 @@ impl Node {
         for address in admin.iter().flat_map(Admin::addresses) {
             tracing::info!(url = %format_args!("http://{address}/metrics"), "metrics page");
         }
-        Ok(Self { shared, threads, addresses, acl: config.acl.clone(), names, logins, reloads, admin })
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins, reloads, admin })
     }
 
     /// Where it listens, with real ports.
@@ -193,16 +195,12 @@ impl Node {
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
         self.logins.reload(&self.reloads);
-        let access = self
-            .reloads
-            .rules
-            .note(acl::load(&self.acl))
-            .inspect(|access| note_rights(access, &self.names))
-            .unwrap_or_else(|error| {
-                error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
-                tracing::error!("the rule files are not taken; the former rules are still in force");
-                (*self.shared.access()).clone()
-            });
+        let access = self.reloads.rules.note(self.rule_files.load(self.clock.now()));
+        let access = access.inspect(|access| note_rights(access, &self.rule_files)).unwrap_or_else(|error| {
+            error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
+            tracing::error!("the rule files are not taken; the former rules are still in force");
+            (*self.shared.access()).clone()
+        });
         self.shared.set_access(self.logins.known_to(access));
         self.reload_certificates(); // the log says what came of it
     }
@@ -217,10 +215,11 @@ impl Node {
     }
 }
 
-fn note_rights(access: &Access, listeners: &[String]) {
-    let Some(rules) = access.rules() else { return };
-    tracing::info!(rules = rules.len(), "access rules are in force");
-    for note in acl::notes(access, listeners) {
+fn note_rights(access: &Access, files: &RuleFiles) {
+    for (listener, rules) in access.rules() {
+        tracing::info!(rules = rules.len(), bans = rules.bans(), listener, "access rules are in force");
+    }
+    for note in files.notes(access) {
         tracing::warn!("{note}");
     }
 }
@@ -232,7 +231,7 @@ fn note_rights(access: &Access, listeners: &[String]) {
 pub fn check(config: &Config) -> Result<Access, NodeError> {
     config.listeners.iter().try_for_each(|listener| credentials(listener).map(drop))?;
     Logins::prepare(config, Clock::new())?;
-    Ok(acl::load(&config.acl)?)
+    Ok(RuleFiles::of(config).load(Moment::default())?)
 }
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
@@ -325,8 +324,8 @@ fn fail(error: &NodeError) -> ExitCode {
     }
 }
 
-/// A connection needs a descriptor: take as many as the system lets us have.
-fn raise_open_files() {
+/// A connection needs a descriptor: take as many as the system lets us have, and say how many that is.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -335,6 +334,16 @@ fn raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
     }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Network Connections that leave descriptors for everything else: files of users and rules must be readable at any time.
+fn sockets_max(open_files_max: Option<u64>, shards: usize, listeners: usize) -> usize {
+    const FILES: usize = 32;
+    /// What a thread's runtime and its letter box hold open.
+    const PER_SHARD: usize = 8;
+    let all = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    all.saturating_sub(FILES + PER_SHARD * shards + listeners).max(all / 2)
 }
 
 /// Where a listener listens; a host name may stand for several addresses.
@@ -387,11 +396,6 @@ fn bind_admin(admin: &config::Admin) -> Result<Option<Bound>, NodeError> {
     bound.map(Some).map_err(|error| NodeError::Admin { address: address.to_string(), error })
 }
 
-/// What a listener is called.
-fn name(listener: &config::Listener) -> String {
-    listener.name.clone().unwrap_or_else(|| listener.address.to_string())
-}
-
 /// The certificates of a listener that speaks TLS.
 fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, NodeError> {
     let certificates: Vec<_> = listener.tls_certificate.iter().cloned().zip(listener.tls_key.iter().cloned()).collect();
@@ -399,7 +403,8 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
         return Ok(None);
     }
     let issuers = || Issuers {
-        certificates: listener.client_ca.clone().unwrap_or_default(), // the configuration demands one
+        certificates: listener.client_ca.clone(),
+        folder: listener.client_ca_folder.clone(),
         revoked: listener.client_crl.clone(),
     };
     let protocol = match listener.protocol {
@@ -414,10 +419,11 @@ fn credentials(listener: &config::Listener) -> Result<Option<Arc<Credentials>>, 
             config::ClientAuth::Optional => ClientAuth::Optional(issuers()),
             config::ClientAuth::Required => ClientAuth::Required(issuers()),
         },
+        refuses_exposed_keys: listener.tls_key_exposed == config::KeyExposed::Refuse,
         protocols: vec![protocol.into()],
     };
     let loaded =
-        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: name(listener), error })?;
+        Credentials::load(settings).map_err(|error| NodeError::Credentials { listener: listener.called(), error })?;
     Ok(Some(Arc::new(loaded)))
 }
 
@@ -482,6 +488,7 @@ pub fn settings(config: &Config) -> Settings {
             in_flight_max: limits.in_flight_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
+            queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,
             queue_qos0_messages_max: limits.queue_qos0_messages_max,
             queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
             queue_qos0_offline: mqtt.queue_qos0_offline,
@@ -493,10 +500,13 @@ pub fn settings(config: &Config) -> Settings {
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: bytes(limits.retained_size_max),
+        retained_per_user_max: limits.retained_per_user_max,
+        retained_payload_bytes_max: bytes(limits.retained_payload_size_max),
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,
         sessions_per_user_max: limits.sessions_per_user_max,
+        takeovers_per_minute_max: limits.takeovers_per_minute_max,
         write_stall_max: limits.write_stall_max,
         wildcard_subscription_available: mqtt.wildcard_subscription_available,
         shared_subscription_available: mqtt.shared_subscription_available,

@@ -219,7 +219,10 @@ fn acl_check_says_how_many_rules_or_every_fault() {
     assert_eq!(places, ["wrong:1", "wrong:2", "wrong.toml:2:9", "wrong.toml:2:11"], "{stderr}");
     let (code, _, stderr) = run(&["gone"]);
     assert_eq!(code, Some(2));
-    assert_eq!(stderr, "the rule file gone cannot be read: there is no such file; see acl.files\n");
+    assert_eq!(
+        stderr,
+        "the rule file gone cannot be read: there is no such file; see acl.files and listener.acl_files\n"
+    );
 }
 
 #[test]
@@ -284,6 +287,63 @@ fn acl_explain_says_which_rule_and_exits_by_the_verdict() {
         let output = folder.waypost().args(["acl", "explain", "--file", "acl"]).args(wrong).output().expect("it runs");
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{wrong:?}");
     }
+}
+
+#[test]
+fn acl_asks_the_rules_of_the_listener_that_is_named() {
+    let folder = Folder::new();
+    folder.write("acl", ACL);
+    folder.write("inner.toml", "[user.alice]\nallow = { all = 'in/#' }\n");
+    folder.write(
+        "waypost.toml",
+        "[[listener]]\naddress = '127.0.0.1:1'\n[[listener]]\naddress = '127.0.0.1:2'\nname = 'inner'\nacl_files = ['inner.toml']\n\
+         [[listener]]\naddress = '127.0.0.1:3'\nname = 'open'\nacl_files = []\n[acl]\nfiles = ['acl']\n",
+    );
+    let run = |arguments: &[&str]| {
+        let output = folder.waypost().arg("acl").args(arguments).output().expect("it runs");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let ask = |command: &[&str], listener: &str| {
+        let (code, stdout, stderr) = run(&[command, &["-c", "waypost.toml", "--listener", listener]].concat());
+        assert_eq!(stderr, "");
+        (code, stdout)
+    };
+    let explain = &["explain", "--user", "alice", "--publish", "in/x"];
+    assert_eq!(ask(explain, "127.0.0.1:1"), (Some(1), "denied: no rule allows it\n".to_owned()));
+    let own = "allowed by inner.toml:2 (user alice): allow = { all = 'in/#' }\n";
+    assert_eq!(ask(explain, "inner"), (Some(0), own.to_owned()));
+    assert_eq!(ask(explain, "open"), (Some(0), "allowed: there are no rules, so everything is allowed\n".to_owned()));
+    let who = &["who", "--topic", "in/x"];
+    let nobody = "no rule is about this topic: nobody may publish to it or receive it\n";
+    assert_eq!(ask(who, "127.0.0.1:1"), (Some(0), nobody.to_owned()));
+    let own = "allow  publish, subscribe  inner.toml:2 (user alice): allow = { all = 'in/#' }\n";
+    assert_eq!(ask(who, "inner"), (Some(0), own.to_owned()));
+    assert_eq!(ask(who, "open"), (Some(0), "there are no rules: everybody may do everything\n".to_owned()));
+    for (listener, fault) in [
+        (&["--listener", "outer"][..], "there is no listener \"outer\"; there are: 127.0.0.1:1, inner, open\n"),
+        (
+            &[],
+            "not all listeners have the same rules; say which one is meant, with --listener: 127.0.0.1:1, inner, open\n",
+        ),
+    ] {
+        for command in [&explain[..], who] {
+            let (code, _, stderr) = run(&[command, &["-c", "waypost.toml"], listener].concat());
+            assert_eq!((code, stderr.as_str()), (Some(2), fault));
+        }
+    }
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    assert!(text(&output.stdout).contains("; 4 access rules\n"), "{}", text(&output.stdout));
+    folder.write("acl", "topic read a/#\n");
+    folder.write("inner.toml", "[everyone]\nallow = { all = 'a', listener = ['inner', 'open', 'elsewhere'] }\n");
+    let output = folder.waypost().args(["check", "-c", "waypost.toml"]).output().expect("it runs");
+    assert!(
+        text(&output.stdout).ends_with(
+            "note: rules ask for a listener \"elsewhere\", which there is none of; see listener.name\n\
+             note: rules that are not for the listener \"open\" ask for it; see listener.acl_files\n"
+        ),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]

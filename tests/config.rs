@@ -86,6 +86,7 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     let listener = &mut others.listeners[0];
     (listener.authentication, listener.allow_anonymous) = (None, None);
     (listener.interface, listener.name, listener.websocket_path) = (None, None, None);
+    (listener.password_file, listener.acl_files, listener.client_ca_folder) = (None, None, None);
     (listener.client_ca, listener.unix_owner, listener.unix_group) = (None, None, None);
     others.shared_groups.clear();
     assert_same_settings(&others, &Config::default());
@@ -252,7 +253,7 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
     refuses(
         "[[listener]]\naddress = '127.0.0.1:1'\n[listener.tls]\n",
         &[
-            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, connections_max, backlog, tls_certificate, tls_key, tls_version_min, client_auth, client_ca, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
+            "waypost.toml:3:11: unknown key \"tls\" in [[listener]]; known keys: address, name, protocol, interface, versions, authentication, allow_anonymous, password_file, acl_files, connections_max, backlog, tls_certificate, tls_key, tls_key_exposed, tls_version_min, client_auth, client_ca, client_ca_folder, client_crl, client_identity, client_id_bound, websocket_origins, websocket_path, unix_mode, unix_owner, unix_group, proxy_protocol, proxy_trusted",
         ],
     );
 }
@@ -629,6 +630,49 @@ fn a_way_to_enter_needs_what_it_judges_by() {
     );
     let methods = [Method::Jwt, Method::Http, Method::Scram, Method::Password, Method::Certificate];
     assert_eq!(folder.load().expect("all are there").listeners[0].methods(), methods);
+    folder.write("waypost.toml", format!("{listener}['password']\npassword_file = 'its own'\n"));
+    assert_eq!(
+        folder.load().expect("it has its own").listeners[0].password_file.as_deref(),
+        Some(Path::new("its own"))
+    );
+}
+
+#[test]
+fn listeners_of_one_name_have_the_same_files() {
+    let two = |first: &str, second: &str| {
+        format!("[[listener]]\naddress = '127.0.0.1:1'\n{first}\n[[listener]]\naddress = '127.0.0.1:2'\n{second}\n")
+    };
+    for (first, second) in [
+        ("", ""),
+        ("name = 'a'", "name = 'a'"),
+        ("acl_files = ['x']", "acl_files = ['y']"),
+        ("name = 'a'\nacl_files = ['x']", "name = 'a'\nacl_files = ['x']"),
+        ("name = 'a'\nacl_files = ['x']", "name = 'b'\nacl_files = []"),
+    ] {
+        let folder = Folder::new();
+        folder.write("waypost.toml", two(first, second));
+        assert_eq!(folder.load().expect("nobody can take one for the other").listeners.len(), 2);
+    }
+    refuses(
+        &two("name = 'a'\nacl_files = ['x']", "name = 'a'\nacl_files = ['x', 'y']"),
+        &[
+            "waypost.toml:8:13: two listeners are called \"a\" and have different acl_files, the other at waypost.toml:4:13; give each a name of its own",
+        ],
+    );
+    refuses(
+        &two("name = 'a'\npassword_file = 'x'\nauthentication = ['password']\nacl_files = []", "name = 'a'"),
+        &[
+            "waypost.toml:8:11: two listeners are called \"a\" and have different password_file, the other at waypost.toml:4:17; give each a name of its own",
+            "waypost.toml:8:11: two listeners are called \"a\" and have different acl_files, the other at waypost.toml:6:13; give each a name of its own",
+        ],
+    );
+    // A name may be the address of another.
+    refuses(
+        &two("acl_files = ['x']", "name = '127.0.0.1:1'"),
+        &[
+            "waypost.toml:5:11: two listeners are called \"127.0.0.1:1\" and have different acl_files, the other at waypost.toml:3:13; give each a name of its own",
+        ],
+    );
 }
 
 #[test]

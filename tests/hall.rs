@@ -7,7 +7,7 @@ use support::{Link, TestBroker};
 use waypost::access::{Authenticator, Identity, Login, Pending, Proof, Step};
 use waypost::codec::{
     Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties,
-    Version,
+    Version, Will,
 };
 
 fn connected(broker: &TestBroker, client_id: &str) -> Link {
@@ -152,4 +152,130 @@ fn k04_one_user_cannot_pile_up_sessions() {
     assert_eq!(connect("alice", "id-2", 0).1, 0, "a Session that is there can be resumed");
     broker.advance(Duration::from_secs(8 * 24 * 3600));
     assert_eq!(connect("alice", "id-3", 0).1, 0, "those that have ended do not count");
+}
+
+/// A user with a lasting Session, and what CONNACK says.
+fn login(broker: &TestBroker, user: &str, client_id: &str, expiry_s: u32) -> Link {
+    let link = broker.link();
+    let mut connect = Connect::new(Version::V5, client_id);
+    connect.user_name = Some(user);
+    connect.session_expiry_interval_s = expiry_s;
+    connect.clean_start = false;
+    link.send(&encoded(&Packet::Connect(connect)));
+    link
+}
+
+#[test]
+fn m01_whatever_becomes_of_a_users_retained_messages_makes_room_for_others() {
+    let broker = TestBroker::with(|settings| settings.retained_per_user_max = 3).guarded_by(Trusting);
+    let (alice, bob) = (login(&broker, "alice", "a", 0), login(&broker, "bob", "b", 0));
+    let keeps = |topic: &str, expiry_s: Option<u32>| {
+        let before = broker.statistics().retained_refused;
+        alice.send(&retained(topic, b"x", expiry_s));
+        let refused = broker.statistics().retained_refused - before;
+        assert_eq!(refused == 0, broker.retained(topic).is_some(), "what is not kept is counted");
+        refused == 0
+    };
+    assert!(keeps("a", None) && keeps("b", None) && keeps("c", Some(5)));
+    assert!(!keeps("d", None));
+    assert!(keeps("a", None), "in the place of its own");
+    alice.send(&retained("a", b"", None));
+    assert!(keeps("d", None), "one was cleared");
+    bob.send(&retained("b", b"bob's", None));
+    assert!(keeps("e", None), "one is another's now");
+    assert!(!keeps("f", None));
+    alice.send(&retained("b", b"alice's", None));
+    assert_eq!(broker.retained("b"), Some(b"bob's".to_vec()), "and cannot be had back");
+    broker.advance(Duration::from_secs(20));
+    assert!(keeps("f", None), "one has expired");
+    assert!(!keeps("g", None));
+}
+
+#[test]
+fn k03_takeovers_are_slowed_down_whatever_becomes_of_the_session() {
+    let broker = TestBroker::with(|settings| settings.takeovers_per_minute_max = 3);
+    for expiry_s in [0, 1000] {
+        let client_id = format!("twice-{expiry_s}");
+        let knock = || login(&broker, "", &client_id, expiry_s);
+        let code = |link: &Link| link.received().get(3).copied();
+        let mut there = knock();
+        for _ in 0..3 {
+            let next = knock();
+            assert_eq!(code(&next), Some(0));
+            assert!(there.is_closed());
+            there = next;
+        }
+        let (early, late) = (knock(), knock());
+        broker.advance(Duration::from_secs(19));
+        assert!(!there.is_closed() && !early.is_closed());
+        assert_eq!((code(&early), code(&late)), (None, None));
+        there.send(&[0xC0, 0]);
+        assert_eq!(there.received(), [0xD0, 0], "it is served meanwhile");
+        broker.advance(Duration::from_secs(2));
+        assert_eq!((code(&early), code(&late)), (Some(0x89), Some(0)));
+        assert!(early.is_closed() && there.is_closed() && !late.is_closed());
+        // Somebody else is not concerned, and a Client that has gone is not taken over.
+        assert_eq!(code(&login(&broker, "", "else", 0)), Some(0));
+        late.send(&[0xE0, 0]);
+        assert_eq!(code(&knock()), Some(0));
+    }
+}
+
+#[test]
+fn l07_a_stop_publishes_the_wills_that_are_due_before_it_says_goodbye() {
+    let broker = TestBroker::new();
+    // On both shards, before and after the heir.
+    let dying = |client_id: &str, expiry_s: u32, delay_s: u32| {
+        let link = broker.link();
+        let mut connect = Connect::new(Version::V5, client_id);
+        connect.session_expiry_interval_s = expiry_s;
+        connect.will = Some(Will {
+            topic: "wills",
+            payload: client_id.as_bytes(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            delay_interval_s: delay_s,
+            properties: waypost::codec::Properties::default(),
+        });
+        link.send(&encoded(&Packet::Connect(connect)));
+        assert_eq!(link.received()[3], 0);
+        link
+    };
+    let mut links = vec![dying("will-1", 0, 0), dying("will-2", 100, 0)];
+    let heir = connected(&broker, "heir");
+    heir.send(&subscribed("wills", Qos::AtMostOnce));
+    heir.received();
+    links.extend([dying("will-3", 0, 100), dying("late-4", 100, 100), dying("will-5", 100, 0)]);
+    broker.stop();
+    let said = heir.received();
+    let text = String::from_utf8_lossy(&said);
+    for client_id in ["will-1", "will-2", "will-3", "will-5"] {
+        assert_eq!(text.matches(client_id).count(), 1, "{client_id} in {text:?}");
+    }
+    assert!(!text.contains("late-4"), "its Session lives on: {text:?}");
+    assert!(heir.is_closed() && said.ends_with(&[0xE0, 2, 0x8B, 0]), "{said:02x?}");
+}
+
+#[test]
+fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
+    let broker = TestBroker::with(|settings| {
+        settings.session.queue_messages_max = 3;
+        settings.session.queue_drops_oldest = true;
+    });
+    let away = login(&broker, "", "away", 1000);
+    away.send(&subscribed("t", Qos::ExactlyOnce));
+    away.send(&[0xE0, 0]);
+    let publisher = connected(&broker, "publisher");
+    for (number, qos) in [(1, 2), (2, 1), (3, 2), (4, 1), (5, 2), (6, 2)] {
+        let payload = format!("message-{number}");
+        let mut publish = Publish::new("t", payload.as_bytes());
+        (publish.qos, publish.packet_id) = (Qos::from_value(qos).expect("a QoS"), PacketId::new(number));
+        publisher.send(&encoded(&Packet::Publish(publish)));
+    }
+    assert_eq!(broker.statistics().dropped.total(), 3);
+    let back = login(&broker, "", "away", 1000);
+    let found = back.received();
+    let found = String::from_utf8_lossy(&found);
+    let kept: Vec<u16> = (1..=6).filter(|number| found.contains(&format!("message-{number}"))).collect();
+    assert_eq!(kept, [3, 5, 6]);
 }

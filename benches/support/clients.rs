@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use waypost::access::Identity;
+use waypost::access::{Access, Identity};
 use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, Shared, Versions, Wire};
 use waypost::codec::{Connect, Moment, Packet, PacketId, Publish, Qos, Version};
 use waypost::config::Config;
@@ -60,6 +60,14 @@ impl Hall {
         hall
     }
 
+    /// The same, with other rights than all.
+    pub fn with_rights(access: Access) -> Self {
+        let mut hall = Self::new();
+        hall.shared.set_access(access);
+        hall.work();
+        hall
+    }
+
     /// A Client that is connected, with a Receive Maximum of 100 and no Topic Aliases.
     pub fn connect(&mut self, client_id: &str) -> Attachment {
         let mut bytes = Vec::new();
@@ -75,7 +83,7 @@ impl Hall {
                 self.work();
                 me
             }
-            Opened::Elsewhere(..) | Opened::Refused(..) => panic!("there is one shard, and room"),
+            Opened::Elsewhere(..) | Opened::Later(..) | Opened::Refused(..) => panic!("there is one shard, and room"),
         }
     }
 

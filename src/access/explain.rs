@@ -2,7 +2,7 @@
 //! Nothing is decided here: an explanation is made from what the decision itself found.
 
 use super::Verdict;
-use super::rules::{Concerned, Effect, Place, Subject};
+use super::rules::{BanInWords, Concerned, Effect, Place, Subject};
 use crate::notice::Outside;
 use std::fmt;
 
@@ -64,6 +64,21 @@ impl fmt::Display for Explanation {
             Reason::Lenient => {
                 out.write_str(": acl.subscribe is \"lenient\"; each message is judged when it is delivered")
             }
+        }
+    }
+}
+
+/// `banned by acl.toml:7: user = "mallory" until 2026-12-31T23:59:59Z: sends too much`
+impl fmt::Display for BanInWords {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, text, until, reason } = self;
+        write!(out, "banned by {}:{line}: {}", Outside::of(&**file), Outside::of(&**text))?;
+        if let Some(until) = until {
+            write!(out, " until {}", Outside::of(&**until))?;
+        }
+        match reason {
+            Some(reason) => write!(out, ": {}", Outside::of(&**reason)),
+            None => Ok(()),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! it is encoded, be it live, retained, queued or sent again. Without rules everything is allowed, with rules nothing that none of
 //! them allows; Topics that begin with `$` are the broker's own and never published to. Text comes in and verdicts go out: no file
 //! is opened here and nothing waits; logins that take time are futures that the doors await.
-//! Read `rules.rs` next (how rules add up), then `trie.rs` (how they are found), `mosquitto.rs` and `native.rs` (their two
+//! Whoever is banned stays outside, whatever the rules allow: [`Access::is_banned`]. Read `rules.rs` next (how rules add up), then `trie.rs` (how they are found), `mosquitto.rs` and `native.rs` (their two
 //! languages), `explain.rs` (verdicts in words) and `login.rs` (who is coming).
 
+mod ban;
 mod explain;
 mod fault;
 mod filter;
@@ -24,7 +25,7 @@ pub use explain::{Explanation, Reason};
 pub use fault::{Fault, Faults};
 pub use login::{Anyone, Authenticator, Certificate, Exchange, Login, Pending, Step};
 pub use network::Network;
-pub use rules::{Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
+pub use rules::{BanInWords, Concerned, Effect, Form, Place, RULES_SIZE_MAX, Rules, Source, Subject};
 pub use token::{Grants, Token};
 
 use crate::codec::{Moment, Qos};
@@ -138,15 +139,25 @@ pub enum Subscribing {
 #[derive(Clone)]
 pub struct Access {
     version: u64,
+    /// Of all listeners that have none of their own.
     rules: Option<Rules>,
+    /// By the name of the listener; few have any. `None`: there everything is allowed.
+    of_listeners: Box<[(Box<str>, Option<Rules>)]>,
     subscribing: Subscribing,
     accounts: Option<Arc<dyn Accounts>>,
+    /// What the time was, in milliseconds since 1970, when the hall's began; bans end by it.
+    began_unix_ms: u64,
 }
 
 /// Who still has an account.
 pub trait Accounts: Send + Sync {
     /// Whether somebody who was recognised would be recognised now. Answers at once.
     fn knows(&self, who: &Identity) -> bool;
+
+    /// Whether two who have both proved their user names are the same user. Answers at once.
+    fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        one.user_name == other.user_name
+    }
 }
 
 impl Default for Access {
@@ -171,12 +182,26 @@ enum Cause<'a> {
 impl Access {
     /// Without rules: everything is allowed, but to publish to `$` topics.
     pub fn allow_all() -> Self {
-        Self { version: next_version(), rules: None, subscribing: Subscribing::default(), accounts: None }
+        Self {
+            version: next_version(),
+            rules: None,
+            of_listeners: Box::default(),
+            subscribing: Subscribing::default(),
+            accounts: None,
+            began_unix_ms: 0,
+        }
     }
 
     /// With rules, and be they none: what no rule allows is denied.
     pub fn with_rules(rules: Rules) -> Self {
         Self { rules: Some(rules), ..Self::allow_all() }
+    }
+
+    /// Whoever comes through this listener is judged by these rules and no others; `None`: may do everything.
+    pub fn at_listener(self, name: &str, rules: Option<Rules>) -> Self {
+        let others = self.of_listeners.into_iter().filter(|(other, _)| **other != *name);
+        let of_listeners = others.chain([(name.into(), rules)]).collect();
+        Self { version: next_version(), of_listeners, ..self }
     }
 
     pub fn subscribing(self, subscribing: Subscribing) -> Self {
@@ -193,25 +218,65 @@ impl Access {
         self.accounts.as_ref().is_none_or(|accounts| accounts.knows(who))
     }
 
-    /// Whether there are no rules: then only tokens bound what Clients may do.
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        self.rules.is_none()
+    /// What time it is, in milliseconds since 1970, at this moment of the hall. Bans end by it. Without this it is 1970.
+    pub fn at_time(self, now: Moment, unix_ms: u64) -> Self {
+        Self { began_unix_ms: unix_ms.saturating_sub(now.as_millis()), ..self }
+    }
+
+    /// Whether somebody is banned. A ban of the general rules holds at all listeners, one of a listener's own rules there.
+    pub fn is_banned(&self, who: &Identity, now: Moment) -> bool {
+        self.ban_of(who, now).is_some()
+    }
+
+    /// The ban that somebody is under.
+    pub fn banned(&self, who: &Identity, now: Moment) -> Option<BanInWords> {
+        self.ban_of(who, now).map(|(rules, ban)| rules.ban_in_words(ban))
+    }
+
+    fn ban_of(&self, who: &Identity, now: Moment) -> Option<(&Rules, &ban::Ban)> {
+        let unix_ms = self.began_unix_ms.saturating_add(now.as_millis());
+        let sets = [self.rules.as_ref(), self.rules_for(who)];
+        sets.into_iter().flatten().find_map(|rules| Some((rules, rules.ban_of(who, unix_ms)?)))
+    }
+
+    /// Whether two who have both proved their user names are the same user.
+    pub fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        match &self.accounts {
+            Some(accounts) => accounts.are_one(one, other),
+            None => one.user_name == other.user_name,
+        }
     }
 
     /// Whether this one may receive everything and publish everything that does not begin with `$`.
     #[inline]
     pub fn is_open_to(&self, who: &Identity) -> bool {
-        self.rules.is_none() && who.grants().is_none()
+        self.rules_for(who).is_none() && who.grants().is_none()
+    }
+
+    /// The rules that somebody is judged by.
+    #[inline]
+    fn rules_for(&self, who: &Identity) -> Option<&Rules> {
+        if self.of_listeners.is_empty() { self.rules.as_ref() } else { self.rules_at(who.listener.as_deref()) }
+    }
+
+    /// The rules of a listener: its own, or else those of all. `None`: there are none, and everything is allowed.
+    pub fn rules_at(&self, listener: Option<&str>) -> Option<&Rules> {
+        let own = |name: &str| self.of_listeners.iter().find(|(listener, _)| **listener == *name);
+        match listener.and_then(own) {
+            Some((_, rules)) => rules.as_ref(),
+            None => self.rules.as_ref(),
+        }
+    }
+
+    /// Each set of rules, with the listener whose own it is.
+    pub fn rules(&self) -> impl Iterator<Item = (Option<&str>, &Rules)> {
+        let own = self.of_listeners.iter().filter_map(|(name, rules)| Some((Some(&**name), rules.as_ref()?)));
+        self.rules.iter().map(|rules| (None, rules)).chain(own)
     }
 
     /// Each value has its own, also across reloads, so that decisions that somebody keeps can be told to be stale.
     pub fn version(&self) -> u64 {
         self.version
-    }
-
-    pub fn rules(&self) -> Option<&Rules> {
-        self.rules.as_ref()
     }
 
     /// Decides about one act. Cheap, and allocates nothing: it is called for each Message and receiver.
@@ -229,9 +294,9 @@ impl Access {
     /// The same decision with its reason.
     pub fn explain(&self, who: &Identity, act: Act<'_>) -> Explanation {
         let (verdict, cause) = self.judge(who, act);
-        let reason = match (cause, &self.rules) {
+        let reason = match (cause, self.rules_for(who)) {
             (Cause::NoRule, Some(rules)) => nearest_miss(rules, who, act),
-            _ => self.reason(cause),
+            (_, rules) => reason(rules, cause),
         };
         Explanation { verdict, reason }
     }
@@ -239,7 +304,7 @@ impl Access {
     /// Most messages in a second that the rules allow of this act; `None` where nothing bounds them. Only what is
     /// published and allowed has such a bound.
     pub fn rate(&self, who: &Identity, act: Act<'_>) -> Option<u32> {
-        match (&self.rules, who.grants(), act) {
+        match (self.rules_for(who), who.grants(), act) {
             (Some(rules), None, Act::Publish { topic, qos, retain }) => {
                 rules.rate(&about_publishing(who, topic, qos, retain))
             }
@@ -247,9 +312,9 @@ impl Access {
         }
     }
 
-    /// All rules about a topic, whoever they are for, in the order of the files. `topic` is a topic, not a filter.
-    pub fn who(&self, topic: &[u8]) -> Vec<Concerned> {
-        self.rules.as_ref().map(|rules| rules.about(topic)).unwrap_or_default()
+    /// All rules of a listener about a topic, whoever they are for, in the order of the files. `topic` is a topic, not a filter.
+    pub fn who(&self, listener: Option<&str>, topic: &[u8]) -> Vec<Concerned> {
+        self.rules_at(listener).map(|rules| rules.about(topic)).unwrap_or_default()
     }
 
     /// The one way to a verdict.
@@ -267,7 +332,7 @@ impl Access {
     }
 
     fn judge_topic<'a>(&'a self, question: &Question<'a>) -> (Verdict, Cause<'a>) {
-        let said = match &self.rules {
+        let said = match self.rules_for(question.who) {
             Some(rules) => rules.say(question),
             None => Said::Nothing,
         };
@@ -298,7 +363,7 @@ impl Access {
     /// What is granted of a filter, and what of that is kept when denials are taken off.
     fn survey<'a>(&'a self, who: &'a Identity, filter: &'a [u8]) -> Survey<'a> {
         let question = about_receiving(who, filter);
-        let shares = self.rules.as_ref().map(|rules| rules.shares(&question));
+        let shares = self.rules_for(who).map(|rules| rules.shares(&question));
         let denied = shares.map_or(rules::Share::NOTHING, |shares| shares.denied);
         let (granted, kept) = match (shares, who.grants()) {
             (_, Some(grants)) => {
@@ -319,33 +384,12 @@ impl Access {
         let kept = (rules::Share { coverage: kept.0, because: None }.without(denied).coverage, kept.1);
         Survey { granted, kept, denied: denied.because }
     }
-
-    fn reason(&self, cause: Cause<'_>) -> Reason {
-        let place = |because| match (because, &self.rules) {
-            (Because::Rule(rule), Some(rules)) => rules.place(rule).map_or(Reason::NoRule, Reason::Rule),
-            (Because::UnsafeName(file), Some(rules)) => Reason::UnsafeName(rules.file_name(file).into()),
-            (_, None) => Reason::NoRules,
-        };
-        match cause {
-            Cause::NoRules => Reason::NoRules,
-            Cause::TopicOfTheBroker => Reason::TopicOfTheBroker,
-            Cause::Because(because) => place(because),
-            Cause::NoRule => Reason::NoRule,
-            Cause::Token(filter) => Reason::Token(filter.into()),
-            Cause::NotInToken => Reason::NotInToken,
-            Cause::OnlyPart(because) => match place(because) {
-                Reason::Rule(place) => Reason::OnlyPart(place),
-                other => other,
-            },
-            Cause::Lenient => Reason::Lenient,
-        }
-    }
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, rules, subscribing, accounts: _ } = self;
-        write!(out, "Access({version}, {rules:?}, {subscribing:?})")
+        let Self { version, rules, of_listeners, subscribing, accounts: _, began_unix_ms: _ } = self;
+        write!(out, "Access({version}, {rules:?}, {of_listeners:?}, {subscribing:?})")
     }
 }
 
@@ -359,6 +403,28 @@ struct Survey<'a> {
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
     VERSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What settled a decision by these rules, in words.
+fn reason(rules: Option<&Rules>, cause: Cause<'_>) -> Reason {
+    let place = |because| match (because, rules) {
+        (Because::Rule(rule), Some(rules)) => rules.place(rule).map_or(Reason::NoRule, Reason::Rule),
+        (Because::UnsafeName(file), Some(rules)) => Reason::UnsafeName(rules.file_name(file).into()),
+        (_, None) => Reason::NoRules,
+    };
+    match cause {
+        Cause::NoRules => Reason::NoRules,
+        Cause::TopicOfTheBroker => Reason::TopicOfTheBroker,
+        Cause::Because(because) => place(because),
+        Cause::NoRule => Reason::NoRule,
+        Cause::Token(filter) => Reason::Token(filter.into()),
+        Cause::NotInToken => Reason::NotInToken,
+        Cause::OnlyPart(because) => match place(because) {
+            Reason::Rule(place) => Reason::OnlyPart(place),
+            other => other,
+        },
+        Cause::Lenient => Reason::Lenient,
+    }
 }
 
 /// Why nothing allows it: perhaps a rule is there, but its conditions are not met.
@@ -383,7 +449,7 @@ fn about_receiving<'a>(who: &'a Identity, text: &'a [u8]) -> Question<'a> {
 #[cfg(test)]
 mod tests {
     use super::{Access, Act, Coverage, Form, Grants, Identity, Rules, Source, Subscribing, Token, Verdict};
-    use crate::codec::Qos;
+    use crate::codec::{Moment, Qos};
 
     fn rules(name: &str, text: &str) -> Rules {
         match Rules::read(&[Source { name, text: text.as_bytes(), form: Form::of(name) }]) {
@@ -845,10 +911,159 @@ allow.subscribe = "pub/#"
     #[test]
     fn who_lists_the_rules_about_a_topic() {
         let access = Access::with_rules(rules("acl", USERS));
-        let who = |topic: &str| access.who(topic.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let who = |topic: &str| access.who(None, topic.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(who("a/b"), ["allow  publish, subscribe  acl:2 (user alice): topic readwrite a/#"]);
         assert_eq!(who("dev/x/y"), ["allow  publish  acl:7 (everyone): pattern write dev/%c/#"]);
         assert_eq!(who("pub/x").len(), 2);
+    }
+
+    #[test]
+    fn j08_whoever_comes_through_a_listener_is_judged_by_its_own_rules() {
+        let access = Access::with_rules(rules("acl", "user u\ntopic general\n"))
+            .at_listener("inner", Some(rules("inner", "user u\ntopic inner\n")))
+            .at_listener("open", None)
+            .at_listener("none", Some(rules("none", "")));
+        let through = |listener: Option<&str>| Identity { listener: listener.map(Into::into), ..user("u", "c") };
+        for listener in [None, Some("outer"), Some("Inner"), Some("")] {
+            Asking::of(&access, through(listener)).gives(&[
+                "+pub general",
+                "-pub inner",
+                "+sub general",
+                "-recv inner",
+            ]);
+        }
+        Asking::of(&access, through(Some("inner")))
+            .gives(&["-pub general", "+pub inner", "+sub inner", "-sub general", "-recv general"])
+            .covers(&[("general", Coverage::Nothing), ("inner", Coverage::Everything)])
+            .because(Act::Receive { topic: b"inner" }, "allowed by inner:2 (user u): topic inner");
+        Asking::of(&access, through(Some("open"))).gives(&["+pub anything", "+sub #", "+recv general", "-pub $SYS/x"]);
+        Asking::of(&access, through(Some("none"))).gives(&["-pub general", "-sub general", "-recv inner"]);
+        let is_open_to = |listener: &str| access.is_open_to(&through(Some(listener)));
+        assert!(is_open_to("open") && !is_open_to("inner") && !is_open_to("outer"));
+        // Rules at one listener close no other.
+        let one = Access::allow_all().at_listener("inner", Some(rules("inner", "user u\ntopic inner\n")));
+        Asking::of(&one, through(Some("inner"))).gives(&["-pub general", "+pub inner"]);
+        Asking::of(&one, through(Some("outer"))).gives(&["+pub general", "+sub #"]);
+        assert_eq!(one.at_listener("inner", None).rules().count(), 0);
+    }
+
+    #[test]
+    fn j15_bans_are_of_users_clients_and_networks() {
+        let text = r#"
+[[ban]]
+user = "mallory"
+reason = "sends\ttoo much"
+
+[[ban]]
+client_id = ["c7", "c8"]
+until = 1970-01-01T00:01:00Z
+
+[[ban]]
+address = "10.0.0.0/8"
+until = "1970-01-01T01:02:00+01:00"
+
+[[ban]]
+address = ["10.1.0.0/16", "fd00::/8"]
+
+[everyone]
+allow = { all = "dev/+" }
+"#;
+        let access = Access::with_rules(rules("acl.toml", text));
+        let banned = |who: &Identity, now_s: u64| {
+            let now = Moment::from_millis(now_s * 1_000);
+            let banned = access.banned(who, now).map(|ban| ban.to_string());
+            assert_eq!(banned.is_some(), access.is_banned(who, now));
+            banned.unwrap_or_default()
+        };
+        let from = |address: &str| Identity { address: address.parse().ok(), ..user("u", "c") };
+        let mallory = "banned by acl.toml:3: user = \"mallory\": sends\\ttoo much";
+        assert_eq!(banned(&user("mallory", "c"), 0), mallory);
+        assert_eq!(banned(&Identity { proof: super::Proof::Shown, ..user("mallory", "c") }, 1 << 40), mallory);
+        for who in [user("-", "mallory"), user("Mallory", "c"), user("u", "c9"), user("-", ""), from("11.0.0.1")] {
+            assert_eq!(banned(&who, 0), "", "{who:?}");
+        }
+        let clients = "banned by acl.toml:7: client_id = [\"c7\", \"c8\"] until 1970-01-01T00:01:00Z";
+        assert_eq!(banned(&user("u", "c8"), 59), clients);
+        assert_eq!(banned(&user("u", "c8"), 60), "");
+        assert!(!banned(&from("10.2.3.4"), 119).is_empty() && !banned(&from("::ffff:10.2.3.4"), 119).is_empty());
+        assert_eq!(banned(&from("10.2.3.4"), 120), "");
+        assert!(!banned(&from("10.1.3.4"), 120).is_empty(), "the larger network is free again, and this one is not");
+        assert!(!banned(&from("fd12::1"), 0).is_empty() && banned(&from("fe80::1"), 0).is_empty());
+        // What was before the hall began has passed.
+        let later = access.clone().at_time(Moment::from_millis(5_000), 65_000);
+        assert!(!later.is_banned(&user("u", "c7"), Moment::from_millis(0)));
+        assert!(
+            access.clone().at_time(Moment::from_millis(5_000), 64_999).is_banned(&user("u", "c7"), Moment::default())
+        );
+    }
+
+    #[test]
+    fn j15_the_ban_that_ends_last_holds() {
+        for (first, second) in [("until = 1970-01-01T00:01:00Z", ""), ("", "until = 1970-01-01T00:01:00Z")] {
+            let text = format!("[[ban]]\nuser = \"u\"\n{first}\n[[ban]]\nuser = \"u\"\n{second}\n");
+            let access = Access::with_rules(rules("acl.toml", &text));
+            assert!(access.is_banned(&user("u", "c"), Moment::from_millis(1 << 50)));
+        }
+    }
+
+    #[test]
+    fn j15_a_ban_in_general_holds_everywhere_and_one_of_a_listener_there() {
+        let ban = |user: &str| Some(rules("acl.toml", &format!("[[ban]]\nuser = \"{user}\"\n")));
+        let access = Access::with_rules(ban("general").expect("rules")).at_listener("inner", ban("inner"));
+        let access = access.at_listener("open", None);
+        let is_banned = |name: &str, listener: Option<&str>| {
+            let who = Identity { listener: listener.map(Into::into), ..user(name, "c") };
+            access.is_banned(&who, Moment::default())
+        };
+        for listener in [None, Some("inner"), Some("open"), Some("other")] {
+            assert!(is_banned("general", listener));
+            assert_eq!(is_banned("inner", listener), listener == Some("inner"));
+        }
+    }
+
+    #[test]
+    fn bans_say_one_thing_each() {
+        for (text, fault) in [
+            ("ban = 1", "acl.toml:1:7: ban is a list of tables; write [[ban]]"),
+            ("[ban]\nuser = \"a\"", "acl.toml:1:1: ban is a list of tables; write [[ban]]"),
+            ("ban = [1]", "acl.toml:1:8: is no ban; write [[ban]]"),
+            (
+                "[[ban]]\nreason = \"x\"",
+                "acl.toml:1:1: a ban is of one of user, client_id and address; write a [[ban]] for each",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nclient_id = \"b\"",
+                "acl.toml:1:1: a ban is of one of user, client_id and address; write a [[ban]] for each",
+            ),
+            ("[[ban]]\nuser = 1", "acl.toml:2:8: user is a text or a list of texts"),
+            ("[[ban]]\nuser = []", "acl.toml:2:8: user is empty; leave it out, or name something"),
+            (
+                "[[ban]]\nuser = \"a\"\nreasn = \"x\"",
+                "acl.toml:3:1: unknown key \"reasn\" in [[ban]]; did you mean \"reason\"?",
+            ),
+            ("[[ban]]\nuser = \"a\"\nreason = [\"x\", \"y\"]", "acl.toml:3:16: a ban has one reason"),
+            (
+                "[[ban]]\naddress = \"10.0.0.1/8\"",
+                "acl.toml:2:11: \"10.0.0.1/8\" names an address inside the network; its first address is 10.0.0.0/8",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nuntil = 2026-12-31",
+                "acl.toml:3:9: until is a date with its time and Z or the distance from UTC; write for example 2026-12-31T23:59:59Z",
+            ),
+            (
+                "[[ban]]\nuser = \"a\"\nuntil = 5",
+                "acl.toml:3:9: until is a date with its time and Z or the distance from UTC; write for example 2026-12-31T23:59:59Z",
+            ),
+            ("[[bans]]\nuser = \"a\"", "acl.toml:1:3: unknown section \"bans\"; did you mean [[ban]]?"),
+        ] {
+            assert_eq!(faults("acl.toml", text.as_bytes()), fault, "{text}");
+        }
+        let alone = rules("acl.toml", "[[ban]]\nuser = \"a\"\n[everyone]\ndeny = { all = \"x\" }\n");
+        assert_eq!((alone.bans(), alone.notes().count()), (1, 1));
+        assert_eq!(
+            rules("acl.toml", "[[ban]]\nuser = \"a\"\n[everyone]\nallow = { all = \"x\" }\n").notes().count(),
+            0
+        );
     }
 
     #[test]

@@ -17,6 +17,11 @@
 //!
 //! [everyone]                       # and [anonymous]: Clients without a user name
 //! allow = { all = "dev/%c/#" }
+//!
+//! [[ban]]                          # of a user, a client_id or an address, for ever or until a moment
+//! user = "mallory"
+//! until = 2026-12-31T23:59:59Z
+//! reason = "sends too much"
 //! ```
 //!
 //! Everything that is a Client's adds up: its own rules, those of its groups and roles, and those for everyone. A `deny` of any of
@@ -24,6 +29,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
+use super::ban::{Ban, Banned, Until, unix_ms};
 use super::filter::{self, Placeholders};
 use super::rules::{Condition, Draft, Effect, Layer, Line, Making, Named, PUBLISH, RECEIVE, Source, Subject};
 use super::trie::RightBits;
@@ -36,7 +42,9 @@ use toml::de::{DeTable, DeValue};
 /// Most messages in a second that a rule can be bounded to.
 const RATE_MAX: u32 = 1_000_000;
 
-const SECTIONS: &[&str] = &["user", "group", "role", "everyone", "anonymous"];
+const SECTIONS: &[&str] = &["user", "group", "role", "everyone", "anonymous", "ban"];
+const BANNED: &[&str] = &["user", "client_id", "address"];
+const OF_A_BAN: &[&str] = &["user", "client_id", "address", "until", "reason"];
 const RIGHTS: &[&str] = &["publish", "subscribe", "all"];
 const CONDITIONS: &[&str] = &["listener", "address", "qos_max", "retain", "rate"];
 
@@ -130,6 +138,8 @@ impl Reading<'_, '_> {
             if !SECTIONS.contains(&&**name.get_ref()) {
                 let message = unknown("section", name.get_ref(), SECTIONS);
                 self.text.fault(name.span().start, message);
+            } else if &**name.get_ref() == "ban" {
+                self.bans(value);
             } else if !value.get_ref().is_table() {
                 let message = format!("{} is a table; write {}", name.get_ref(), header(name.get_ref()));
                 self.text.fault(value.span().start, message);
@@ -173,6 +183,71 @@ impl Reading<'_, '_> {
             anonymous: anonymous.into(),
             everyone: everyone.into(),
         });
+    }
+
+    /// The tables `[[ban]]`.
+    fn bans(&mut self, value: &Spanned<DeValue<'_>>) {
+        let DeValue::Array(bans) = value.get_ref() else {
+            return self.text.fault(value.span().start, "ban is a list of tables; write [[ban]]".to_owned());
+        };
+        for ban in bans {
+            match ban.get_ref() {
+                DeValue::Table(table) => self.ban(table, ban.span().start),
+                _ => self.text.fault(ban.span().start, "is no ban; write [[ban]]".to_owned()),
+            }
+        }
+    }
+
+    fn ban(&mut self, table: &DeTable<'_>, offset: usize) {
+        for (name, _) in in_order(table) {
+            let key = &**name.get_ref();
+            if !OF_A_BAN.contains(&key) {
+                let message = misplaced_in_ban(key);
+                self.text.fault(name.span().start, message);
+            }
+        }
+        let until = self.until(table);
+        let reason = match self.texts(table, "reason").as_slice() {
+            [] => None,
+            [(reason, _)] => Some(reason.clone()),
+            [_, (_, second), ..] => return self.text.fault(*second, "a ban has one reason".to_owned()),
+        };
+        let mut by = BANNED.iter().filter(|key| table.contains_key(**key));
+        let (Some(key), None) = (by.next(), by.next()) else {
+            let message = "a ban is of one of user, client_id and address; write a [[ban]] for each";
+            return self.text.fault(offset, message.to_owned());
+        };
+        for (whom, offset) in self.texts(table, key) {
+            let banned = match *key {
+                "user" => Banned::User(whom),
+                "client_id" => Banned::Client(whom),
+                _ => match whom.parse() {
+                    Ok(network) => Banned::Network(network),
+                    Err(fault) => {
+                        self.text.fault(offset, format!("\"{}\" {fault}", Outside::of(&*whom)));
+                        continue;
+                    }
+                },
+            };
+            let line = self.text.line(offset);
+            self.making.ban(banned, Ban { file: 0, line, until: until.clone(), reason: reason.clone() });
+        }
+    }
+
+    fn until(&mut self, table: &DeTable<'_>) -> Option<Until> {
+        let value = table.get("until")?;
+        let written = match value.get_ref() {
+            DeValue::Datetime(moment) => moment.to_string(),
+            DeValue::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        let moment = unix_ms(&written).map(|unix_ms| Until { unix_ms, written: written.into() });
+        if moment.is_none() {
+            let message =
+                "until is a date with its time and Z or the distance from UTC; write for example 2026-12-31T23:59:59Z";
+            self.text.fault(value.span().start, message.to_owned());
+        }
+        moment
     }
 
     /// The tables `[section.NAME]`.
@@ -382,6 +457,7 @@ fn word(effect: Effect) -> &'static str {
 fn header(section: &str) -> String {
     match section {
         "everyone" | "anonymous" => format!("[{section}]"),
+        "ban" => "[[ban]]".to_owned(),
         _ => format!("[{section}.NAME]"),
     }
 }
@@ -406,6 +482,14 @@ fn misplaced(key: &str, header: &str, keys: &[&str]) -> String {
     match nearest(key, keys.iter().copied()) {
         Some(near) => format!("unknown key \"{shown}\" in {header}; did you mean \"{near}\"?"),
         None => format!("unknown key \"{shown}\" in {header}; known keys: {}", keys.join(", ")),
+    }
+}
+
+fn misplaced_in_ban(key: &str) -> String {
+    let shown = Outside::of(key);
+    match nearest(key, OF_A_BAN.iter().copied()) {
+        Some(near) => format!("unknown key \"{shown}\" in [[ban]]; did you mean \"{near}\"?"),
+        None => format!("unknown key \"{shown}\" in [[ban]]; known keys: {}", OF_A_BAN.join(", ")),
     }
 }
 

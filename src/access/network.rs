@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// `10.0.0.0/8`, `fd00::/8`, or one address. An IPv4 address that comes as `::ffff:10.0.0.1` is taken as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
     /// 0 to 32, or to 128.
@@ -20,6 +20,22 @@ impl Network {
             (IpAddr::V6(network), IpAddr::V6(address)) => network == start_v6(address, self.bits),
             _ => false,
         }
+    }
+}
+
+impl Network {
+    /// The network of so many bits that an address lies in; there is none with more bits than the address has.
+    pub(super) fn around(address: IpAddr, bits: u32) -> Option<Self> {
+        let address = match address.to_canonical() {
+            IpAddr::V4(address) if bits <= 32 => IpAddr::V4(start_v4(address, bits)),
+            IpAddr::V6(address) if bits <= 128 => IpAddr::V6(start_v6(address, bits)),
+            _ => return None,
+        };
+        Some(Self { address, bits })
+    }
+
+    pub(super) fn bits(self) -> u32 {
+        self.bits
     }
 }
 

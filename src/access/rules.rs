@@ -3,6 +3,7 @@
 //! A file says yes, no or nothing about an act; a no of any file wins, then a yes, and what nobody says is no. A `Rules` never
 //! changes: a reload makes a new one. Nothing here allocates but the making. Read `trie.rs` for how a rule is found.
 
+use super::ban::{Ban, Banned, Bans};
 use super::fault::Faults;
 use super::filter::Level;
 use super::network::Network;
@@ -57,6 +58,7 @@ struct Compiled {
     scopes: Vec<Scope>,
     layers: Vec<Layer>,
     notes: Vec<String>,
+    bans: Bans,
     /// Whether any condition has a rate.
     has_rates: bool,
 }
@@ -140,6 +142,7 @@ pub(super) struct Making {
     pub(super) faults: Faults,
     pub(super) notes: Vec<String>,
     pub(super) layers: Vec<Layer>,
+    bans: Bans,
     files: Vec<File>,
     rules: Vec<Rule>,
     conditions: Vec<Condition>,
@@ -168,6 +171,11 @@ impl Making {
         }
         self.conditions.push(condition);
         Some(number(self.conditions.len() - 1))
+    }
+
+    /// Adds a ban of the file that is being read.
+    pub(super) fn ban(&mut self, whom: Banned, ban: Ban) {
+        self.bans.add(whom, Ban { file: number(self.files.len() - 1), ..ban });
     }
 
     /// Adds a rule of the file that is being read.
@@ -274,12 +282,17 @@ impl Rules {
                 Form::Native => native::read(source, &mut making),
             }
         }
-        let Making { faults, notes, layers, files, rules, conditions, trie, scopes } = making;
+        let Making { faults, mut notes, layers, bans, files, rules, conditions, trie, scopes } = making;
         if !faults.is_empty() {
             return Err(faults);
         }
         let has_rates = conditions.iter().any(|condition| condition.rate.is_some());
-        Ok(Self(Arc::new(Compiled { files, rules, conditions, trie: trie.freeze(), scopes, layers, notes, has_rates })))
+        if bans.len() > 0 && !rules.iter().any(|rule| rule.effect == Effect::Allow) {
+            notes.push("there are bans and no rule that allows anything, so nobody may do anything; to let all others do what they like, \
+                        write [everyone] allow = { all = \"#\" }".to_owned());
+        }
+        let trie = trie.freeze();
+        Ok(Self(Arc::new(Compiled { files, rules, conditions, trie, scopes, layers, notes, bans, has_rates })))
     }
 
     /// How many rules there are.
@@ -289,6 +302,33 @@ impl Rules {
 
     pub fn is_empty(&self) -> bool {
         self.0.rules.is_empty()
+    }
+
+    /// How many bans there are.
+    pub fn bans(&self) -> usize {
+        self.0.bans.len()
+    }
+
+    /// The ban that somebody is under at this time, in milliseconds since 1970.
+    pub(super) fn ban_of(&self, who: &Identity, unix_ms: u64) -> Option<&Ban> {
+        self.0.bans.find(who, unix_ms)
+    }
+
+    pub(super) fn ban_in_words(&self, ban: &Ban) -> BanInWords {
+        BanInWords {
+            file: self.file_name(ban.file).into(),
+            line: ban.line.number,
+            text: self.text(ban.file, ban.line),
+            until: ban.until.as_ref().map(|until| until.written.clone()),
+            reason: ban.reason.clone(),
+        }
+    }
+
+    /// A line without the space around it.
+    fn text(&self, file: u32, line: Line) -> Box<str> {
+        let text = self.0.files.get(file as usize).map_or(&[][..], |file| &file.text);
+        let text = text.get(line.start as usize..line.end as usize).unwrap_or_default();
+        String::from_utf8_lossy(text.trim_ascii()).into()
     }
 
     /// What is allowed and yet probably not meant, one sentence each, for the log.
@@ -473,13 +513,11 @@ impl Rules {
     /// The place of a rule.
     pub(super) fn place(&self, rule: u32) -> Option<Place> {
         let rule = self.0.rules.get(rule as usize)?;
-        let file = self.0.files.get(rule.file as usize)?;
-        let text = file.text.get(rule.line.start as usize..rule.line.end as usize).unwrap_or_default();
         let scope = self.0.scopes.get(rule.scope as usize)?;
         Some(Place {
-            file: file.name.clone(),
+            file: self.file_name(rule.file).into(),
             line: rule.line.number,
-            text: String::from_utf8_lossy(text.trim_ascii()).into(),
+            text: self.text(rule.file, rule.line),
             subject: scope.subject.clone(),
         })
     }
@@ -594,6 +632,19 @@ pub struct Place {
     /// The line without the space around it.
     pub text: Box<str>,
     pub subject: Subject,
+}
+
+/// The ban that somebody is under: where it stands and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanInWords {
+    pub file: Box<str>,
+    /// From 1.
+    pub line: u32,
+    /// The line without the space around it.
+    pub text: Box<str>,
+    /// As the file has it; `None`: for ever.
+    pub until: Option<Box<str>>,
+    pub reason: Option<Box<str>>,
 }
 
 /// A rule about a topic, as [`super::Access::who`] lists it.

@@ -1,4 +1,5 @@
-//! One memory budget for the process: the bytes of all live Messages, counted without an atomic per Message.
+//! One memory budget for the process: the bytes of all live Messages, of the queues that they wait in, and of packets that have
+//! come or gone in part, counted without an atomic per Message.
 //!
 //! Each thread counts what it makes and drops (`codec::live_bytes`) and publishes its sum once per tick.
 
@@ -12,9 +13,10 @@ pub enum Level {
     Normal,
     /// Above 70 %: QoS 0 may use a quarter of its queues, replays of retained Messages pause.
     High,
-    /// Above 90 %: QoS 0 is dropped, Clients without a Session are refused with 0x97.
+    /// Above 90 %: QoS 0 is dropped where it would have to wait, Clients without a Session are refused with 0x97.
     Critical,
-    /// Nothing more is queued; publishers are told 0x97 where nobody could take their Message.
+    /// Nothing more is queued where it would have to wait, and no large packet is put together; publishers are told 0x97 where
+    /// nobody could take their Message.
     Full,
 }
 

@@ -7,11 +7,12 @@ use super::pace::Pace;
 use super::retained::Replay;
 use super::rights::Decisions;
 use super::router::Seat;
-use super::shard::{Attachment, may_log};
+use super::shard::{Attachment, Broken, Wire, may_log};
 use super::subscribe::Subscription;
+use super::takeover::Takeovers;
 use super::timer::{Due, NEVER};
 use crate::access::{Identity, Login};
-use crate::codec::{Message, Moment, Origin, ReasonCode};
+use crate::codec::{LiveBytes, Message, Moment, Origin, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
 use crate::session::{Dropped, Session};
@@ -57,6 +58,7 @@ pub(super) struct Rare {
     pub(super) replaying: bool,
     /// An AUTH packet that the door has to deal with.
     pub(super) reauthentication: Option<Box<(ReasonCode, Login)>>,
+    pub(super) takeovers: Takeovers,
     drops: Drops,
 }
 
@@ -70,13 +72,53 @@ pub(super) struct Will {
 pub(super) struct Partial {
     pub(super) bytes: Vec<u8>,
     pub(super) size: usize,
+    pub(super) live: LiveBytes,
 }
 
+/// What a socket did not take: bytes, then perhaps the end of a payload that stays where it is, in its Message.
 pub(super) struct Tail {
-    pub(super) bytes: Vec<u8>,
-    pub(super) written: usize,
+    bytes: Vec<u8>,
+    payload: Option<Message>,
+    /// Of `bytes`, and of the end of the payload, still to be written.
+    left: [usize; 2],
     /// Since when the socket has taken nothing.
     pub(super) since: Moment,
+    _live: LiveBytes,
+}
+
+impl Tail {
+    /// `large`: the Message with whose payload `unwritten` ends.
+    pub(super) fn new(unwritten: &[u8], large: Option<&Message>, now: Moment) -> Self {
+        let shared = large.map_or(0, |message| message.payload().len().min(unwritten.len()));
+        let own = &unwritten[..unwritten.len() - shared];
+        Self {
+            bytes: own.to_vec(),
+            payload: large.cloned(),
+            left: [own.len(), shared],
+            since: now,
+            _live: LiveBytes::of(own.len()),
+        }
+    }
+
+    /// Writes what the wire takes now. `true`: that was all.
+    pub(super) fn write(&mut self, wire: &mut impl Wire, now: Moment, written: &mut u64) -> Result<bool, Broken> {
+        loop {
+            let (left, all) = match (&mut self.left, &self.payload) {
+                ([0, 0], _) | ([0, _], None) => return Ok(true),
+                ([0, left], Some(message)) => (left, message.payload()),
+                ([left, _], _) => (left, &self.bytes[..]),
+            };
+            let count = wire.write(&all[all.len() - *left..])?;
+            *left -= count;
+            if count > 0 {
+                *written += count as u64;
+                self.since = now;
+            }
+            if *left > 0 {
+                return Ok(false);
+            }
+        }
+    }
 }
 
 /// What a Client has lost, and when the log was told.
@@ -131,13 +173,13 @@ impl<W> Client<W> {
     }
 
     /// A Network Connection has ended; what was its own goes.
-    pub(super) fn detach(&mut self) {
+    pub(super) fn detach(&mut self, now: Moment) {
         self.partial = None;
         self.tail = None;
         if let Some(rare) = &mut self.rare {
             rare.reauthentication = None;
         }
-        self.shrink();
+        self.shrink(now);
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -149,9 +191,9 @@ impl<W> Client<W> {
     }
 
     /// Gives back the memory of what is empty. For Clients that have been quiet for a while.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self, now: Moment) {
         self.session.shrink();
-        if self.rare.as_ref().is_some_and(|rare| rare.is_over()) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_over(now)) {
             self.rare = None;
         }
     }
@@ -171,6 +213,11 @@ impl<W> Client<W> {
 
     pub(super) fn shares(&self) -> &[(Arc<Seat>, Member)] {
         self.rare.as_ref().map_or(&[], |rare| &rare.shares)
+    }
+
+    /// How often it was taken over lately.
+    pub(super) fn takeovers(&self) -> Takeovers {
+        self.rare.as_ref().map_or_else(Takeovers::default, |rare| rare.takeovers)
     }
 
     pub(super) fn has_replays(&self) -> bool {
@@ -226,9 +273,10 @@ impl<W> Client<W> {
 }
 
 impl Rare {
-    fn is_over(&self) -> bool {
+    fn is_over(&self, now: Moment) -> bool {
         self.shares.is_empty()
             && self.replays.is_empty()
+            && self.takeovers.are_over(now)
             && self.reauthentication.is_none()
             && self.drops.said.is_none()
     }

@@ -10,11 +10,12 @@ use super::directory::Claim;
 use super::durable::Change;
 use super::rights::{Owner, publishing};
 use super::shard::{Attachment, End, Shard, Wire};
+use super::takeover::{Takeovers, Turn};
 use super::{Settings, ShardId};
 use crate::access::{Access, Identity, Login, Verdict};
 use crate::codec::{
-    Auth, ConnAck, ConnAckProperties, Connect, Header, Message, Moment, Origin, Packet, Property, Qos, ReasonCode,
-    Sender, UnknownProtocol, Version, Violation, check_name, protocol,
+    Auth, ConnAck, ConnAckProperties, Connect, Delivery, Header, Message, Moment, Origin, Packet, PacketId, Property,
+    Qos, ReasonCode, Sender, UnknownProtocol, Version, Violation, check_name, protocol, publish_size,
 };
 use crate::faults::{Fault, is_left_out};
 use crate::session::{Session, Terms};
@@ -71,6 +72,10 @@ pub struct Request {
     pub rest: Vec<u8>,
     /// Authentication Data that goes into CONNACK.
     pub authentication_data: Option<Vec<u8>>,
+    /// The number under which it waits to take over its Client.
+    pub(super) waits_as: Option<u64>,
+    /// How often its Client was taken over lately.
+    takeovers: Takeovers,
 }
 
 /// A Network Connection that gets no further: send `answer` (it may be empty), then close.
@@ -88,6 +93,8 @@ pub enum Opened<W> {
     Here(Attachment),
     /// Its home is another shard; take both there.
     Elsewhere(ShardId, Box<Request>, W),
+    /// Its Client is taken over too often: come again at this moment, with both.
+    Later(Moment, Box<Request>, W),
     /// Refused after all.
     Refused(Refused, W),
 }
@@ -235,35 +242,13 @@ impl Request {
         let will = match &connect.will {
             None => None,
             Some(will) => {
-                if let Err(reason) = check_name(will.topic, settings.session.topic_levels_max) {
-                    return if version.is_v5() {
-                        refuse(reason, "a Will Topic that is no Topic Name")
-                    } else {
-                        Err(Refused::silently("a Will Topic that is no Topic Name"))
-                    };
+                let message = Message::of_will(will, version, origin(&client_id), now);
+                match check_will(will, &message, version, settings) {
+                    Ok(()) => {}
+                    Err((reason, why)) if version.is_v5() => return refuse(reason, why),
+                    Err((_, why)) => return Err(Refused::silently(why)), // no return code says any of this
                 }
-                if will.qos > settings.session.maximum_qos {
-                    return refuse(ReasonCode::QosNotSupported, "a Will QoS above our Maximum QoS"); // [MQTT-3.2.2-12]
-                }
-                if will.retain && !settings.session.retain_available {
-                    return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
-                }
-                if has_deep_response_topic(will, settings.session.topic_levels_max) {
-                    return refuse(ReasonCode::ProtocolError, "a Response Topic with too many levels");
-                }
-                if settings.session.validate_utf8_payload
-                    && claims_utf8(will)
-                    && std::str::from_utf8(will.payload).is_err()
-                {
-                    return refuse(
-                        ReasonCode::PayloadFormatInvalid,
-                        "a Will payload that is not the UTF-8 it claims to be",
-                    );
-                }
-                Some((
-                    Message::of_will(will, version, origin(&client_id), now),
-                    Duration::from_secs(will.delay_interval_s.into()),
-                ))
+                Some((message, Duration::from_secs(will.delay_interval_s.into())))
             }
         };
         let expiry_max = settings.session.session_expiry_max;
@@ -297,12 +282,22 @@ impl Request {
             problem_information: connect.request_problem_information,
             rest,
             authentication_data: None,
+            waits_as: None,
+            takeovers: Takeovers::default(),
         })
     }
 
     /// A refusal that this Client can take.
     pub fn refused(&self, reason: ReasonCode, why: &'static str) -> Refused {
         Refused::within(self.packet_size_max, self.version, reason, why)
+    }
+
+    /// Whoever is banned by its Client Identifier or address is told before anybody looks at its password.
+    pub fn refuse_banned(&self, access: &Access, now: Moment) -> Option<Refused> {
+        let Login { address, listener, .. } = &self.login;
+        let client_id = Arc::clone(&self.client_id);
+        let comer = Identity { client_id, address: *address, listener: listener.clone(), ..Identity::default() };
+        access.is_banned(&comer, now).then(|| self.refused(ReasonCode::Banned, BANNED))
     }
 
     /// Whether a packet of this size may be sent to it [MQTT-3.1.2-24].
@@ -331,6 +326,40 @@ impl Request {
     }
 }
 
+/// Whether a Client may leave this behind: what a PUBLISH would be refused for, a Will is.
+fn check_will(
+    will: &crate::codec::Will<'_>,
+    message: &Message,
+    version: Version,
+    settings: &Settings,
+) -> Result<(), (ReasonCode, &'static str)> {
+    let limits = &settings.session;
+    if let Err(reason) = check_name(will.topic, limits.topic_levels_max) {
+        return Err((reason, "a Will Topic that is no Topic Name"));
+    }
+    if will.qos > limits.maximum_qos {
+        return Err((ReasonCode::QosNotSupported, "a Will QoS above our Maximum QoS")); // [MQTT-3.2.2-12]
+    }
+    if will.retain && !limits.retain_available {
+        return Err((ReasonCode::RetainNotSupported, "a retained Will")); // [MQTT-3.2.2-13]
+    }
+    let packet_id = PacketId::new(u16::from(will.qos != Qos::AtMostOnce)); // any will do, and 0 is none
+    let delivery = Delivery { qos: will.qos, packet_id, ..Delivery::default() };
+    if publish_size(message, &delivery, version) > limits.codec.packet_size_max as usize {
+        return Err((ReasonCode::PacketTooLarge, "a Will larger than our Maximum Packet Size"));
+    }
+    if will.retain && will.payload.len() > settings.retained_payload_bytes_max {
+        return Err((ReasonCode::QuotaExceeded, "a Will that is too large to be retained"));
+    }
+    if has_deep_response_topic(will, limits.topic_levels_max) {
+        return Err((ReasonCode::ProtocolError, "a Response Topic with too many levels"));
+    }
+    if limits.validate_utf8_payload && claims_utf8(will) && std::str::from_utf8(will.payload).is_err() {
+        return Err((ReasonCode::PayloadFormatInvalid, "a Will payload that is not the UTF-8 it claims to be"));
+    }
+    Ok(())
+}
+
 fn has_deep_response_topic(will: &crate::codec::Will<'_>, levels_max: usize) -> bool {
     let too_deep = |topic: &str| check_name(topic, levels_max).is_err();
     will.properties.iter().any(|property| matches!(property, Property::ResponseTopic(topic) if too_deep(topic)))
@@ -351,6 +380,7 @@ fn assign(prefix: &str) -> String {
     })
 }
 
+const BANNED: &str = "banned; `waypost acl explain` says by which line";
 const GONE: &str = "the account has gone or changed during the login";
 
 impl<W: Wire> Shard<W> {
@@ -361,7 +391,7 @@ impl<W: Wire> Shard<W> {
         self.open_for(identity, request, wire)
     }
 
-    fn open_for(&mut self, identity: Arc<Identity>, request: Box<Request>, wire: W) -> Opened<W> {
+    fn open_for(&mut self, identity: Arc<Identity>, mut request: Box<Request>, wire: W) -> Opened<W> {
         if let Some(refused) = self.refuse_open(&request, &identity, &self.access) {
             self.statistics.refused += 1;
             return Opened::Refused(refused, wire);
@@ -391,6 +421,16 @@ impl<W: Wire> Shard<W> {
                     let why = "the Client Identifier belongs to another user";
                     return Opened::Refused(request.refused(ReasonCode::NotAuthorized, why), wire);
                 }
+                match self.turn_of(home.slot, &mut request) {
+                    Turn::Now => {}
+                    Turn::Later(due) => return Opened::Later(due, request, wire),
+                    Turn::Lost => {
+                        self.statistics.refused += 1;
+                        let why = "another Network Connection of the same Client has come meanwhile";
+                        return Opened::Refused(request.refused(ReasonCode::ServerBusy, why), wire);
+                    }
+                }
+                request.takeovers = self.clients.get(home.slot).map(Client::takeovers).unwrap_or_default();
                 self.take_over(home.slot);
                 // Timers are coarse: what was due before this CONNECT happens before it.
                 self.run_due(home.slot);
@@ -432,6 +472,9 @@ impl<W: Wire> Shard<W> {
             client.identity = identity;
             client.decisions = None;
             client.attach(wire, number, now);
+            if request.takeovers != Takeovers::default() {
+                client.rare().takeovers = request.takeovers;
+            }
             // A Will of the former connection that still waited is cancelled [MQTT-3.1.3-9].
             client.will = request.will.clone().map(|(message, delay)| Box::new(Will { message, delay, due: None })); // [MQTT-3.1.2-7]
             if client.is_durable() {
@@ -442,6 +485,9 @@ impl<W: Wire> Shard<W> {
     }
 
     fn refuse_open(&self, request: &Request, identity: &Identity, access: &Access) -> Option<Refused> {
+        if access.is_banned(identity, self.now) && !is_left_out(Fault::BanAtConnect) {
+            return Some(request.refused(ReasonCode::Banned, BANNED));
+        }
         // A login takes time, and the account may have gone or changed after it was looked at.
         if !access.knows(identity) && !is_left_out(Fault::AccountAtLogin) {
             return Some(request.refused(ReasonCode::NotAuthorized, GONE));
@@ -556,6 +602,11 @@ impl<W: Wire> Shard<W> {
     /// Goes on with a re-authentication: AUTH to the Client, and its new identity when it has been accepted.
     pub fn say_auth(&mut self, me: Attachment, reason: ReasonCode, data: Option<&[u8]>, identity: Option<Identity>) {
         let Some(client) = self.client(me) else { return };
+        // The Network Connection is the same, whatever was proved anew.
+        let identity = identity.map(|identity| {
+            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
+            Identity { client_id, listener, address, ..identity }
+        });
         if let Some(identity) = &identity {
             // The Session belongs to its user, whoever else can prove to be somebody.
             if identity.user_name != client.identity.user_name {
@@ -569,9 +620,7 @@ impl<W: Wire> Shard<W> {
         let method = client.session.terms().authentication_method.clone();
         client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
         if let Some(identity) = identity {
-            // The Network Connection is the same, whatever was proved anew.
-            let Identity { client_id, listener, address, .. } = (*client.identity).clone();
-            client.identity = Arc::new(Identity { client_id, listener, address, ..identity });
+            client.identity = Arc::new(identity);
             client.decisions = None;
             self.review_subscriptions(me.slot);
             self.set_timer(me.slot);

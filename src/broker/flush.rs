@@ -93,18 +93,10 @@ impl<W: Wire> Shard<W> {
         }
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
-            match wire.write(&tail.bytes[tail.written..]) {
-                Ok(0) => return,
-                Err(Broken) => client.tail = None, // the reader notices and reports the loss
-                Ok(count) => {
-                    self.statistics.bytes_sent += count as u64;
-                    tail.written += count;
-                    tail.since = now;
-                    if tail.written < tail.bytes.len() {
-                        return;
-                    }
-                    client.tail = None;
-                }
+            match tail.write(wire, now, &mut self.statistics.bytes_sent) {
+                Ok(false) => return,
+                // Broken: the reader notices and reports the loss.
+                Ok(true) | Err(Broken) => client.tail = None,
             }
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
@@ -126,7 +118,7 @@ impl<W: Wire> Shard<W> {
             let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
-                client.tail = Some(Box::new(Tail { bytes: self.out[written..].to_vec(), written: 0, since: now }));
+                client.tail = Some(Box::new(Tail::new(&self.out[written..], self.filled.large(), now)));
                 wire.reader().wake_by_ref();
                 break;
             }
@@ -154,9 +146,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn flush_control(&mut self, slot: u32) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let Some(wire) = &mut client.wire else { return };
-        if let Some(tail) = &client.tail {
-            match wire.write(&tail.bytes[tail.written..]) {
-                Ok(count) if count == tail.bytes.len() - tail.written => client.tail = None,
+        if let Some(tail) = &mut client.tail {
+            match tail.write(wire, self.now, &mut self.statistics.bytes_sent) {
+                Ok(true) => client.tail = None,
                 _ => return,
             }
         }

@@ -21,6 +21,7 @@ mod share;
 mod slab;
 mod subscribe;
 mod sys;
+mod takeover;
 mod timer;
 
 pub use budget::Level;
@@ -60,6 +61,10 @@ pub struct Settings {
     pub subscriptions_per_session_max: usize,
     pub retained_messages_max: usize,
     pub retained_bytes_max: usize,
+    /// Retained Messages of one user that has proved who it is.
+    pub retained_per_user_max: usize,
+    /// Largest payload that is retained.
+    pub retained_payload_bytes_max: usize,
     /// Bytes of Messages in all queues and the retained store together.
     pub memory_budget: usize,
     /// What one Client may publish in a second; a faster one is read later.
@@ -68,6 +73,8 @@ pub struct Settings {
     pub byte_rate_max: u64,
     /// Sessions of one user that has proved who it is, connected or not.
     pub sessions_per_user_max: usize,
+    /// How often one Client may be taken over; then its new Network Connections wait.
+    pub takeovers_per_minute_max: u32,
     /// A Client that takes nothing for so long, while there is something for it, is disconnected.
     pub write_stall_max: Duration,
     pub wildcard_subscription_available: bool,
@@ -89,6 +96,7 @@ pub struct Shared {
     settings: Settings,
     router: Router,
     retained: Retained<retained::Kept>,
+    retainers: retained::Retainers,
     directory: Directory,
     ports: Box<[Port]>,
     access: ArcSwap<Access>,
@@ -106,6 +114,7 @@ impl Shared {
         Arc::new(Self {
             router: Router::new(key.clone()),
             retained: Retained::with_key(key.clone()),
+            retainers: retained::Retainers::default(),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
             access: ArcSwap::from_pointee(Access::allow_all()),

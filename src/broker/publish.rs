@@ -19,7 +19,7 @@ use super::sys::Statistics;
 use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
 use crate::faults::{Fault, is_left_out};
-use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing, Session};
+use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing};
 use crate::store::Position;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -28,6 +28,12 @@ use std::sync::Arc;
 
 /// Receivers up to which a Message is delivered at once.
 const DIRECT_MAX: usize = 256;
+/// Filters up to which that is so: a Client that has all of them is looked up once for each of them.
+const DIRECT_FILTERS_MAX: usize = 32;
+/// Bytes that may wait for a Client that keeps up with what is sent to it.
+const KEEPS_UP_BYTES: usize = 4 << 10;
+/// Deliveries that it may not have acknowledged yet.
+const KEEPS_UP_IN_FLIGHT: usize = 2;
 
 /// A Message on its way to many receivers. Lists are walked from the end to the start: a subscriber who leaves meanwhile can
 /// only move one who was served already, and `Client::fanout_seen` knows those.
@@ -117,6 +123,9 @@ impl<W: Wire> Shard<W> {
     pub(super) fn publish_will(&mut self, slot: u32, will: &Will) {
         let Some(client) = self.clients.get(slot) else { return };
         let writer = Arc::clone(&client.identity);
+        if self.access.is_banned(&writer, self.now) && !is_left_out(Fault::BanWill) {
+            return;
+        }
         let check = if will.delay.is_zero() { Fault::Will } else { Fault::DelayedWill };
         if self.access.decide(&writer, publishing(&will.message)) == Verdict::Denied && !is_left_out(check) {
             return self.note_denial(slot, publishing(&will.message));
@@ -132,7 +141,7 @@ impl<W: Wire> Shard<W> {
     /// The broker's own Messages.
     pub(super) fn publish_own(&mut self, message: Message) {
         if message.retain() {
-            self.shared.retained.set(Kept { message: message.clone(), writer: None });
+            self.shared.retained.set(Kept { message: message.clone(), writer: None, share: None });
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         self.route(message, hash);
@@ -193,11 +202,12 @@ impl<W: Wire> Shard<W> {
 
     fn has_many_receivers(&self, matched: &Matched) -> bool {
         let mut left = DIRECT_MAX;
-        matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).any(|subscribers| {
-            let many = subscribers.len() > left;
-            left = left.saturating_sub(subscribers.len());
-            many
-        })
+        matched.filters.len() > DIRECT_FILTERS_MAX
+            || matched.filters.iter().filter_map(|filter| self.subscribers.get(filter)).any(|subscribers| {
+                let many = subscribers.len() > left;
+                left = left.saturating_sub(subscribers.len());
+                many
+            })
     }
 
     // --- fan-outs -------------------------------------------------------------------------------------------------
@@ -330,12 +340,17 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level != Level::Normal && is_too_much(self.level, how.qos, &client.session, self.limits) {
+        if self.level != Level::Normal && is_too_much(self.level, how.qos, client, self.limits) {
             self.routed.full = true;
             self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
         }
-        match client.session.push(several.as_ref().unwrap_or(self.outgoing), how, self.limits, self.now) {
+        let outgoing = several.as_ref().unwrap_or(self.outgoing);
+        let mut pushed = client.session.push(outgoing, how, self.limits, self.now);
+        if pushed == Err(Dropped::QueueFull) && self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce {
+            pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
+        }
+        match pushed {
             Ok(()) => {
                 self.routed.taken = true;
                 if how.qos != Qos::AtMostOnce && self.routed.position.is_none() && client.is_durable() {
@@ -360,12 +375,34 @@ impl<'a, W: Wire> Round<'a, W> {
     }
 }
 
-/// Memory is short: QoS 0 goes first.
+/// The queue is full, and it is the oldest that goes.
 #[cold]
-fn is_too_much(level: Level, qos: Qos, session: &Session, limits: &Limits) -> bool {
+fn push_over_oldest<W>(
+    client: &mut Client<W>,
+    outgoing: &Rc<Outgoing>,
+    how: How,
+    limits: &Limits,
+    now: Moment,
+    statistics: &mut Statistics,
+) -> Result<(), Dropped> {
+    let dropped = client.session.push_over_oldest(outgoing, how, limits, now)?;
+    for _ in 0..dropped {
+        statistics.dropped.note(Dropped::QueueFull);
+        client.note_drop(Dropped::QueueFull, now);
+    }
+    Ok(())
+}
+
+/// Memory is short: QoS 0 goes first. A Client that takes what it gets does not lose for the sake of those who do not.
+#[cold]
+fn is_too_much<W>(level: Level, qos: Qos, client: &Client<W>, limits: &Limits) -> bool {
+    let waiting = client.session.waiting().1;
+    let unsettled = if qos == Qos::AtMostOnce { 0 } else { client.session.in_flight() };
+    let keeps_up =
+        client.wire.is_some() && client.tail.is_none() && waiting < KEEPS_UP_BYTES && unsettled < KEEPS_UP_IN_FLIGHT;
     match (level, qos) {
-        (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => true,
-        (Level::High, Qos::AtMostOnce) => session.waiting().1 > limits.queue_qos0_bytes_max / 4,
+        (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => !keeps_up,
+        (Level::High, Qos::AtMostOnce) => waiting > limits.queue_qos0_bytes_max / 4,
         _ => false,
     }
 }

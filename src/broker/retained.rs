@@ -14,8 +14,11 @@ use crate::faults::{Fault, is_left_out};
 use crate::session::{Bound, GroupId, How, Outgoing, Session};
 use crate::store::Position;
 use crate::topic::{self, Cursor, Kept as _, Progress, SweepCursor};
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A Message that is retained, and who has published it; `None`: the broker.
@@ -23,6 +26,51 @@ use std::time::Duration;
 pub(super) struct Kept {
     pub(super) message: Message,
     pub(super) writer: Option<Arc<Identity>>,
+    /// Counts it for the user who has published it, as long as it is there.
+    pub(super) share: Option<Share>,
+}
+
+/// One of the retained Messages of a user. All of a user's hold the same `Arc`, so that there are as many as there are holders,
+/// however one of them goes: cleared, replaced, expired.
+#[derive(Clone)]
+pub(super) struct Share(Arc<()>);
+
+impl Share {
+    /// How many other Messages of this user are retained.
+    fn others(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(2) // the map's and this one
+    }
+}
+
+impl PartialEq for Share {
+    /// Whether both are of the same user.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The users who have something retained, and some who had.
+#[derive(Default)]
+pub(super) struct Retainers {
+    users: DashMap<Box<str>, Arc<()>, RandomState>,
+    /// So many users there may be before those who have nothing any more are forgotten.
+    enough: AtomicUsize,
+}
+
+/// Fewer users than this are not worth looking through.
+const RETAINERS_KEPT: usize = 1024;
+
+impl Retainers {
+    fn share_of(&self, user: &str) -> Share {
+        if let Some(known) = self.users.get(user) {
+            return Share(Arc::clone(&known));
+        }
+        if self.users.len() >= self.enough.load(Ordering::Relaxed).max(RETAINERS_KEPT) {
+            self.users.retain(|_, share| Arc::strong_count(share) > 1);
+            self.enough.store(self.users.len() * 2, Ordering::Relaxed);
+        }
+        Share(Arc::clone(&self.users.entry(user.into()).or_default()))
+    }
 }
 
 impl topic::Kept for Kept {
@@ -93,7 +141,7 @@ impl<W: Wire> Shard<W> {
     /// Keeps or clears the retained Message of a Topic; before any acknowledgement, so that whoever has seen that finds it.
     ///
     /// # Errors
-    /// `QuotaExceeded`: the store is full; what was retained before stays.
+    /// `QuotaExceeded`: the Message is too large, or the store or the user's part of it is full; what was retained before stays.
     pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<Option<Position>, ReasonCode> {
         let retained = &self.shared.retained;
         if message.payload().is_empty() {
@@ -102,18 +150,22 @@ impl<W: Wire> Shard<W> {
             return Ok(existed.then(|| self.durable.note(Change::RetainedCleared, message.topic(), &[])));
         }
         let settings = &self.shared.settings;
+        let share = writer.proven_name().map(|user| self.shared.retainers.share_of(user));
+        let too_large = message.payload().len() > settings.retained_payload_bytes_max;
         let full = self.level == Level::Full
             || retained.len() >= settings.retained_messages_max
             || retained.bytes() + message.size() > settings.retained_bytes_max;
-        if full
-            && retained.get(message.topic()).is_none_or(|known| {
-                retained.bytes().saturating_sub(known.message.size()) + message.size() > settings.retained_bytes_max
-            })
-        {
+        let users_full = share.as_ref().is_some_and(|share| share.others() >= settings.retained_per_user_max);
+        // One that takes the place of another may still fit.
+        let replaces = |known: &Kept| {
+            retained.bytes().saturating_sub(known.message.size()) + message.size() <= settings.retained_bytes_max
+                && (!users_full || known.share == share)
+        };
+        if too_large || ((full || users_full) && !retained.get(message.topic()).as_ref().is_some_and(replaces)) {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
-        retained.set(Kept { message: message.clone(), writer: Some(writer) }); // [MQTT-3.3.1-5]
+        retained.set(Kept { message: message.clone(), writer: Some(writer), share }); // [MQTT-3.3.1-5]
         if let Some(expires) = message.expires_at() {
             self.sweep.until = self.sweep.until.max(expires);
         }

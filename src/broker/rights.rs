@@ -166,26 +166,37 @@ impl<W: Wire> Shard<W> {
         self.review = (end < self.clients.end()).then_some(end);
     }
 
-    /// Whoever is not known any more leaves, and its Session with it.
+    /// Whoever is banned or not known any more leaves, and its Session with it.
     fn review_one(&mut self, slot: u32) {
         let access = std::sync::Arc::clone(&self.access);
         let Some(client) = self.clients.get(slot) else { return };
-        let check = if client.wire.is_some() { Fault::Account } else { Fault::AccountAway };
-        if !access.knows(&client.identity) && !is_left_out(check) {
-            tracing::info!(
-                target: "waypost::access",
-                client = %Outside::of(client.id().as_bytes()),
-                user = %Outside::of(client.identity.user_name.as_deref().unwrap_or_default().as_bytes()),
-                "Session ended: the account is gone or has changed"
-            );
-            let me = client.attached(slot);
-            self.say_and_end(me, ReasonCode::NotAuthorized, None);
-            if self.clients.get(slot).is_some_and(|client| client.attached(slot) == me) {
-                self.end_session(slot);
-            }
-            return;
+        let (ban, account) = match client.wire {
+            Some(_) => (Fault::Ban, Fault::Account),
+            None => (Fault::BanAway, Fault::AccountAway),
+        };
+        if access.is_banned(&client.identity, self.now) && !is_left_out(ban) {
+            let why = access.banned(&client.identity, self.now).map(|ban| ban.to_string()).unwrap_or_default();
+            return self.send_away(slot, ReasonCode::AdministrativeAction, &why);
+        }
+        if !access.knows(&client.identity) && !is_left_out(account) {
+            return self.send_away(slot, ReasonCode::NotAuthorized, "the account is gone or has changed");
         }
         self.review_subscriptions(slot);
+    }
+
+    fn send_away(&mut self, slot: u32, reason: ReasonCode, why: &str) {
+        let Some(client) = self.clients.get(slot) else { return };
+        tracing::info!(
+            target: "waypost::access",
+            client = %Outside::of(client.id().as_bytes()),
+            user = %Outside::of(client.identity.user_name.as_deref().unwrap_or_default().as_bytes()),
+            "Session ended: {why}"
+        );
+        let me = client.attached(slot);
+        self.say_and_end(me, reason, None);
+        if self.clients.get(slot).is_some_and(|client| client.attached(slot) == me) {
+            self.end_session(slot);
+        }
     }
 
     /// Subscriptions go that would not be granted now, and the journal is told.
@@ -234,7 +245,7 @@ impl<W: Wire> Shard<W> {
         let owner = &client.identity;
         match (owner.proof != Proof::None, comer.proof != Proof::None) {
             (false, false) => Owner::Comer,
-            (true, true) if owner.user_name == comer.user_name => Owner::Comer,
+            (true, true) if self.access.are_one(owner, comer) => Owner::Comer,
             (false, true) => Owner::Nobody,
             (true, _) => Owner::Another,
         }

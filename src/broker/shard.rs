@@ -21,7 +21,9 @@ use super::sys::{Statistics, SysTopics};
 use super::timer::Due;
 use super::{ShardId, Shared};
 use crate::access::Access;
-use crate::codec::{Header, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes};
+use crate::codec::{
+    Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
+};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::store::Journal;
@@ -73,6 +75,8 @@ const REPLAY_ENTRIES_PER_TICK: usize = 1024;
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Of a packet that is not complete yet, what is still taken when the memory budget is used up.
+const PARTIAL_BYTES_WHEN_FULL: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
 static REFUSED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 static MEMORY: Limited = Limited::new(1);
@@ -98,6 +102,8 @@ pub struct Shard<W: Wire> {
     pub(super) sweep: Sweep,
     pub(super) flushes: Flushes,
     pub(super) timers: BTreeSet<(Due, u32)>,
+    /// While it is Some, timers are late: none fires before this moment.
+    pub(super) late_until: Option<Moment>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -137,6 +143,7 @@ impl<W: Wire> Shard<W> {
             sweep: Sweep::default(),
             flushes: Flushes::default(),
             timers: BTreeSet::new(),
+            late_until: None,
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
@@ -238,7 +245,8 @@ impl<W: Wire> Shard<W> {
                 Ok(None) => 0,
             };
             if let Some(client) = self.client_mut(me) {
-                client.partial = Some(Box::new(Partial { bytes: bytes.to_vec(), size }));
+                client.partial =
+                    Some(Box::new(Partial { bytes: bytes.to_vec(), size, live: LiveBytes::of(bytes.len()) }));
             }
             return;
         }
@@ -268,6 +276,10 @@ impl<W: Wire> Shard<W> {
                 let (head, rest) = bytes.split_at(missing.min(bytes.len()));
                 partial.bytes.extend_from_slice(head);
                 if partial.bytes.len() < partial.size {
+                    partial.live.set(partial.bytes.capacity());
+                    if self.level == Level::Full && partial.bytes.len() > PARTIAL_BYTES_WHEN_FULL {
+                        self.refuse(me, &Violation { reason: ReasonCode::QuotaExceeded, why: "memory is short" });
+                    }
                     return None;
                 }
                 match Header::decode(&partial.bytes, Sender::Client, version, &self.shared.settings.session.codec) {
@@ -357,7 +369,7 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get_mut(me.slot) else { return };
         self.statistics.dropped.note_some(Dropped::Offline, client.session.detach(&settings.session));
         self.shared.ends.note(end);
-        client.detach();
+        client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
         let expiry = client.session.expiry();
@@ -425,8 +437,7 @@ impl<W: Wire> Shard<W> {
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        let timer = self.timers.first().map(|(due, _)| due.moment());
-        [timer, self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
+        [self.timer_due(), self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
     }
 
     fn has_mail(&self) -> bool {
@@ -540,6 +551,20 @@ impl<W: Wire> Shard<W> {
     pub fn matching(&mut self, topic: &[u8]) -> usize {
         let hash = self.shared.router.epochs.hash(topic);
         self.matched(topic, hash).filters.len()
+    }
+
+    /// Publishes the Wills that are due when their Network Connections end, while all are still there to receive them. For a
+    /// node that stops, before [`stop`](Self::stop). Delayed Wills of Sessions that live on stay with these.
+    pub fn publish_last_wills(&mut self, now: Moment) {
+        self.now = now;
+        for slot in 0..self.clients.end() {
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.wire.is_some()) else { continue };
+            let expiry = client.session.expiry();
+            if let Some(will) = client.will.take_if(|will| will.delay.min(expiry).is_zero()) {
+                self.publish_will(slot, &will);
+            }
+        }
+        self.wants_tick = true;
     }
 
     /// Ends all Network Connections with this Reason Code; Sessions stay. For a node that stops.

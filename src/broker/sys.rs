@@ -27,6 +27,8 @@ pub struct Statistics {
     /// Network Connections ended for what their Client did.
     pub refused: u64,
     pub retained_refused: u64,
+    /// Network Connections that had to wait for their turn to take over a Client.
+    pub takeovers_delayed: u64,
     pub connects: u64,
     /// Sessions that ended because their time was over.
     pub expired: u64,
@@ -47,6 +49,7 @@ impl Statistics {
         self.denied.add(&other.denied);
         self.refused += other.refused;
         self.retained_refused += other.retained_refused;
+        self.takeovers_delayed += other.takeovers_delayed;
         self.connects += other.connects;
         self.expired += other.expired;
         self.subscriptions += other.subscriptions;

@@ -5,6 +5,7 @@
 use super::shard::{End, Shard, Wire};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::Outside;
+use std::time::Duration;
 
 /// When a timer fires: quarters of a second since the node started, which is fine enough, and small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,12 @@ impl Due {
         Moment::from_millis(u64::from(self.0) * GRAIN_MS)
     }
 }
+
+/// A timer that fires later than this shows that the process was stopped, or starved: what Clients have sent meanwhile lies in
+/// their sockets, and is read before anybody is taken for gone.
+const LATE: Duration = Duration::from_secs(1);
+/// The time for reading it.
+const LATE_GRACE: Duration = Duration::from_millis(250);
 
 /// Timers that fire in one tick; a hundred thousand Sessions may well end in the same second.
 const TIMERS_PER_TICK: usize = 1024;
@@ -51,7 +58,23 @@ impl<W: Wire> Shard<W> {
         }
     }
 
+    /// When the first timer fires.
+    pub(super) fn timer_due(&self) -> Option<Moment> {
+        let due = self.timers.first()?.0.moment();
+        Some(self.late_until.map_or(due, |until| due.max(until)))
+    }
+
+    /// Whether timers may fire: not right after the process has slept through some of them.
+    fn is_reading_first(&mut self) -> bool {
+        let is_late = self.timers.first().is_some_and(|(due, _)| due.moment().plus(LATE) < self.now);
+        self.late_until = is_late.then(|| self.late_until.unwrap_or(self.now.plus(LATE_GRACE)));
+        self.late_until.is_some_and(|until| until > self.now)
+    }
+
     pub(super) fn run_timers(&mut self) {
+        if self.is_reading_first() {
+            return;
+        }
         for _ in 0..TIMERS_PER_TICK {
             match self.timers.first() {
                 Some((due, slot)) if due.moment() <= self.now => {
@@ -88,7 +111,7 @@ impl<W: Wire> Shard<W> {
                 client.held = false;
                 wire.reader().wake_by_ref();
             }
-            client.shrink();
+            client.shrink(now);
         } else if !self.run_due(slot) {
             return;
         }

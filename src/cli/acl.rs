@@ -4,8 +4,8 @@
 
 use super::{WRONG_SETTINGS, complain, print};
 use crate::access::{Access, Act, Identity, Token, Verdict};
-use crate::acl::{self, AclError};
-use crate::codec::{Qos, check_filter, check_name};
+use crate::acl::{self, RuleFiles};
+use crate::codec::{Moment, Qos, check_filter, check_name};
 use crate::config::{Config, Sources};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -35,6 +35,9 @@ struct Where {
     /// Rule file to ask instead; can be given several times
     #[arg(long = "file", value_name = "FILE", conflicts_with = "config")]
     files: Vec<PathBuf>,
+    /// Name of the listener that the Client uses; without a name it is called by its address
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -53,9 +56,6 @@ pub(super) struct Explain {
     /// IP address of the Client
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// Name of the listener that the Client uses
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
     #[command(flatten)]
     what: What,
     /// QoS of what is published
@@ -100,7 +100,11 @@ pub(super) fn run(command: AclCommand, environment: Vec<(OsString, OsString)>) -
 fn check(files: &[PathBuf]) -> Result<ExitCode, String> {
     let rules = acl::read(files).map_err(|error| error.to_string())?;
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let mut text = format!("{}: valid; {} rules\n", names.join(", "), rules.len());
+    let bans = match rules.bans() {
+        0 => String::new(),
+        bans => format!(", {bans} bans"),
+    };
+    let mut text = format!("{}: valid; {} rules{bans}\n", names.join(", "), rules.len());
     for note in rules.notes() {
         text.push_str(&format!("note: {note}\n"));
     }
@@ -109,29 +113,45 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, String> {
 
 impl Where {
     fn access(&self, environment: Vec<(OsString, OsString)>) -> Result<Access, String> {
-        let words = |error: AclError| error.to_string();
         if !self.files.is_empty() {
-            return acl::read(&self.files).map(Access::with_rules).map_err(words);
+            let rules = acl::read(&self.files).map_err(|error| error.to_string())?;
+            return Ok(acl::at_this_time(Access::with_rules(rules), Moment::default()));
         }
         let sources = Sources { file: self.config.clone(), environment, ..Sources::default() };
         let config = Config::load(&sources).map_err(|errors| errors.to_string())?;
-        acl::load(&config.acl).map_err(words)
+        let files = RuleFiles::of(&config);
+        let access = files.load(Moment::default()).map_err(|error| error.to_string())?;
+        let listeners = files.listeners();
+        match &self.listener {
+            Some(name) if !listeners.contains(name) => {
+                Err(format!("there is no listener {name:?}; there are: {}", listeners.join(", ")))
+            }
+            None if config.listeners.iter().any(|listener| listener.acl_files.is_some()) => Err(format!(
+                "not all listeners have the same rules; say which one is meant, with --listener: {}",
+                listeners.join(", ")
+            )),
+            _ => Ok(access),
+        }
     }
 }
 
 fn explain(explain: Explain, environment: Vec<(OsString, OsString)>) -> Result<ExitCode, String> {
     let access = explain.whence.access(environment)?;
-    let Explain { user, client, groups, address, listener, what, qos, retain, .. } = explain;
+    let Explain { whence, user, client, groups, address, what, qos, retain } = explain;
     let token = Token { groups: groups.into_iter().map(Into::into).collect(), ..Token::default() };
     let who = Identity {
         user_name: user.map(Into::into),
         client_id: client.into(),
-        listener: listener.map(Into::into),
+        listener: whence.listener.map(Into::into),
         address,
         token: Some(Box::new(token)),
         ..Identity::default()
     };
     let act = what.act(Qos::from_value(qos).unwrap_or_default(), retain)?;
+    if let Some(ban) = access.banned(&who, Moment::default()) {
+        print(&format!("denied: {ban}\n"));
+        return Ok(ExitCode::FAILURE);
+    }
     let explanation = access.explain(&who, act);
     let mut text = format!("{explanation}\n");
     if explanation.verdict == Verdict::Allowed
@@ -167,10 +187,11 @@ fn checked(topic: &str) -> Result<&[u8], String> {
 fn who(who: &Who, environment: Vec<(OsString, OsString)>) -> Result<ExitCode, String> {
     let access = who.whence.access(environment)?;
     let topic = checked(&who.topic)?;
-    if access.is_open() {
+    let listener = who.whence.listener.as_deref();
+    if access.rules_at(listener).is_none() {
         return Ok(print("there are no rules: everybody may do everything\n"));
     }
-    let concerned = access.who(topic);
+    let concerned = access.who(listener, topic);
     if concerned.is_empty() {
         return Ok(print("no rule is about this topic: nobody may publish to it or receive it\n"));
     }

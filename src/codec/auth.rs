@@ -2,6 +2,8 @@
 //! Methods and their data are opaque here, and which step is due is the Session's knowledge.
 //! Read `connect.rs` for the CONNECT that begins the exchange.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 
 use super::header::{Header, PacketType};

@@ -2,6 +2,8 @@
 //! Whether the Client may enter is not looked at, and an empty Client Identifier is left to whoever assigns one.
 //! Read `properties.rs` for the section both have in MQTT 5.0.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -497,6 +499,7 @@ impl<'a> ConnAckProperties<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::{Connect, Protocol, UnknownProtocol, Version, protocol};
 

@@ -2,6 +2,8 @@
 //! It patches what differs between receivers and copies the rest; whom a Message goes to is decided elsewhere.
 //! Read `message.rs` for the bytes it copies.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
+
 use std::num::NonZeroU16;
 
 use super::header::PacketType;
@@ -190,6 +192,7 @@ fn patch<const SIZE: usize>(out: &mut [u8], at: usize, bytes: [u8; SIZE]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::super::{Characters, Header, Limits, Message, Moment, Origin, Packet, Properties, Publish, Sender};
     use super::{Delivery, NonZeroU16, OutAlias, PacketId, Property, Qos, Version, encode_publish, publish_size};

@@ -2,6 +2,8 @@
 //! What it does to Will and Session is decided elsewhere.
 //! Read `reason_code.rs` for the codes that each side may give.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use super::header::{Header, PacketType, Sender};
 use super::primitive::{Reader, Version, write_packet, write_with_length};
 use super::properties::{Place, Property, UserProperties, read_section};

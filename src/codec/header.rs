@@ -2,6 +2,8 @@
 //! It never waits for bytes that could not change the verdict.
 //! Read `mod.rs` for what happens with the body.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use super::primitive::{BODY_SIZE_MAX, Qos, Version, malformed, protocol_error, violation};
 use super::{Limits, ReasonCode, Violation};
 
@@ -121,7 +123,7 @@ impl Header {
         let Some((body_size, length_size)) = decode_remaining_length(rest)? else {
             return Ok(None);
         };
-        let header = Self { kind, flags, header_size: 1 + length_size, from, body_size };
+        let header = Self { kind, flags, header_size: length_size.wrapping_add(1), from, body_size };
         check_body_size(kind, flags, body_size, version)?;
         if header.packet_size() > limits.packet_size_max as usize {
             return Err(violation(ReasonCode::PacketTooLarge, "a packet above the Maximum Packet Size"));
@@ -160,6 +162,7 @@ impl Header {
 
     /// Bytes of the whole packet.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "four bytes and 28 bits")]
     pub const fn packet_size(&self) -> usize {
         self.header_size() + self.body_size()
     }
@@ -177,6 +180,7 @@ impl Header {
 
 /// Remaining Length and the bytes it takes; `Ok(None)` when it goes on behind `bytes`.
 #[inline]
+#[expect(clippy::arithmetic_side_effects, reason = "four times seven bits")]
 fn decode_remaining_length(bytes: &[u8]) -> Result<Option<(u32, u8)>, Violation> {
     if let Some(&byte @ 0..0x80) = bytes.first() {
         return Ok(Some((u32::from(byte), 1)));
@@ -234,6 +238,7 @@ fn check_first_byte(kind: PacketType, flags: u8, from: Sender, version: Version)
 /// Whether a packet of this type can have a body of this size. What only the content shows is left to it: an empty
 /// Topic Name or an empty list of filters has another Reason Code than a packet that is too short.
 #[inline]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers")]
 fn check_body_size(kind: PacketType, flags: u8, body_size: u32, version: Version) -> Result<(), Violation> {
     let v5 = version.is_v5();
     let property_length = u32::from(v5);

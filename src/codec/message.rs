@@ -2,6 +2,8 @@
 //! A Message never changes and knows no receiver; all of them share it.
 //! Read `delivery.rs` next: how it goes out to each.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
@@ -383,10 +385,36 @@ thread_local! {
     static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Bytes of all live Messages that were made on this thread, minus those that were dropped on it. Negative where more is
-/// dropped than made; the sum over all threads is the truth.
+/// Bytes of all live Messages and [`LiveBytes`] that were made on this thread, minus those that were dropped on it. Negative
+/// where more is dropped than made; the sum over all threads is the truth.
 pub fn live_bytes() -> i64 {
     LIVE_BYTES.get()
+}
+
+/// Bytes that are held beside Messages, for packets that have come in part or wait to be written: counted in [`live_bytes`]
+/// as long as this lives.
+#[derive(Debug, Default)]
+pub struct LiveBytes(usize);
+
+impl LiveBytes {
+    pub fn of(size: usize) -> Self {
+        let mut live = Self::default();
+        live.set(size);
+        live
+    }
+
+    /// From now on so many are held.
+    #[inline]
+    pub fn set(&mut self, size: usize) {
+        LIVE_BYTES.set(LIVE_BYTES.get() + size as i64 - self.0 as i64);
+        self.0 = size;
+    }
+}
+
+impl Drop for LiveBytes {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// The size of one allocation, counted in [`live_bytes`] as long as it lives.
@@ -410,7 +438,9 @@ impl Drop for LiveSize {
 #[cfg(test)]
 mod tests {
     use super::super::{Characters, Header, Limits, Publish, Sender};
-    use super::{Message, MessageParts, Moment, Origin, Properties, Property, Qos, Version, Will, live_bytes};
+    use super::{
+        LiveBytes, Message, MessageParts, Moment, Origin, Properties, Property, Qos, Version, Will, live_bytes,
+    };
 
     #[test]
     fn a_will_goes_without_its_delay() {
@@ -473,6 +503,10 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a thread that is joined at once, to drop something there")]
     fn live_bytes_follow_what_lives() {
         let before = live_bytes();
+        let mut beside = LiveBytes::of(100);
+        beside.set(700);
+        assert_eq!(live_bytes() - before, 700);
+        drop(beside);
         let message = Message::new("t", &[0; 1000], Qos::AtMostOnce, false, Moment::default());
         let clone = message.clone();
         assert!(message.is_same(&clone));

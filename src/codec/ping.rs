@@ -2,6 +2,8 @@
 //! There is nothing to decode: a body is refused by the fixed header.
 //! Read `header.rs` for that.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use super::header::PacketType;
 
 /// Appends a PINGREQ.

@@ -2,6 +2,8 @@
 //! It knows no packet, and never allocates what was only declared.
 //! Read `text.rs` for what a string may hold, then `properties.rs`.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -186,6 +188,7 @@ impl<'a> Reader<'a> {
 
     /// A Variable Byte Integer, in its shortest form [MQTT-1.5.5-1].
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "four times seven bits")]
     pub(super) fn variable_byte_integer(&mut self) -> Result<u32, Violation> {
         let mut value = 0;
         for index in 0..4 {
@@ -261,13 +264,13 @@ pub(super) fn write_with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u
     let start = out.len();
     write(out);
     let mut length = [0; 4];
-    let mut length_size = 0;
-    let mut value = out.len() - start;
+    let mut length_size = 0_usize;
+    let mut value = out.len().saturating_sub(start);
     debug_assert!(value <= BODY_SIZE_MAX as usize);
     for slot in &mut length {
         *slot = (value & 0x7f) as u8;
         value >>= 7;
-        length_size += 1;
+        length_size = length_size.saturating_add(1);
         if value == 0 {
             break;
         }
@@ -283,6 +286,7 @@ pub(super) fn write_packet(first_byte: u8, out: &mut Vec<u8>, write: impl FnOnce
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::time::Duration;
 

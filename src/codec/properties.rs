@@ -2,6 +2,8 @@
 //! A section that was read stays as the bytes it came in: nothing is collected, an iterator reads it again.
 //! Read `publish.rs` for a user of it.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -435,7 +437,7 @@ impl<'a> Properties<'a> {
             let before = reader.rest();
             let id = PropertyId::from_value(reader.u8().ok()?)?;
             skip_value(id, &mut reader).ok()?;
-            let size = before.len() - reader.rest().len();
+            let size = before.len().checked_sub(reader.rest().len())?;
             Some((id, before.get(..size)?))
         })
     }
@@ -551,7 +553,7 @@ fn decode_all<'a>(
             if user_properties == limits.user_properties_max {
                 return Err(violation(ReasonCode::QuotaExceeded, "more User Properties than allowed"));
             }
-            user_properties += 1;
+            user_properties = user_properties.saturating_add(1);
         }
         let property = Property::decode_value(id, &mut reader)?;
         if let Property::ResponseTopic(topic) = property {

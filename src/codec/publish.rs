@@ -2,6 +2,8 @@
 //! Topic Aliases are read, never resolved; which Packet Identifiers are open is the Session's knowledge.
 //! Read `message.rs` for what becomes of a PUBLISH that was accepted.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::num::NonZeroU16;
 
 use super::header::{Header, PacketType, Sender};
@@ -88,7 +90,7 @@ impl<'a> Publish<'a> {
         publish.qos = qos;
         publish.packet_id = packet_id;
         publish.body = body;
-        publish.tail_at = (body.len() - reader.rest().len()) as u32;
+        publish.tail_at = body.len().wrapping_sub(reader.rest().len()) as u32; // the rest is a part of it
         if version.is_v5() {
             let place = match header.from() {
                 Sender::Client => Place::PublishByClient,

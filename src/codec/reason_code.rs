@@ -2,6 +2,8 @@
 //! versions say instead. It never decides which code fits a fault.
 //! Read `header.rs` next.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 
 use super::Violation;

@@ -2,6 +2,8 @@
 //! A Topic Filter with bad grammar is no fault of the packet: it gets its own code in the SUBACK, see `topic.rs`.
 //! Read `unsubscribe.rs` for the counterpart.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 
 use super::header::{PacketType, Sender};
@@ -118,7 +120,7 @@ impl<'a> Filters<'a> {
 
     fn decode(bytes: &'a [u8], version: Version, limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(bytes);
-        let mut count = 0;
+        let mut count = 0_usize;
         while !reader.is_empty() {
             // [MQTT-3.8.3-1] [MQTT-3.1.1: 3.8.3-1]
             let filter = text::decode_topic_filter(reader.binary()?, limits.characters)?;
@@ -126,7 +128,7 @@ impl<'a> Filters<'a> {
             if options.no_local && filter.starts_with("$share/") {
                 return Err(protocol_error("No Local on a Shared Subscription")); // [MQTT-3.8.3-4]
             }
-            count += 1;
+            count = count.saturating_add(1);
         }
         if count == 0 {
             // [MQTT-3.8.3-2] [MQTT-3.1.1: 3.8.3-3]

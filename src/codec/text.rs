@@ -2,6 +2,8 @@
 //! It never changes a string: U+FEFF stays where it is, nothing is normalized [MQTT-1.5.4-3] [MQTT-4.7.3-4].
 //! Read `topic.rs` for the grammar of names and filters.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use super::primitive::{malformed, protocol_error, violation};
 use super::{Characters, ReasonCode, Violation};
 
@@ -125,6 +127,7 @@ fn has_discouraged(text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::{BLOCK, has_nul, is_plain};
 

@@ -2,6 +2,8 @@
 //! It looks at strings and bytes only; who subscribed what lives elsewhere, and nothing here recurses.
 //! Read `text.rs` for the characters that topics may hold.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use super::ReasonCode;
 
 /// A Topic Filter whose grammar was found good, apart from its share name.

@@ -2,6 +2,8 @@
 //! As in SUBSCRIBE, the grammar of a Topic Filter is not the packet's fault and is not looked at.
 //! Read `topic.rs` for that grammar.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 
 use super::header::{PacketType, Sender};
@@ -77,11 +79,11 @@ impl<'a> TopicFilters<'a> {
 
     fn decode(bytes: &'a [u8], limits: &Limits) -> Result<Self, Violation> {
         let mut reader = Reader::new(bytes);
-        let mut count = 0;
+        let mut count = 0_usize;
         while !reader.is_empty() {
             // [MQTT-3.10.3-1] [MQTT-3.1.1: 3.10.3-1]
             text::decode_topic_filter(reader.binary()?, limits.characters)?;
-            count += 1;
+            count = count.saturating_add(1);
         }
         if count == 0 {
             // [MQTT-3.10.3-2] [MQTT-3.1.1: 3.10.3-2]

@@ -4,7 +4,8 @@
 
 use super::address::{Address, AddressOrOff};
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, Method, Protocol, SharedStrategy, SubscribePolicy, TlsVersion, Version,
+    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
+    TlsVersion, Version,
 };
 use crate::access::Network;
 use crate::log::{Format, Level};
@@ -108,8 +109,10 @@ keep_words!(
     Algorithm,
     Protocol,
     TlsVersion,
+    KeyExposed,
     ClientAuth,
     ClientIdentity,
+    QueueDrops,
     SharedStrategy,
     SubscribePolicy,
     Level,

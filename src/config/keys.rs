@@ -90,7 +90,7 @@ settings! {
         /// return code 1 where its version has no Reason Codes.
         versions: Vec<Version> = Kind::SomeOf(Version::WORDS), default ["3.1", "3.1.1", "5.0"];
         /// Ways to find out who a Client is, asked in this order until one of them says yes or no. `certificate`: the name in
-        /// the Client's certificate; `password`: user name and password, by `password.file`; `scram`: the same by the
+        /// the Client's certificate; `password`: user name and password, by a password file; `scram`: the same by the
         /// Authentication Method SCRAM-SHA-256 of MQTT 5.0; `jwt`: a token in place of the password, by `[jwt]`; `http`: a
         /// service of yours, by `[http_login]`. Who is known to none of them stays outside.
         authentication: Option<Vec<Method>> = Kind::SomeOf(Method::WORDS), absent ["password"];
@@ -98,6 +98,12 @@ settings! {
         /// the address and there is no `authentication`. An address that other machines can reach needs one of the two lines, or
         /// the broker does not start. Without `authentication` a user name is believed.
         allow_anonymous: Option<bool> = Kind::Switch, absent true;
+        /// The password file for those who enter here, in place of `password.file`. Its users are others than those of the same name
+        /// elsewhere: they do not get one another's Sessions.
+        password_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd-outside";
+        /// Rule files for those who enter here, in place of `acl.files`; none (`[]`) allows everything. What waits for a Client, and
+        /// its Will, are judged by the rules of the listener that it came through last.
+        acl_files: Option<Vec<PathBuf>> = Kind::ListOf(&Kind::Path), absent ["/etc/waypost/acl-outside.toml"];
         /// Network Connections that are open here at the same time. Further ones are closed at once and counted.
         connections_max: usize = count(1, 10_000_000), default 100_000;
         /// Connections that the operating system completes and keeps until the broker accepts them.
@@ -108,13 +114,19 @@ settings! {
         tls_certificate: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
         /// The private key of each certificate, PEM, in the same order.
         tls_key: Vec<PathBuf> = Kind::ListOf(&Kind::Path), default [];
+        /// What happens when everybody on this machine may read or replace a private key. `warn`: the log says so; `refuse`: the
+        /// key is not used, and the broker does not start or keeps the former certificates.
+        tls_key_exposed: KeyExposed = Kind::OneOf(KeyExposed::WORDS), default "warn";
         /// Oldest version of TLS that is spoken.
         tls_version_min: TlsVersion = Kind::OneOf(TlsVersion::WORDS), default "1.2";
         /// Whether Clients show a certificate. `optional`: those that show one must show a good one; `required`: without a
-        /// good one there is no connection. It must come from `client_ca`.
+        /// good one there is no connection. It must come from `client_ca` or `client_ca_folder`.
         client_auth: ClientAuth = Kind::OneOf(ClientAuth::WORDS), default "none";
         /// Certificates of those who may issue certificates for Clients, PEM.
         client_ca: Option<PathBuf> = Kind::Path, absent "certs/ca.pem";
+        /// A folder of such certificates as `openssl rehash` keeps it, besides or in place of `client_ca`: files that are called by
+        /// the hash of the certificate, `1a2b3c4d.0`. Others in it are not looked at.
+        client_ca_folder: Option<PathBuf> = Kind::Path, absent "/etc/ssl/certs";
         /// Lists of revoked certificates, PEM or DER, at least one for each issuer once there is any. A list that is missing,
         /// out of date or not from a known issuer keeps Clients out. When a new list revokes the certificate of a connected
         /// Client, its Network Connection is closed.
@@ -147,7 +159,8 @@ settings! {
     /// What one Client may ask of the broker. Each limit is finite; what happens at the limit stands beside it.
     [limits] Limits {
         /// Largest packet that is taken after CONNECT, announced as Maximum Packet Size. A larger one ends the Network
-        /// Connection with Reason Code 0x95. The most that MQTT can express is 268435460 bytes.
+        /// Connection with Reason Code 0x95, and a CONNECT whose Will would be larger is refused with it. The most that MQTT can
+        /// express is 268435460 bytes.
         packet_size_max: u64 = size(128, 268_435_460), default "16MiB";
         /// Largest CONNECT packet. A larger one is refused before its body is read.
         connect_packet_size_max: u64 = size(128, 268_435_460), default "384KiB";
@@ -161,9 +174,16 @@ settings! {
         connections_per_address_max: usize = count(1, 10_000_000), default 50_000;
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
+        /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them. Where each Client
+        /// has an address of its own, far less will do; behind a proxy or a gateway all of them may have the same.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 10_000;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
+        /// Time of each thread that may go into TLS handshakes, in percent. When more of them come, they take longer, and those
+        /// that are not complete within `connect_timeout` are closed; Clients that are there are served all the same.
+        tls_handshake_share_max: u8 = count(1, 100), default 50;
         /// Failed logins of one address, or at one user, that cost nothing as long as no more come within
         /// `failed_logins_window`. The next ones are refused for a second, two seconds, four and so on, with Reason Code 0x8A.
         /// A user under attack can still log in from addresses that have not failed.
@@ -205,11 +225,15 @@ settings! {
         /// QoS 1 and 2 messages on their way to one Client, sent and not yet acknowledged. A 5.0 Client can ask for fewer with its
         /// Receive Maximum. Further messages wait in the queue.
         in_flight_max: u16 = count(1, 65_535), default 1_000;
-        /// QoS 1 and 2 messages that wait for one Session. At this bound new ones are refused or dropped, and counted;
-        /// the log says so.
+        /// QoS 1 and 2 messages that wait for one Session. Beyond this bound `queue_drops` says which of them goes; it is
+        /// counted, and the log says so.
         queue_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 1 and 2 messages that wait for one Session. The same happens at this bound.
         queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
+        /// Which QoS 1 or 2 message goes when a queue is full. `newest`: the one that comes; where nobody can take it, its 5.0
+        /// publisher is told so by Reason Code 0x97. `oldest`: those that have waited longest, although their publishers
+        /// were told that they are kept. Those on their way to the Client always stay.
+        queue_drops: QueueDrops = Kind::OneOf(QueueDrops::WORDS), default "newest";
         /// QoS 0 messages that wait for one connected Client that reads too slowly. At this bound new ones are dropped and counted.
         queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
@@ -222,6 +246,10 @@ settings! {
         /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
         /// return code 3.
         sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
+        /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
+        /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
         /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
@@ -229,6 +257,12 @@ settings! {
         retained_messages_max: usize = count(1, 1_000_000_000), default 10_000_000;
         /// Bytes of all retained messages with their Topics. The same happens at this bound.
         retained_size_max: u64 = size(KIB, 64 * TIB), default "512MiB";
+        /// Retained messages of one user that has proved who it is, by whichever of its Clients they were published. The same
+        /// happens at this bound.
+        retained_per_user_max: usize = count(1, 1_000_000_000), default 1_000_000;
+        /// Largest payload of a message that is retained. A larger one is refused with Reason Code 0x97 or not retained, and
+        /// counted. A Will that is too large for it is refused with its CONNECT.
+        retained_payload_size_max: u64 = size(1, 268_435_460), default "16MiB";
     }
 
     /// Who may publish and subscribe to what. Without rule files everybody may everything, but publish to topics that begin with
@@ -285,7 +319,8 @@ settings! {
 
     /// Users with passwords, for listeners whose `authentication` has `password` or `scram`.
     [password] Password {
-        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again.
+        /// A password file in the format of Mosquitto; `waypost passwd` writes it. SIGHUP reads it again. A listener can have
+        /// one of its own.
         file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/passwd";
     }
 
@@ -377,6 +412,11 @@ settings! {
 }
 
 impl Listener {
+    /// What the log and rules call it.
+    pub fn called(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.address.to_string())
+    }
+
     /// Whether Clients may enter here without saying who they are.
     pub fn lets_anyone_in(&self) -> bool {
         self.allow_anonymous.unwrap_or_else(|| self.address.is_loopback() && self.authentication.is_none())
@@ -401,6 +441,11 @@ words! {
 words! {
     /// A version of TLS.
     pub enum TlsVersion { V1_2 = "1.2", V1_3 = "1.3" }
+}
+
+words! {
+    /// What happens when a private key is open to everybody on this machine.
+    pub enum KeyExposed { Warn = "warn", Refuse = "refuse" }
 }
 
 words! {
@@ -440,6 +485,11 @@ words! {
 words! {
     /// When a subscription is granted.
     pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
+}
+
+words! {
+    /// Which message goes when a queue is full.
+    pub enum QueueDrops { Newest = "newest", Oldest = "oldest" }
 }
 
 words! {

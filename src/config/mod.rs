@@ -26,9 +26,9 @@ mod unknown;
 pub use address::{ANY, Address, AddressOrOff, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, Limits, Listener, Log, Method,
-    Mqtt, Node, Password, Protocol, SECTIONS, Section, SharedGroup, SharedStrategy, SubscribePolicy, Sys, TlsVersion,
-    Version,
+    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits, Listener,
+    Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
+    SubscribePolicy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};

@@ -5,7 +5,7 @@
 use super::Config;
 use super::address::{Address, AddressOrOff};
 use super::errors::ConfigErrors;
-use super::keys::{ClientAuth, Fallback, Listener, Protocol, SECTIONS};
+use super::keys::{ClientAuth, Fallback, Listener, Method, Protocol, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
 use super::unknown::header;
@@ -17,6 +17,7 @@ pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
     let mut errors = std::mem::take(&mut layers.errors);
     required_keys(merged, layers, &mut errors);
     listeners(&tables(merged, "listener"), layers, &mut errors);
+    namesakes(&tables(merged, "listener"), &mut errors);
     methods(merged, layers, &mut errors);
     jwt_keys(merged, layers, &mut errors);
     shared_groups(&tables(merged, "shared_group"), &mut errors);
@@ -69,6 +70,42 @@ fn listeners(tables: &[&Map<String, Value>], layers: &Layers, errors: &mut Confi
     }
 }
 
+/// Rights are found by the name of the listener, so those who share one share the files.
+fn namesakes(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
+    let name = |listener: &Map<String, Value>| {
+        let called = listener.get("name").map(ToString::to_string);
+        called.or_else(|| Some(address(listener)?.0.to_string()))
+    };
+    for (index, listener) in tables.iter().enumerate() {
+        let Some(called) = name(listener) else { continue };
+        let earlier = &tables[..index];
+        for key in ["password_file", "acl_files"] {
+            let file = |table: &Map<String, Value>| table.get(key).map(ToString::to_string);
+            let other = earlier.iter().find(|other| name(other).as_ref() == Some(&called));
+            let Some(other) = other.filter(|other| file(other) != file(listener)) else { continue };
+            let place = |table: &Map<String, Value>| {
+                let said = table.get(key).and_then(place_of).or_else(|| table.get("address")?.origin());
+                said.unwrap_or(DEFAULT).to_owned()
+            };
+            let message = format!(
+                "two listeners are called \"{}\" and have different {key}, the other at {}; give each a name of its own",
+                Outside::of(&called),
+                place(other)
+            );
+            errors.push(&place(listener), message);
+        }
+    }
+}
+
+/// Where a value stands; of a list, where its first item does.
+fn place_of(value: &Value) -> Option<&str> {
+    let first = || match &value.kind {
+        ValueKind::Array(items) => items.first()?.origin(),
+        _ => None,
+    };
+    value.origin().or_else(first)
+}
+
 /// What TLS, certificates of Clients and the PROXY protocol demand of one another. Each sentence stands at the key that asks
 /// for something, or at the listener's address.
 fn security(listener: &Map<String, Value>, index: usize, layers: &Layers, errors: &mut ConfigErrors) {
@@ -103,11 +140,11 @@ fn security(listener: &Map<String, Value>, index: usize, layers: &Layers, errors
         );
         complain("client_auth", &["tls_certificate"], message);
     }
-    if auth != "none" && !listener.contains_key("client_ca") {
+    if auth != "none" && !listener.contains_key("client_ca") && !listener.contains_key("client_ca_folder") {
         let message = format!(
             "listener.client_auth is \"{auth}\", but nothing says who may issue certificates; write for example client_ca = \"certs/ca.pem\""
         );
-        complain("client_auth", &["client_ca"], message);
+        complain("client_auth", &["client_ca", "client_ca_folder"], message);
     }
     if length("client_crl") > 0 && auth == "none" {
         let message = "listener.client_crl is set, but no certificate is asked for; set client_auth".to_owned();
@@ -173,10 +210,10 @@ fn methods(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErro
     for listener in tables(merged, "listener") {
         let Some(value) = listener.get("authentication") else { continue };
         let ValueKind::Array(items) = &value.kind else { continue };
-        let place = value.origin().or_else(|| items.first()?.origin()).unwrap_or(DEFAULT);
+        let place = place_of(value).unwrap_or(DEFAULT);
         for method in items.iter().map(ToString::to_string) {
             let missing = match method.as_str() {
-                "password" | "scram" if !is_set("password", "file") => {
+                "password" | "scram" if !listener.contains_key("password_file") && !is_set("password", "file") => {
                     "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"
                 }
                 "jwt" if !["key_file", "jwks_file", "jwks_url"].iter().any(|key| is_set("jwt", key)) => {
@@ -316,6 +353,17 @@ fn notes_on(listener: &Listener) -> Vec<String> {
         (
             listener.client_ca.is_some() && listener.client_auth == ClientAuth::None,
             "client_ca",
+            "client_auth is \"none\"",
+        ),
+        (
+            listener.password_file.is_some()
+                && !listener.methods().iter().any(|method| matches!(method, Method::Password | Method::Scram)),
+            "password_file",
+            "authentication lists neither \"password\" nor \"scram\"",
+        ),
+        (
+            listener.client_ca_folder.is_some() && listener.client_auth == ClientAuth::None,
+            "client_ca_folder",
             "client_auth is \"none\"",
         ),
         (!is_websocket && listener.websocket_path.is_some(), "websocket_path", "protocol is \"mqtt\""),

@@ -24,6 +24,6 @@ pub use hashing::Hashing;
 pub use http::{HttpLink, HttpSettings, NotAService};
 pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
 pub use key_set::{KeySet, KeySetSettings};
-pub use password::{NotLoaded, PasswordLink, Passwords};
+pub use password::{NotLoaded, PasswordFiles, PasswordLink, Passwords};
 pub use scram::ScramLink;
 pub use throttle::{Patience, Throttle};

@@ -29,6 +29,15 @@ pub enum NotLoaded {
     Damaged(PasswordFileErrors),
 }
 
+/// The password files of all listeners: one for all, and those of listeners that have their own. A file is read once, however many
+/// name it.
+#[derive(Default)]
+pub struct PasswordFiles {
+    general: Option<Arc<Passwords>>,
+    /// By the name of the listener.
+    own: Vec<(String, Arc<Passwords>)>,
+}
+
 /// Largest password file, in bytes: about 500,000 users.
 const FILE_SIZE_MAX: u64 = 64 << 20;
 
@@ -67,6 +76,55 @@ impl Accounts for Passwords {
             (Proof::Password(mark), Some(user)) => self.file.load().mark(user) == Some(mark),
             _ => true,
         }
+    }
+}
+
+impl PasswordFiles {
+    /// Reads the file for all listeners, if there is one, and those of listeners by their names.
+    ///
+    /// # Errors
+    /// The first that cannot be used, as with [`Passwords::load`].
+    pub fn load<'a>(general: Option<&Path>, own: impl Iterator<Item = (String, &'a Path)>) -> Result<Self, NotLoaded> {
+        let mut files = Self::default();
+        if let Some(path) = general {
+            files.general = Some(Arc::new(Passwords::load(path)?));
+        }
+        for (listener, path) in own {
+            let known = files.each().find(|file| file.path() == path).cloned();
+            let file = known.map_or_else(|| Passwords::load(path).map(Arc::new), Ok)?;
+            files.own.push((listener, file));
+        }
+        Ok(files)
+    }
+
+    /// The file that judges whoever comes through this listener.
+    pub fn at(&self, listener: Option<&str>) -> Option<&Arc<Passwords>> {
+        let own = self.own.iter().find(|(name, _)| Some(name.as_str()) == listener);
+        own.map(|(_, file)| file).or(self.general.as_ref())
+    }
+
+    /// Each file once.
+    pub fn each(&self) -> impl Iterator<Item = &Arc<Passwords>> {
+        let all = || self.general.iter().chain(self.own.iter().map(|(_, file)| file));
+        all()
+            .enumerate()
+            .filter(move |(at, file)| !all().take(*at).any(|one| Arc::ptr_eq(one, file)))
+            .map(|(_, file)| file)
+    }
+}
+
+impl Accounts for PasswordFiles {
+    fn knows(&self, who: &Identity) -> bool {
+        match who.proof {
+            Proof::Password(_) => self.at(who.listener.as_deref()).is_some_and(|file| file.knows(who)),
+            _ => true,
+        }
+    }
+
+    /// One file, one set of users.
+    fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        let file = |who: &Identity| self.at(who.listener.as_deref()).map(Arc::as_ptr);
+        one.user_name == other.user_name && file(one) == file(other)
     }
 }
 
@@ -145,9 +203,9 @@ fn busy(why: &'static str) -> Answer {
 mod tests {
     use super::super::chain::{Answer, Link, Porter};
     use super::super::throttle::{Patience, Throttle};
-    use super::{Hashing, PasswordLink, Passwords};
+    use super::{Hashing, PasswordFiles, PasswordLink, Passwords};
     use crate::access::password::{Hash, Scheme};
-    use crate::access::{Accounts, Login};
+    use crate::access::{Accounts, Identity, Login, Proof};
     use crate::codec::Moment;
     use std::fs;
     use std::pin::pin;
@@ -155,6 +213,39 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
+
+    #[test]
+    fn j08_each_listener_knows_the_users_of_its_own_file() {
+        let folder = std::env::temp_dir().join(format!("waypost-password-files-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("the temporary folder can be written");
+        let write = |name: &str, password: &str| {
+            let hash = Hash::create(Scheme::Pbkdf2, password.as_bytes(), Some(1)).expect("a good password");
+            let path = folder.join(name);
+            fs::write(&path, format!("alice:{hash}\n")).expect("the temporary folder can be written");
+            path
+        };
+        let (general, inner) = (write("general", "one"), write("inner", "two"));
+        let own = [("inner", &inner), ("yard", &inner), ("same", &general)];
+        let own = own.into_iter().map(|(name, path)| (name.to_owned(), path.as_path()));
+        let files = PasswordFiles::load(Some(&general), own).expect("the files are good");
+        assert_eq!(files.each().count(), 2);
+        let mark = |listener: &str| files.at(Some(listener)).and_then(|file| file.current().mark("alice"));
+        let alice = |listener: &str| Identity {
+            listener: Some(listener.into()),
+            ..Identity::proven("alice", Proof::Password(mark(listener).expect("she is there")))
+        };
+        let (outer, inner_alice) = (alice("outer"), alice("inner"));
+        assert!(files.knows(&outer) && files.knows(&inner_alice));
+        assert!(!files.knows(&Identity { listener: Some("outer".into()), ..inner_alice.clone() }));
+        assert!(!files.are_one(&outer, &inner_alice) && !files.are_one(&inner_alice, &outer));
+        assert!(files.are_one(&inner_alice, &alice("yard")) && files.are_one(&outer, &alice("same")));
+        assert!(!files.are_one(&outer, &Identity { user_name: Some("bob".into()), ..outer.clone() }));
+        // One file is replaced; nobody of the other one notices.
+        write("inner", "three");
+        files.each().for_each(|file| file.reload().expect("the file is good"));
+        assert!(files.knows(&outer) && !files.knows(&inner_alice));
+        fs::remove_dir_all(&folder).expect("it was ours");
+    }
 
     #[test]
     fn whoever_waits_while_the_file_is_replaced_is_judged_by_the_new_one() {

@@ -19,6 +19,7 @@ use crate::notice::Outside;
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A connection that speaks MQTT from now on.
 pub(super) struct Arrived {
@@ -67,9 +68,8 @@ pub(super) async fn arrive(
         if let Some(name) = proxied.common_name {
             arrived.certificate = certificate::of_common_name(name, door.identity).map(|found| Some(Box::new(found)));
         }
-        if !seat.take_address(&thread.admission, arrived.peer) {
-            return Err(Turned::silently(Cause::TooManyOfAddress, "too many connections from this address"));
-        }
+        let seated = seat.take_address(&thread.admission, arrived.peer);
+        seated.map_err(|(cause, why)| Turned::silently(cause, why))?;
     }
     if let Some(credentials) = &door.tls {
         thread.admission.counts.handshakes.note(accept_tls(thread, stream, credentials).await)?;
@@ -135,8 +135,14 @@ async fn accept_tls(thread: &Thread, stream: &mut Stream, credentials: &Arc<Cred
         let (step, answer) = {
             // One step on this thread, then everybody else, then the next one.
             let _turn = thread.handshake_turns.acquire().await;
+            let due = thread.handshake_share.borrow().due();
+            if due > Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
+            let began = Instant::now();
             let mut encoded = Encoded::default();
             let step = tls.shake_hands(&mut encoded, &mut ahead);
+            thread.handshake_share.borrow_mut().spend(began, began.elapsed());
             tokio::task::yield_now().await;
             (step, encoded.filled().to_vec())
         };
@@ -189,7 +195,7 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
                     return Err(Turned::silently(Cause::Gone, "closed before its WebSocket request was answered"));
                 }
                 stream.ahead = received.split_off(size);
-                stream.layers_mut().websocket = Some(WebSocket::new());
+                stream.layers_mut().websocket = Some(WebSocket::default());
                 return Ok(());
             }
             // HTTP is no answer to somebody who does not speak it.

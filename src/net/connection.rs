@@ -9,7 +9,7 @@ use super::admission::Seat;
 use super::arrival::{Turned, arrive};
 use super::counts::Cause;
 use super::listener::{Accepted, Door, Peer};
-use super::stream::{Input, Reader, Source, Stream, read};
+use super::stream::{Input, Reader, SocketWire, Source, Stream, read};
 use super::thread::{Counted, Errand, Moved, Thread};
 use crate::access::{Authenticator, Exchange, Identity, Login, Step};
 use crate::broker::{Attachment, Handshake, Opened, Refused, Request, Versions};
@@ -69,6 +69,10 @@ async fn enter(
         let mut request = read_connect(thread, &mut stream, door.versions).await?;
         request.login.address = arrived.peer.ip();
         request.login.listener = Some(Arc::clone(&door.name));
+        let shared = Arc::clone(thread.shard.borrow().shared());
+        if let Some(refused) = request.refuse_banned(&shared.access(), thread.clock.now()) {
+            return Err(refused.into());
+        }
         request.login.certificate =
             arrived.certificate.map_err(|why| request.refused(ReasonCode::NotAuthorized, why))?;
         if door.is_client_id_bound && !is_bound(&request) {
@@ -212,9 +216,9 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     drop(count);
 }
 
-/// `Err`: the Client was sent on to its home, or is refused.
+/// `Err`: the Client was sent on to its home, has to wait, or is refused.
 fn open(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     entered: Entered,
     reader_waker: Waker,
 ) -> Result<(Attachment, Reader, Seat), Option<(Stream, Refused)>> {
@@ -231,10 +235,21 @@ fn open(
         }
         Opened::Elsewhere(home, mut request, wire) => {
             request.rest = rest;
-            if let Some(Stream { socket, layers, .. }) = Stream::whole(reader, wire)
-                && let Ok(stream) = socket.into_std()
-            {
-                thread.send(home, Errand::Moved(Box::new(Moved { stream, layers, request, identity, seat })));
+            if let Some(moved) = moved(reader, wire, request, identity, seat) {
+                thread.send(home, Errand::Moved(moved));
+            }
+            Err(None)
+        }
+        Opened::Later(due, mut request, wire) => {
+            request.rest = rest;
+            if let Some(moved) = moved(reader, wire, request, identity, seat) {
+                let (thread, due) = (Rc::clone(thread), thread.clock.instant(due).into());
+                // It comes as one that has moved here. A stop does not wait for it.
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep_until(due).await;
+                    let home = thread.shard.borrow().id();
+                    thread.send(home, Errand::Moved(moved));
+                });
             }
             Err(None)
         }
@@ -245,6 +260,19 @@ fn open(
     };
     thread.see_to_tick();
     opened
+}
+
+/// A Client on its way to where it will be opened. `None`: its Network Connection has failed.
+fn moved(
+    reader: Reader,
+    wire: SocketWire,
+    request: Box<Request>,
+    identity: Identity,
+    seat: Seat,
+) -> Option<Box<Moved>> {
+    let Stream { socket, layers, .. } = Stream::whole(reader, wire)?;
+    let stream = socket.into_std().ok()?;
+    Some(Box::new(Moved { stream, layers, request, identity, seat }))
 }
 
 /// A Client proves again who it is while its Session goes on (4.12.1).

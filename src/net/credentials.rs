@@ -33,6 +33,8 @@ pub struct TlsSettings {
     /// Whether TLS 1.2 is spoken, too.
     pub is_1_2_allowed: bool,
     pub client_auth: ClientAuth,
+    /// Whether a private key that everybody on this machine may read or replace is refused; otherwise the log says so.
+    pub refuses_exposed_keys: bool,
     /// What is offered as the protocol inside TLS (ALPN). A Client that names none may do so.
     pub protocols: Vec<Vec<u8>>,
 }
@@ -48,7 +50,9 @@ pub enum ClientAuth {
 /// Who may issue certificates for Clients, and which of these are revoked.
 #[derive(Clone, Debug)]
 pub struct Issuers {
-    pub certificates: PathBuf,
+    pub certificates: Option<PathBuf>,
+    /// As `openssl rehash` keeps it; files with other names are not looked at.
+    pub folder: Option<PathBuf>,
     /// Without any, nothing is revoked.
     pub revoked: Vec<PathBuf>,
 }
@@ -154,14 +158,18 @@ impl Credentials {
 impl TlsSettings {
     fn files(&self) -> impl Iterator<Item = &Path> {
         let own = self.certificates.iter().flat_map(|(certificate, key)| [certificate, key]);
-        let issuers = self.client_auth.issuers();
+        let issuers = self.client_auth.issuers().into_iter();
         let issuers =
-            issuers.into_iter().flat_map(|issuers| [&issuers.certificates].into_iter().chain(&issuers.revoked));
+            issuers.flat_map(|issuers| issuers.certificates.iter().chain(&issuers.folder).chain(&issuers.revoked));
         own.chain(issuers).map(PathBuf::as_path)
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
-        self.files().map(|file| fs::metadata(file).ok().map(|metadata| Stamp::of(&metadata))).collect()
+        let folder = self.client_auth.issuers().and_then(|issuers| issuers.folder.as_deref());
+        // One that cannot be read now is noticed when it can be.
+        let within = folder.and_then(|folder| hashed(folder).ok()).unwrap_or_default();
+        let all = self.files().chain(within.iter().map(PathBuf::as_path));
+        all.map(|file| fs::metadata(file).ok().map(|metadata| Stamp::of(&metadata))).collect()
     }
 }
 
@@ -186,7 +194,13 @@ impl Loaded {
         let mut expiries = Vec::new();
         let mut certified = Vec::new();
         for (certificate, key) in &settings.certificates {
-            certified.push(Arc::new(certified_key(certificate, key, &provider, &mut expiries)?));
+            certified.push(Arc::new(certified_key(
+                certificate,
+                key,
+                settings.refuses_exposed_keys,
+                &provider,
+                &mut expiries,
+            )?));
         }
         let verifier = match &settings.client_auth {
             ClientAuth::None => None,
@@ -239,12 +253,16 @@ const OTHERS: u32 = 0o007;
 fn certified_key(
     certificate: &Path,
     key: &Path,
+    refuses_exposed: bool,
     provider: &CryptoProvider,
     expiries: &mut Vec<Expiry>,
 ) -> Result<CertifiedKey, CredentialsError> {
     let chain = certificates(certificate)?;
     expiries.extend(expiry(certificate, &chain)?);
     if fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0) {
+        if refuses_exposed {
+            return Err(failed(key, "everybody on this machine can read or replace this private key; run chmod 0600"));
+        }
         let file = key.display();
         tracing::warn!(target: "waypost::listener", %file, "everybody on this machine can read or replace this private key; its mode should be 0600");
     }
@@ -268,11 +286,21 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
     expiries: &mut Vec<Expiry>,
 ) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
-    let chain = certificates(&issuers.certificates)?;
-    expiries.extend(expiry(&issuers.certificates, &chain)?);
+    let mut files: Vec<PathBuf> = issuers.certificates.iter().cloned().collect();
+    if let Some(folder) = &issuers.folder {
+        files.extend(hashed(folder)?);
+    }
+    let place = issuers.certificates.as_ref().or(issuers.folder.as_ref()).map_or(Path::new(""), PathBuf::as_path);
+    if files.is_empty() {
+        return Err(failed(place, "no certificate in a file that is called by its hash; run `openssl rehash`"));
+    }
     let mut roots = RootCertStore::empty();
-    for certificate in chain {
-        roots.add(certificate).map_err(|error| failed(&issuers.certificates, error))?;
+    for file in &files {
+        let chain = certificates(file)?;
+        expiries.extend(expiry(file, &chain)?);
+        for certificate in chain {
+            roots.add(certificate).map_err(|error| failed(file, error))?;
+        }
     }
     let mut lists = Vec::new();
     for file in &issuers.revoked {
@@ -286,10 +314,38 @@ fn verifier(
     }
     builder.build().map_err(|error| match error {
         VerifierBuilderError::InvalidCrl(error) => {
-            failed(issuers.revoked.first().unwrap_or(&issuers.certificates), format!("{error:?}"))
+            failed(issuers.revoked.first().map_or(place, PathBuf::as_path), format!("{error:?}"))
         }
-        error => failed(&issuers.certificates, error),
+        error => failed(place, error),
     })
+}
+
+/// Entries of a folder of certificates.
+const FOLDER_ENTRIES_MAX: usize = 10_000;
+
+/// The certificates of a folder as OpenSSL takes them from there: called by the hash of the subject and a number, `1a2b3c4d.0`.
+/// A certificate of something else that lies beside them, a Client's perhaps, issues nothing.
+fn hashed(folder: &Path) -> Result<Vec<PathBuf>, CredentialsError> {
+    let unreadable = |error: io::Error| failed(folder, reason(&error));
+    let is_hashed = |name: &str| {
+        let (hash, number) = name.split_once('.').unwrap_or_default();
+        hash.len() == 8
+            && hash.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let mut files = Vec::new();
+    for (number, entry) in fs::read_dir(folder).map_err(unreadable)?.enumerate() {
+        if number == FOLDER_ENTRIES_MAX {
+            return Err(failed(folder, format!("more than {FOLDER_ENTRIES_MAX} files")));
+        }
+        let entry = entry.map_err(unreadable)?;
+        if entry.file_name().to_str().is_some_and(is_hashed) {
+            files.push(entry.path());
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {

@@ -76,6 +76,9 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
 /// How long accepting pauses when the process has no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that a listener refuses while it could accept one. Refusing is cheap, and whoever waits in the backlog behind a
+/// flood gets through the faster; without a bound it would be all that the thread does.
+const REFUSED_PER_ACCEPTED: u32 = 4;
 
 impl Listener {
     /// Binds and listens; peers may connect from now on, though nobody answers before [`Listener::serve`].
@@ -147,24 +150,36 @@ impl Listener {
             identity: settings.identity,
             is_client_id_bound: settings.is_client_id_bound,
             taken: AtomicUsize::new(0),
+            sockets: Arc::clone(admission.sockets()),
         });
+        let mut refused_rate = Rate::per_second(settings.connect_rate_max.saturating_mul(REFUSED_PER_ACCEPTED));
         let mut exhausted = false;
         loop {
+            if !admission.has_room_for_socket() {
+                if !exhausted {
+                    tracing::error!(target: "waypost::listener", listener = %door.name, "all file descriptors are in use; accepting again when connections have closed (see `ulimit -n`)");
+                    exhausted = true;
+                }
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                continue;
+            }
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = false;
-                    match door.let_in(&admission, &shared, peer, connections_max) {
+                    let wait = match door.let_in(&admission, &shared, peer, connections_max) {
                         Ok((pass, seat)) => {
                             let accepted = Box::new(Accepted { stream, peer, pass, seat });
                             let home = shared.least_loaded();
                             let _ = shards[usize::from(home.0)].send(Errand::Accepted(accepted));
+                            rate.take(Instant::now())
                         }
                         Err((cause, why)) => {
                             admission.counts.turned(cause);
                             log_refused(clock.now(), peer, why);
+                            refused_rate.take(Instant::now())
                         }
-                    }
-                    if let Some(until) = rate.take(Instant::now()) {
+                    };
+                    if let Some(until) = wait {
                         tokio::time::sleep_until(until).await;
                     }
                 }
@@ -291,6 +306,8 @@ pub(super) struct Door {
     pub(super) is_client_id_bound: bool,
     /// Those that are open.
     pub(super) taken: AtomicUsize,
+    /// Those of all listeners.
+    pub(super) sockets: Arc<AtomicUsize>,
 }
 
 impl Door {
@@ -312,8 +329,8 @@ impl Door {
         let mut seat = Seat::take(self, connections_max)
             .ok_or((Cause::TooManyOfListener, "too many connections on this listener"))?;
         // Behind a proxy, the Client's own address counts, once it is known.
-        if self.proxies.is_none() && !seat.take_address(admission, peer) {
-            return Err((Cause::TooManyOfAddress, "too many connections from this address"));
+        if self.proxies.is_none() {
+            seat.take_address(admission, peer)?;
         }
         Ok((pass, seat))
     }

@@ -12,13 +12,13 @@ mod connection;
 mod counts;
 mod credentials;
 mod listener;
-mod proxy;
+pub mod proxy;
 mod stream;
 mod thread;
 mod tls;
 mod unix;
 mod watch;
-mod websocket;
+pub mod websocket;
 
 pub use certificate::ClientIdentity;
 pub use counts::Doors;

@@ -2,17 +2,19 @@
 //!
 //! Only `listener.rs` knows which proxies are believed. What lies behind the header belongs to the Client.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use ppp::v2::{ParseError, Type};
 use ppp::{v1, v2};
 use std::net::SocketAddr;
 
 /// What a proxy says about its Client.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Proxied {
+pub struct Proxied {
     /// Where it is; `None`: the proxy speaks for itself, or does not know.
-    pub(super) address: Option<SocketAddr>,
+    pub address: Option<SocketAddr>,
     /// The Common Name of the certificate with which it has proved to the proxy who it is.
-    pub(super) common_name: Option<Box<str>>,
+    pub common_name: Option<Box<str>>,
 }
 
 /// Longest header of version 1, with its line end.
@@ -32,7 +34,7 @@ const CERTIFICATE_SHOWN: u8 = 0x02 | 0x04;
 ///
 /// # Errors
 /// It is none, or not one that is taken.
-pub(super) fn read(received: &[u8]) -> Result<Option<(Proxied, usize)>, &'static str> {
+pub fn read(received: &[u8]) -> Result<Option<(Proxied, usize)>, &'static str> {
     if starts_alike(received, BINARY_START) {
         let Some([.., high, low]) = received.first_chunk::<FIXED_BYTES>() else { return Ok(None) };
         let size = FIXED_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
@@ -40,7 +42,7 @@ pub(super) fn read(received: &[u8]) -> Result<Option<(Proxied, usize)>, &'static
             return Err("a PROXY header that is too long");
         }
         let Some(header) = received.get(..size) else { return Ok(None) };
-        if header[VERSION_AND_COMMAND] == LOCAL {
+        if header.get(VERSION_AND_COMMAND) == Some(&LOCAL) {
             return Ok(Some((Proxied::default(), size))); // the proxy itself, looking whether we are well
         }
         let proxied = v2::Header::try_from(header)
@@ -51,17 +53,22 @@ pub(super) fn read(received: &[u8]) -> Result<Option<(Proxied, usize)>, &'static
     if !starts_alike(received, TEXT_START) {
         return Err("not a PROXY header");
     }
-    let line = &received[..received.len().min(TEXT_BYTES_MAX)];
-    let Some(end) = memchr::memchr(b'\n', line) else {
-        return if line.len() < TEXT_BYTES_MAX { Ok(None) } else { Err("a PROXY header that is too long") };
+    let start = received.get(..TEXT_BYTES_MAX).unwrap_or(received);
+    let Some((line, _)) = split_after(start, b'\n') else {
+        return if start.len() < TEXT_BYTES_MAX { Ok(None) } else { Err("a PROXY header that is too long") };
     };
-    let header = v1::Header::try_from(&line[..=end]).map_err(|_| "a malformed PROXY header")?;
+    let header = v1::Header::try_from(line).map_err(|_| "a malformed PROXY header")?;
     let address = match header.addresses {
         v1::Addresses::Unknown => None,
         v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
         v1::Addresses::Tcp6(ip) => Some((ip.source_address, ip.source_port).into()),
     };
-    Ok(Some((Proxied { address, common_name: None }, end + 1)))
+    Ok(Some((Proxied { address, common_name: None }, line.len())))
+}
+
+/// What goes up to this byte and ends with it, and what follows.
+fn split_after(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(memchr::memchr(byte, bytes)?.checked_add(1)?)
 }
 
 /// As far as both go.
@@ -102,6 +109,7 @@ fn common_name(tls: &[u8]) -> Option<Box<str>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::{BINARY_START, Proxied, read};
 

@@ -101,8 +101,10 @@ pub(super) struct Layers {
     unsent: Vec<u8>,
     /// Bytes of the shard that `unsent` holds in their encoded form; they are said to be written when it is empty.
     owed: usize,
-    /// The peer has ended it, or broken its rules.
+    /// The peer sends nothing more. Over TCP and TLS it may still wait for answers: each direction has an end of its own.
     ended: bool,
+    /// Nothing more may be said: the peer has broken the rules of a layer, or closed WebSocket, which closes both directions.
+    silenced: bool,
 }
 
 impl Stream {
@@ -377,6 +379,7 @@ impl Layers {
                     let _ = encode_with(&mut self.tls, &answer.parts(), &mut encoded);
                 }
                 self.ended |= read.ended;
+                self.silenced |= read.ended;
             }
             if !encoded.filled().is_empty() {
                 let _ = self.send(socket, &encoded);
@@ -431,19 +434,22 @@ impl Layers {
             decrypted += plain.len();
         });
         self.ended |= received.is_err() || tls.peer_has_closed();
+        self.silenced |= received.is_err();
         Poll::Ready(Input::Bytes { count: decrypted, more })
     }
 
     /// Encodes and writes. What the socket takes only in part counts as not written: the shard offers the same bytes again when
     /// there is room, and until then finds out that the peer takes nothing.
     fn write(&mut self, socket: &TcpStream, buffers: &Buffers, bytes: &[u8]) -> Result<usize, Broken> {
-        if self.ended {
+        if self.silenced {
             return Err(Broken);
         }
         if !self.flush(socket)? {
             return Ok(0);
         }
-        let mut written = std::mem::take(&mut self.owed).min(bytes.len());
+        // The shard may offer them in smaller pieces than before.
+        let mut written = self.owed.min(bytes.len());
+        self.owed -= written;
         let mut encoded = buffers.encoded.borrow_mut();
         for part in bytes[written..].chunks(BUFFER_BYTES) {
             encoded.clear();

@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a door starts tasks and waits")]
 
 use super::Clock;
-use super::admission::{Admission, Seat};
+use super::admission::{Admission, Seat, Share};
 use super::connection::{serve, serve_moved};
 use super::counts::{Cause, Counts, Doors};
 use super::credentials::{Credentials, CredentialsError};
@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Barrier, Semaphore, oneshot};
 use tokio::time::Sleep;
 
 /// What the doors are told by the configuration.
@@ -41,8 +41,14 @@ pub struct DoorSettings {
     pub connections_max: usize,
     pub connections_pending_max: usize,
     pub connections_per_address_max: usize,
+    /// Connections accepted from one address in a second; further ones are closed.
+    pub connect_rate_per_address_max: u32,
+    /// Sockets that may be open; beyond, accepting waits until one is closed.
+    pub sockets_max: usize,
     /// TLS handshakes under way at the same time, of all threads.
     pub tls_handshakes_max: usize,
+    /// Time of a thread that may go into them, in percent.
+    pub tls_handshake_share_max: u8,
     /// How long a stop waits for the last packets to be taken.
     pub stop_timeout: Duration,
 }
@@ -74,6 +80,10 @@ pub(super) struct Moved {
 const SCRATCH_BYTES: usize = 64 << 10;
 /// How long a thread that hashed a password waits for the next one, with its memory.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
+/// How long a thread that stops waits for the others to have published their last Wills.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Ticks that publishing those may take.
+const SETTLE_TICKS: usize = 1000;
 /// Polls between two looks at the sockets.
 const EVENT_INTERVAL: u32 = 61;
 
@@ -83,8 +93,9 @@ pub(super) struct Thread {
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) buffers: Rc<Buffers>,
     pub(super) admission: Arc<Admission>,
-    /// One step of one TLS handshake at a time.
+    /// One step of one TLS handshake at a time, and not more of them than fit into their share of the time.
     pub(super) handshake_turns: Semaphore,
+    pub(super) handshake_share: RefCell<Share>,
     /// Clients that have shown a certificate; some may have left.
     certified: RefCell<Vec<(Attachment, Weak<RefCell<Layered>>)>>,
     pub(super) clock: Clock,
@@ -126,15 +137,16 @@ impl Threads {
         let watch = Watch::start(credentials.clone(), errands.clone(), Arc::clone(&counts))?;
         let admission = Arc::new(Admission::new(settings, counts));
         let doors = Doors { admission: Arc::clone(&admission), credentials, errands: errands.clone() };
+        let farewell = Arc::new(Barrier::new(errands.len()));
         let mut listeners = Some(listeners);
         let mut handles = Vec::new();
         for (id, inbox) in shared.shards().zip(inboxes) {
             let (shared, settings, others) = (Arc::clone(shared), settings.clone(), errands.clone());
-            let admission = Arc::clone(&admission);
+            let (admission, farewell) = (Arc::clone(&admission), Arc::clone(&farewell));
             let listeners = listeners.take().unwrap_or_default();
             let name = format!("waypost-{}", id.0);
             handles.push(std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = run(id, shared, clock, settings, admission, others, inbox, listeners) {
+                if let Err(error) = run(id, shared, clock, settings, admission, others, inbox, listeners, farewell) {
                     tracing::error!(target: "waypost::node", shard = id.0, %error, "shard could not start");
                 }
             })?);
@@ -177,6 +189,7 @@ fn run(
     others: Vec<UnboundedSender<Errand>>,
     inbox: UnboundedReceiver<Errand>,
     listeners: Vec<Listener>,
+    farewell: Arc<Barrier>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
     builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
@@ -191,6 +204,7 @@ fn run(
         buffers: Rc::new(Buffers::new()),
         admission: Arc::clone(&admission),
         handshake_turns: Semaphore::new(1),
+        handshake_share: RefCell::new(Share::percent(settings.tls_handshake_share_max)),
         certified: RefCell::default(),
         clock,
         others: others.clone(),
@@ -210,14 +224,14 @@ fn run(
             ));
         }
         drop(others);
-        Rc::clone(&thread).run_errands(inbox).await;
+        Rc::clone(&thread).run_errands(inbox, farewell).await;
         tick.abort();
     });
     Ok(())
 }
 
 impl Thread {
-    async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
+    async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>, farewell: Arc<Barrier>) {
         let connections = Rc::new(Cell::new(0_usize));
         while let Some(errand) = inbox.recv().await {
             let count = Counted::new(&connections);
@@ -230,6 +244,7 @@ impl Thread {
             }
         }
         self.stopping.set(true);
+        self.publish_last_wills(&farewell).await;
         self.shard.borrow_mut().stop(ReasonCode::ServerShuttingDown, self.clock.now());
         self.see_to_tick();
         let _ = tokio::time::timeout(self.settings.stop_timeout, async {
@@ -238,6 +253,26 @@ impl Thread {
             }
         })
         .await;
+    }
+
+    /// Wills reach whoever subscribes to them before anybody is told to go: every thread has posted its own before the first
+    /// says goodbye.
+    async fn publish_last_wills(&self, farewell: &Barrier) {
+        self.shard.borrow_mut().publish_last_wills(self.clock.now());
+        self.settle();
+        let _ = tokio::time::timeout(FAREWELL, farewell.wait()).await; // a thread that has failed does not come
+        self.settle();
+    }
+
+    /// Ticks until there is nothing left to do, or nobody takes it.
+    fn settle(&self) {
+        let mut shard = self.shard.borrow_mut();
+        for _ in 0..SETTLE_TICKS {
+            shard.tick(self.clock.now());
+            if !shard.wants_tick() {
+                return;
+            }
+        }
     }
 
     /// A Client that may have to be looked at when other certificates come into force.

@@ -3,6 +3,8 @@
 //! Frames are taken apart where they lie and their content handed on as it comes, however they are cut: a connection keeps a
 //! few bytes about the frame it is in, and no content. Nothing here waits or touches a socket; `stream.rs` moves the bytes.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
@@ -17,9 +19,9 @@ pub struct WebSocketSettings {
 
 /// A request that is answered, and the connection closed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotUpgraded {
-    pub(super) answer: Vec<u8>,
-    pub(super) why: &'static str,
+pub struct NotUpgraded {
+    pub answer: Vec<u8>,
+    pub why: &'static str,
 }
 
 /// Largest upgrade request.
@@ -33,7 +35,7 @@ impl WebSocketSettings {
     ///
     /// # Errors
     /// The answer to a request that is refused.
-    pub(super) fn upgrade(&self, received: &[u8]) -> Result<Option<(Vec<u8>, usize)>, NotUpgraded> {
+    pub fn upgrade(&self, received: &[u8]) -> Result<Option<(Vec<u8>, usize)>, NotUpgraded> {
         let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let mut request = Request::new(&mut headers);
         let size = match request.parse(received) {
@@ -151,9 +153,9 @@ fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let bits = chunk.iter().chain(&[0; 2]).take(3).fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-        for digit in 0..4 {
-            let index = bits >> (18 - 6 * digit) & 63;
-            text.push(if digit <= chunk.len() { char::from(DIGITS[index]) } else { '=' });
+        for (digit, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let character = DIGITS.get(bits >> shift & 63).filter(|_| digit <= chunk.len());
+            text.push(character.map_or('=', |character| char::from(*character)));
         }
     }
     text
@@ -161,7 +163,7 @@ fn base64(bytes: &[u8]) -> String {
 
 /// One connection after the upgrade.
 #[derive(Debug)]
-pub(super) struct WebSocket {
+pub struct WebSocket {
     /// The beginning of a frame, as far as it has come.
     header: [u8; HEADER_BYTES_MAX],
     header_filled: u8,
@@ -187,18 +189,18 @@ struct Frame {
 
 /// What came out of some bytes.
 #[derive(Debug)]
-pub(super) struct Received {
+pub struct Received {
     /// Bytes of content, which stand at the beginning now.
-    pub(super) count: usize,
+    pub count: usize,
     /// A frame that is owed.
-    pub(super) answer: Option<ControlFrame>,
+    pub answer: Option<ControlFrame>,
     /// Nothing more is to be read; `answer` says why.
-    pub(super) ended: bool,
+    pub ended: bool,
 }
 
 /// A Pong or Close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ControlFrame {
+pub struct ControlFrame {
     header: [u8; 2],
     content: Vec<u8>,
 }
@@ -208,20 +210,20 @@ impl ControlFrame {
         Self { header: [FIN | opcode, content.len() as u8], content: content.to_vec() } // at most 125
     }
 
-    pub(super) fn parts(&self) -> [&[u8]; 2] {
+    pub fn parts(&self) -> [&[u8]; 2] {
         [&self.header, &self.content]
     }
 }
 
 /// The header of a frame that we send.
-pub(super) struct FrameHeader {
+pub struct FrameHeader {
     bytes: [u8; 10],
     size: usize,
 }
 
 impl AsRef<[u8]> for FrameHeader {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.size]
+        self.bytes.get(..self.size).unwrap_or(&self.bytes)
     }
 }
 
@@ -248,8 +250,8 @@ const PROTOCOL_ERROR: u16 = 1002;
 const UNACCEPTABLE: u16 = 1003;
 const TOO_LARGE: u16 = 1009;
 
-impl WebSocket {
-    pub(super) fn new() -> Self {
+impl Default for WebSocket {
+    fn default() -> Self {
         Self {
             header: [0; HEADER_BYTES_MAX],
             header_filled: 0,
@@ -260,33 +262,41 @@ impl WebSocket {
             closed: false,
         }
     }
+}
 
+impl WebSocket {
     /// Takes frames apart in place: content moves to the front of `bytes`. Of several Pings only the last one is answered.
-    pub(super) fn receive(&mut self, bytes: &mut [u8]) -> Received {
+    pub fn receive(&mut self, bytes: &mut [u8]) -> Received {
         let mut received = Received { count: 0, answer: None, ended: false };
         let mut at = 0;
         while at < bytes.len() && !received.ended {
             if self.frame.left == 0 && !self.has_header() {
-                self.header[usize::from(self.header_filled)] = bytes[at];
-                self.header_filled += 1;
-                at += 1;
+                let (Some(place), Some(byte)) = (self.header.get_mut(usize::from(self.header_filled)), bytes.get(at))
+                else {
+                    break;
+                };
+                *place = *byte;
+                self.header_filled = self.header_filled.saturating_add(1);
+                at = at.saturating_add(1);
                 if let Err(code) = self.read_header() {
                     self.end(code, &mut received);
                     break;
                 }
             }
-            let count = usize::try_from(self.frame.left).unwrap_or(usize::MAX).min(bytes.len() - at);
-            self.unmask(&mut bytes[at..at + count]);
+            let end = usize::try_from(self.frame.left).unwrap_or(usize::MAX).saturating_add(at).min(bytes.len());
+            let Some(content) = bytes.get_mut(at..end) else { break };
+            self.unmask(content);
             if self.frame.opcode >= CLOSE {
-                let filled = usize::from(self.control_filled);
-                self.control[filled..filled + count].copy_from_slice(&bytes[at..at + count]);
-                self.control_filled += count as u8; // a control frame has at most 125 bytes
+                let free = self.control.iter_mut().skip(usize::from(self.control_filled));
+                free.zip(&*content).for_each(|(place, byte)| *place = *byte);
+                self.control_filled = self.control_filled.saturating_add(content.len() as u8); // at most 125
             } else {
-                bytes.copy_within(at..at + count, received.count);
-                received.count += count;
+                let count = content.len();
+                bytes.copy_within(at..end, received.count);
+                received.count = received.count.saturating_add(count);
             }
-            at += count;
-            self.frame.left -= count as u64;
+            self.frame.left = self.frame.left.saturating_sub(end.saturating_sub(at) as u64);
+            at = end;
             if self.has_header() && self.frame.left == 0 {
                 self.end_frame(&mut received);
             }
@@ -341,12 +351,12 @@ impl WebSocket {
             *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
         }
         rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-        self.frame.at = ((usize::from(self.frame.at) + content.len()) % 4) as u8;
+        self.frame.at = self.frame.at.wrapping_add(content.len() as u8) % 4; // 256 is a multiple of four
     }
 
     fn end_frame(&mut self, received: &mut Received) {
         let is_last = self.header[0] & FIN != 0;
-        let content = &self.control[..usize::from(self.control_filled)];
+        let content = self.control.get(..usize::from(self.control_filled)).unwrap_or(&self.control);
         match self.frame.opcode {
             PING => received.answer = Some(ControlFrame::new(PONG, content)),
             CLOSE => {
@@ -376,7 +386,7 @@ impl WebSocket {
     }
 
     /// For so much content in one binary frame [MQTT-6.0.0-1].
-    pub(super) fn header(&self, content_size: usize) -> FrameHeader {
+    pub fn header(&self, content_size: usize) -> FrameHeader {
         let mut bytes = [FIN | BINARY, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let size = match (u8::try_from(content_size), u16::try_from(content_size)) {
             (Ok(short @ 0..=125), _) => {
@@ -398,21 +408,22 @@ impl WebSocket {
     }
 
     /// The Close frame with which we end it. `None`: one was sent already.
-    pub(super) fn close(&mut self) -> Option<ControlFrame> {
+    pub fn close(&mut self) -> Option<ControlFrame> {
         (!std::mem::replace(&mut self.closed, true)).then(|| ControlFrame::new(CLOSE, &NORMAL.to_be_bytes()))
     }
 }
 
 /// Of a frame from a Client, by its second byte.
 fn header_size(second: u8) -> usize {
-    6 + match second & LENGTH {
-        126 => 2,
-        127 => 8,
-        _ => 0,
+    match second & LENGTH {
+        126 => 8,
+        127 => HEADER_BYTES_MAX,
+        _ => 6,
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::{WebSocket, accept};
     use proptest::prelude::*;
@@ -471,7 +482,7 @@ mod tests {
     }
 
     fn ours(bytes: &[u8], cut: usize) -> (Vec<u8>, bool) {
-        let mut socket = WebSocket::new();
+        let mut socket = WebSocket::default();
         let mut content = Vec::new();
         for part in bytes.chunks(cut) {
             let mut part = part.to_vec();
@@ -540,7 +551,7 @@ mod tests {
 
     /// A text frame is refused by its first byte, before tungstenite has seen all of it.
     fn text_begins(bytes: &[u8]) -> bool {
-        let mut socket = WebSocket::new();
+        let mut socket = WebSocket::default();
         let mut bytes = bytes.to_vec();
         let received = socket.receive(&mut bytes);
         received.answer.is_some_and(|answer| answer.content == 1003_u16.to_be_bytes())
@@ -548,7 +559,7 @@ mod tests {
 
     /// A frame that breaks the rules is refused by its first bytes, too.
     fn close_is_wrong(bytes: &[u8]) -> bool {
-        let mut socket = WebSocket::new();
+        let mut socket = WebSocket::default();
         let mut bytes = bytes.to_vec();
         socket.receive(&mut bytes).answer.is_some_and(|answer| answer.content == 1002_u16.to_be_bytes())
     }

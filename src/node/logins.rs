@@ -5,8 +5,8 @@ use crate::admin::Reloads;
 use crate::config::{self, Config, Method};
 use crate::login::{
     CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeySet, KeySetSettings, KeysNotLoaded,
-    Link, NotAService, NotAUrl, NotLoaded, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules,
-    Tokens, Url,
+    Link, NotAService, NotAUrl, NotLoaded, PasswordFiles, PasswordLink, Passwords, Patience, Porter, ScramLink,
+    Throttle, TokenRules, Tokens, Url,
 };
 use crate::net::Clock;
 use crate::notice::{Outcomes, Tally};
@@ -23,7 +23,7 @@ const KEY_SET_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Logins {
     porter: Porter,
     hashing: Arc<Hashing>,
-    passwords: Option<Arc<Passwords>>,
+    passwords: Arc<PasswordFiles>,
     tokens: Option<Arc<Tokens>>,
     key_set: Option<Arc<Outcomes>>,
     service: Option<Arc<HttpLink>>,
@@ -50,10 +50,13 @@ impl Logins {
     pub(super) fn prepare(config: &Config, clock: Clock) -> Result<Self, LoginsError> {
         let limits = &config.limits;
         let is_used = |method| config.listeners.iter().any(|listener| listener.methods().contains(&method));
-        let passwords = match &config.password.file {
-            Some(file) if is_used(Method::Password) || is_used(Method::Scram) => Some(Arc::new(Passwords::load(file)?)),
-            _ => None,
+        let asks = |listener: &&config::Listener| {
+            listener.methods().iter().any(|method| matches!(method, Method::Password | Method::Scram))
         };
+        let mut asking = config.listeners.iter().filter(asks);
+        let own = asking.clone().filter_map(|one| Some((one.called(), one.password_file.as_deref()?)));
+        let general = config.password.file.as_deref().filter(|_| asking.any(|one| one.password_file.is_none()));
+        let passwords = Arc::new(PasswordFiles::load(general, own)?);
         let patience = Patience {
             failures_max: limits.failed_logins_max,
             window: limits.failed_logins_window,
@@ -89,19 +92,17 @@ impl Logins {
     }
 
     pub(super) fn chain(&self, listener: &config::Listener) -> Chain {
-        let links = listener.methods().iter().filter_map(|method| self.link(*method)).collect();
+        let passwords = self.passwords.at(Some(&listener.called()));
+        let links = listener.methods().iter().filter_map(|method| self.link(*method, passwords)).collect();
         Chain::new(links, listener.lets_anyone_in(), self.porter.clone())
     }
 
     /// `None` cannot be: the configuration demands the section that a method needs.
-    fn link(&self, method: Method) -> Option<Arc<dyn Link>> {
+    fn link(&self, method: Method, passwords: Option<&Arc<Passwords>>) -> Option<Arc<dyn Link>> {
         match method {
             Method::Certificate => Some(Arc::new(CertificateLink)),
-            Method::Password => {
-                let passwords = Arc::clone(self.passwords.as_ref()?);
-                Some(Arc::new(PasswordLink::new(passwords, Arc::clone(&self.hashing))))
-            }
-            Method::Scram => Some(Arc::new(ScramLink::new(Arc::clone(self.passwords.as_ref()?)))),
+            Method::Password => Some(Arc::new(PasswordLink::new(Arc::clone(passwords?), Arc::clone(&self.hashing)))),
+            Method::Scram => Some(Arc::new(ScramLink::new(Arc::clone(passwords?)))),
             Method::Jwt => Some(Arc::new(JwtLink::new(Arc::clone(self.tokens.as_ref()?), wall_clock))),
             Method::Http => Some(Arc::clone(self.service.as_ref()?) as Arc<dyn Link>),
         }
@@ -109,8 +110,8 @@ impl Logins {
 
     /// Rights that know which accounts there are.
     pub(super) fn known_to(&self, access: Access) -> Access {
-        match &self.passwords {
-            Some(passwords) => access.with_accounts(Arc::clone(passwords) as Arc<dyn Accounts>),
+        match self.passwords.each().next() {
+            Some(_) => access.with_accounts(Arc::clone(&self.passwords) as Arc<dyn Accounts>),
             None => access,
         }
     }
@@ -133,19 +134,22 @@ impl Logins {
                 Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
             }
         }
-        let Some(passwords) = &self.passwords else { return };
-        let path = passwords.path().display();
-        match reloads.passwords.note(passwords.reload()) {
-            Ok(()) => {
-                let users = passwords.current().len();
-                tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
+        self.passwords.each().for_each(|passwords| reload_passwords(passwords, reloads));
+    }
+}
+
+fn reload_passwords(passwords: &Passwords, reloads: &Reloads) {
+    let path = passwords.path().display();
+    match reloads.passwords.note(passwords.reload()) {
+        Ok(()) => {
+            let users = passwords.current().len();
+            tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
+        }
+        Err(error) => {
+            for line in error.to_string().lines() {
+                tracing::error!(target: "waypost::login", "{line}");
             }
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    tracing::error!(target: "waypost::login", "{line}");
-                }
-                tracing::error!(target: "waypost::login", file = %path, "password file not taken; the former one stays in force");
-            }
+            tracing::error!(target: "waypost::login", file = %path, "password file not taken; the former one stays in force");
         }
     }
 }

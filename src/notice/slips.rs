@@ -9,9 +9,14 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     if name.len() > 80 {
         return None;
     }
-    let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    let (distance, nearest) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance * 5 <= name.len().max(nearest.len()) * 2).then_some(nearest)
+    let near = |distance: usize, known: &str| distance * 5 <= name.len().max(known.len()) * 2;
+    let size = name.chars().count();
+    known
+        .filter(|known| near(size.abs_diff(known.len()), known)) // at least so many letters are missing
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, nearest)| near(*distance, nearest))
+        .map(|(_, nearest)| nearest)
 }
 
 /// How the parser calls a key that is there twice.

@@ -24,6 +24,8 @@ pub struct Filled {
     pub handed_back: Vec<HandedBack>,
     /// What was appended, if it was one PUBLISH of QoS 0 and nothing else.
     sole: Option<Sole>,
+    /// The Message of the last PUBLISH that was appended, if its payload is large.
+    large: Option<Message>,
 }
 
 /// A PUBLISH as one receiver got it. The next receiver of a fan-out may need the very same bytes.
@@ -44,6 +46,12 @@ impl Filled {
     /// What was appended last is used no more, or time has gone on.
     pub fn forget_sole(&mut self) {
         self.sole = None;
+        self.large = None;
+    }
+
+    /// The Message whose payload ends what was appended last, where that is so large that it should not be copied to wait.
+    pub fn large(&self) -> Option<&Message> {
+        self.large.as_ref()
     }
 }
 
@@ -53,6 +61,14 @@ pub struct HandedBack {
     pub group: GroupId,
     pub message: Message,
     pub qos: Qos,
+}
+
+/// Payloads of which no receiver should hold a copy, while many may wait for the rest of it.
+const LARGE_BYTES: usize = 16 << 10;
+
+#[inline]
+fn large(message: &Message) -> Option<Message> {
+    (message.payload().len() >= LARGE_BYTES).then(|| message.clone())
 }
 
 /// Weights of the lanes QoS 0, 1, 2 in bytes a round: with all three full each gets its share, and a QoS 0 head waits
@@ -70,6 +86,27 @@ impl Session {
         }
         let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
         self.queue.get_or_insert_default().push(outgoing, how, limits, now)
+    }
+
+    /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
+    /// go.
+    ///
+    /// # Errors
+    /// `QueueFull`: it is larger than the queue may be, and nothing has changed, or all that is left belongs to shared
+    /// subscriptions.
+    pub fn push_over_oldest(
+        &mut self,
+        outgoing: &Rc<Outgoing>,
+        how: How,
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<usize, Dropped> {
+        if outgoing.message.size() > limits.queue_bytes_max {
+            return Err(Dropped::QueueFull);
+        }
+        let queue = self.queue.get_or_insert_default();
+        let dropped = queue.drop_oldest(outgoing.message.size(), limits);
+        self.push(outgoing, how, limits, now).map(|()| dropped)
     }
 
     /// Messages that wait, and their bytes.
@@ -103,7 +140,7 @@ impl Session {
         may_receive: impl Fn(&Message) -> bool,
         filled: &mut Filled,
     ) -> bool {
-        filled.sole = None;
+        filled.forget_sole();
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
@@ -238,6 +275,7 @@ impl Session {
             return Self::give_up(&queued, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         }
         filled.sole = None;
+        filled.large = large(message);
         filled.published += 1;
         match qos {
             Qos::AtMostOnce if queued.group.is_some() => filled.settled.push(queued.group),
@@ -313,6 +351,7 @@ impl Session {
             in_flight.finish(packet_id);
             return Self::give_up(&queued, Dropped::PacketTooLarge, filled);
         }
+        filled.large = large(queued.message());
         filled.published += 1;
     }
 

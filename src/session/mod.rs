@@ -79,6 +79,8 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes of them.
     pub queue_bytes_max: usize,
+    /// Whether a full queue makes room by dropping the oldest of them, instead of the one that comes.
+    pub queue_drops_oldest: bool,
     /// QoS 0 Messages that wait for a connected Client that reads slowly.
     pub queue_qos0_messages_max: usize,
     /// Bytes of them.

@@ -4,7 +4,7 @@
 //! urgent lanes may overtake. It never encodes anything and never decides what is sent: `deliver.rs` does.
 
 use super::Limits;
-use crate::codec::{Message, Moment, Qos};
+use crate::codec::{LiveBytes, Message, Moment, Qos};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -121,6 +121,8 @@ pub(super) struct Queue {
     bytes: [usize; 2],
     /// Deficit round robin between the lanes; see `deliver.rs`.
     pub(super) credit: [i64; 3],
+    /// The places of the lanes, taken or not.
+    places: LiveBytes,
 }
 
 impl Queue {
@@ -144,8 +146,37 @@ impl Queue {
             }
         }
         self.bytes[kept] += size;
-        self.lanes[how.qos as usize].push_back(Queued::new(outgoing, how));
+        let lane = &mut self.lanes[how.qos as usize];
+        let places = lane.capacity();
+        lane.push_back(Queued::new(outgoing, how));
+        if lane.capacity() != places {
+            self.count_places();
+        }
         Ok(())
+    }
+
+    /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how
+    /// many that were. What came from a shared subscription is its group's, and stays.
+    pub(super) fn drop_oldest(&mut self, size: usize, limits: &Limits) -> usize {
+        let mut dropped = 0;
+        while self.is_full(1, size, limits)
+            && let Some(lane) = [1, 2].into_iter().find(|lane| self.is_own(*lane))
+        {
+            self.pop(lane);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Whether the first in this lane belongs to the Session.
+    fn is_own(&self, lane: usize) -> bool {
+        self.lanes[lane].front().is_some_and(|queued| !queued.group.is_some())
+    }
+
+    /// Many Messages that are small, or that are shared with others, take less than the queues that they wait in.
+    #[cold]
+    fn count_places(&mut self) {
+        self.places.set(self.lanes.iter().map(VecDeque::capacity).sum::<usize>() * size_of::<Queued>());
     }
 
     fn is_full(&self, kept: usize, size: usize, limits: &Limits) -> bool {
@@ -214,6 +245,7 @@ impl Queue {
         let dropped = self.lanes[0].len();
         self.lanes[0] = VecDeque::new();
         self.bytes[0] = 0;
+        self.count_places();
         dropped
     }
 
@@ -240,5 +272,6 @@ impl Queue {
                 }
             }
         }
+        self.count_places();
     }
 }

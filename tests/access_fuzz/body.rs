@@ -37,7 +37,7 @@ pub(crate) fn check(data: &[u8]) {
         let text = word(at * 7 + usize::from(choice)).as_bytes();
         check_acts(&access, &who, text);
     }
-    access.who(word(1).as_bytes());
+    access.who(None, word(1).as_bytes());
 }
 
 fn check_acts(access: &Access, who: &Identity, text: &[u8]) {

@@ -10,7 +10,8 @@ use crate::packet::{
     Connect, DISCONNECT, PINGREQ, Place, Version, Will, ack, ack_with, claiming, code, connect, kind, lengthened,
     packet, property, publish, publish_of_size, shortened, subscribe, unsubscribe, will,
 };
-use crate::rules::{SLOWNESS, Scene, load, load_is_full, quiet, unique};
+use crate::rules::{SLOWNESS, Scene, load, load_is_full, quiet, rounds, unique};
+use crate::transport::{Noise, Transport, play_over};
 
 each_version! {
     a01_first_packet_is_not_connect,
@@ -31,6 +32,15 @@ each_version! {
     a15_half_close,
     a16_silent_connections,
     a17_wrong_protocol,
+}
+
+only_v5! {
+    a18_the_reason_arrives,
+}
+
+each_transport! {
+    a17_wrong_door,
+    a_quiet_while_half_a_packet_is_there,
 }
 
 /// A valid packet of a Client, and the shorter bodies of it that happen to be valid as well.
@@ -447,7 +457,7 @@ fn a10_one_byte_per_segment(version: Version) {
     };
     // Each byte is a segment and may be a read of its own, which is the price of the sender's choice; not a copy of all
     // that came before.
-    let size = load(128 * 1024, PACKET_SIZE_MAX);
+    let size = load(128 * 1024, PACKET_SIZE_MAX).max(40 * 1024);
     // How many segments one read finds is chance, and a read is what costs: what is quadratic is so each time.
     let mut spent = (0..3).map(|_| (spend(size / 2), spend(size)));
     let is_linear = |(half, whole): &(Duration, Duration)| *whole <= 3 * *half + Duration::from_millis(100);
@@ -542,18 +552,29 @@ fn a14_server_only_packets_from_a_client(version: Version) {
     scene.holds();
 }
 
-/// All that came before the end of the sending side is done and answered; then the connection counts as lost.
+/// What a Client says in the half-close rows: all of it is to be done.
+fn last_words(version: Version) -> Vec<u8> {
+    let connect = Connect { will: Some(will("bad/will", "lost")), ..connect(version, unique("a15")) };
+    let said = [
+        connect.bytes(),
+        subscribe(version, 1, &[(b"ok/a15", 0)]),
+        publish(version, "bad/a15", "said").qos(1, 2).bytes(),
+    ];
+    said.concat()
+}
+
+/// All that came before the end of the sending side is done and answered; then the connection counts as lost. So it is after
+/// TLS has said that it ends, and after a FIN of which it has said nothing.
 fn a15_half_close(version: Version) {
     let mut scene = Scene::start();
-    for _ in 0..10 {
-        let connect = Connect { will: Some(will("bad/will", "lost")), ..connect(version, unique("a15")) };
-        let said = [
-            connect.bytes(),
-            subscribe(version, 1, &[(b"ok/a15", 0)]),
-            publish(version, "bad/a15", "said").qos(1, 2).bytes(),
-        ];
+    for round in 0..rounds(10) {
         let mut client = scene.open(version);
-        client.send(&said.concat()).finish_sending();
+        client.send(&last_words(version));
+        if round % 2 == 0 {
+            client.finish_sending();
+        } else {
+            client.cut_off_sending();
+        }
         assert_eq!(client.receive_connack().code, 0);
         assert_eq!(client.receive_suback(1), 0);
         assert!(client.receive_ack(kind::PUBACK, 2) <= code::NO_MATCHING_SUBSCRIBERS);
@@ -562,6 +583,24 @@ fn a15_half_close(version: Version) {
         scene.observe(b"lost");
     }
     scene.holds();
+}
+
+/// A Close frame ends both directions (RFC 6455, 5.5.1): what came before it is done, the answers may not come any more, and
+/// a Close frame does.
+#[test]
+fn a15_close_frame() {
+    play_over(&[Transport::Ws, Transport::Wss], || {
+        let mut scene = Scene::start();
+        for version in Version::BOTH {
+            let mut client = scene.open(version);
+            client.send(&last_words(version)).close_websocket();
+            scene.observe(b"said");
+            scene.observe(b"lost");
+            while let Event::Packet(_) = client.event(prompt()) {}
+            client.expect_close();
+        }
+        scene.holds();
+    });
 }
 
 /// Connections that say nothing cost nothing and end when the time for CONNECT is over.
@@ -628,9 +667,41 @@ fn a17_wrong_protocol(version: Version) {
     scene.holds();
 }
 
+/// A Client at the door of another transport gets an end at once, never a CONNACK, and the log guesses what it spoke.
+fn a17_wrong_door() {
+    use Transport::{Tcp, Tls, Ws, Wss};
+    let scene = Scene::start();
+    let others: &[(Transport, &str)] = match Transport::of_this_test() {
+        Tcp => &[(Tls, "looks like a TLS handshake"), (Ws, "looks like HTTP"), (Wss, "looks like a TLS handshake")],
+        Tls => &[(Tcp, "MQTT without TLS"), (Ws, "HTTP without TLS"), (Wss, "looks like HTTP")],
+        Ws => &[(Tcp, "MQTT without WebSocket"), (Tls, "looks like TLS"), (Wss, "looks like TLS")],
+        Wss => &[(Tcp, "MQTT without TLS"), (Ws, "HTTP without TLS"), (Tls, "MQTT without WebSocket")],
+    };
+    for version in Version::BOTH {
+        for (other, guess) in others {
+            let before = scene.log_lines_with(guess);
+            scene.rejected(1);
+            let begun = Instant::now();
+            let mut client = Client::open_over(*other, scene.address(), version);
+            client.send(&connect(version, "bad-client").bytes());
+            // An alert of TLS or an answer of HTTP may come, which are no packets.
+            while let Event::Packet(packet) = client.event(prompt()) {
+                assert_ne!(packet.kind(), kind::CONNACK, "{other:?} was let in");
+            }
+            client.expect_close();
+            assert!(begun.elapsed() <= prompt(), "{other:?} was closed after {:?}", begun.elapsed());
+            let deadline = Instant::now() + prompt();
+            while scene.broker().is_ours() && scene.log_lines_with(guess) == before {
+                assert!(Instant::now() < deadline, "no log line that guesses {guess:?} of {other:?}");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    scene.holds();
+}
+
 /// The reason for a close can be read, however much more the Client had to say.
-#[test]
-fn a18_the_reason_arrives_v5() {
+fn a18_the_reason_arrives() {
     let scene = Scene::start();
     let malformed = publish(Version::V5, "bad/t", "x").qos(3, 9).bytes();
     let much = [malformed, vec![0; 1024 * 1024]].concat();
@@ -663,7 +734,6 @@ fn a_log_says_how_much_it_leaves_out() {
 }
 
 /// G4 for this section: half-sent packets and lengths that never come true wait without cost.
-#[test]
 fn a_quiet_while_half_a_packet_is_there() {
     quiet(|address| {
         let mut waiting = Vec::new();
@@ -677,16 +747,4 @@ fn a_quiet_while_half_a_packet_is_there() {
         }
         waiting
     });
-}
-
-/// A pseudo-random sequence, the same in every run (xorshift).
-struct Noise(u64);
-
-impl Noise {
-    fn byte(&mut self) -> u8 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 32) as u8
-    }
 }

@@ -18,12 +18,18 @@ use crate::client::{Client, Event, PATIENCE, prompt};
 use crate::packet::{
     Connect, PINGREQ, Place, Version, ack, code, connect, kind, property, publish, subscribe, unsubscribe,
 };
-use crate::rules::{Turn, load, unique};
+use crate::rules::{Turn, load, rounds, unique};
 
 each_version! {
     b16_pipelined_connect_with_a_password,
     b16_pipelined_connect_while_the_authenticator_takes_its_time,
     b19_credential_size_bomb,
+}
+
+only_v5! {
+    b14_unknown_method_where_others_are_known,
+    b15_traffic_during_enhanced_authentication,
+    b15_authentication_that_is_given_up,
 }
 
 /// Return code of an MQTT 3.1.1 CONNACK.
@@ -80,8 +86,15 @@ struct Guarded {
 
 impl Guarded {
     fn start(takes: Duration) -> Self {
-        // Its memory is that of the whole test process: nothing else may run beside it.
-        let turn = Turn::alone();
+        Self::set(takes, Turn::beside_others())
+    }
+
+    /// The memory of the node is that of the whole test process: who measures it wants nothing else to run beside it.
+    fn alone(takes: Duration) -> Self {
+        Self::set(takes, Turn::alone())
+    }
+
+    fn set(takes: Duration, turn: Turn) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let address = free.local_addr().expect("a bound socket has an address");
         drop(free);
@@ -154,10 +167,9 @@ fn auth(reason: u8, method: &str, data: &str) -> Vec<u8> {
 }
 
 /// An unknown method and a wrong step of a known one are refused, each with its code, and never crash the exchange.
-#[test]
-fn b14_unknown_method_where_others_are_known_v5() {
+fn b14_unknown_method_where_others_are_known() {
     let node = Guarded::start(Duration::ZERO);
-    for _ in 0..20 {
+    for _ in 0..rounds(20) {
         for method in ["NOPE".to_owned(), "N".repeat(60 * 1024), METHOD.to_lowercase()] {
             let properties = property::of_string(property::AUTHENTICATION_METHOD, method);
             let mut client = node.open(Version::V5);
@@ -185,8 +197,7 @@ fn b14_unknown_method_where_others_are_known_v5() {
 }
 
 /// Between CONNECT and CONNACK a Client says AUTH, or leaves; anything else ends the connection and is not done.
-#[test]
-fn b15_traffic_during_enhanced_authentication_v5() {
+fn b15_traffic_during_enhanced_authentication() {
     let node = Guarded::start(Duration::ZERO);
     let version = Version::V5;
     let mut observer = node.enter(version, "b15-observer");
@@ -211,7 +222,7 @@ fn b15_traffic_during_enhanced_authentication_v5() {
         vec![0xF0, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
         vec![0xF0, 0xFF, 0xFF, 0xFF, 0x7F],
     ];
-    for _ in 0..10 {
+    for _ in 0..rounds(10) {
         for intruder in &intruders {
             // After the challenge has come, and at once behind CONNECT.
             let mut client = node.open(version);
@@ -244,7 +255,7 @@ fn b16_pipelined_connect_with_a_password(version: Version) {
         bytes.extend(PINGREQ);
         bytes
     };
-    for _ in 0..10 {
+    for _ in 0..rounds(10) {
         let mut client = node.open(version);
         client.send(&said(b"wrong", "wrong")).expect_connack(&[refused(version)]);
         client.expect_close();
@@ -265,7 +276,7 @@ fn b16_pipelined_connect_with_a_password(version: Version) {
 
 /// Who is not yet known is not read from: what follows CONNECT waits at its sender.
 fn b16_pipelined_connect_while_the_authenticator_takes_its_time(version: Version) {
-    let node = Guarded::start(Duration::from_millis(if crate::rules::load_is_full() { 3000 } else { 1000 }));
+    let node = Guarded::alone(Duration::from_millis(load(1000, 3000) as u64));
     let before = own_resident_bytes();
     let mut client = node.open(version);
     client.send(&with_password(version, "b16-slow", b"right").bytes());
@@ -338,10 +349,9 @@ fn own_resident_bytes() -> u64 {
 }
 
 /// A login that nobody waits for any more, and one that nobody answers, end by themselves.
-#[test]
-fn b15_authentication_that_is_given_up_v5() {
+fn b15_authentication_that_is_given_up() {
     let node = Guarded::start(Duration::from_millis(50));
-    for _ in 0..50 {
+    for _ in 0..rounds(50) {
         let mut gone = node.open(Version::V5);
         gone.send(&by_steps());
         drop(gone);

@@ -33,6 +33,17 @@ each_version! {
     b21_odd_but_legal,
 }
 
+only_v5! {
+    b11_wrong_properties,
+    b12_forbidden_values,
+    b13_authentication_data_alone,
+    b14_unknown_method,
+}
+
+each_transport! {
+    b_quiet_after_many_connects,
+}
+
 /// Return codes of an MQTT 3.1.1 CONNACK.
 const WRONG_VERSION: u8 = 1;
 const WRONG_IDENTIFIER: u8 = 2;
@@ -316,8 +327,7 @@ fn b10_odd_client_ids(version: Version) {
 }
 
 /// CONNECT has each property once, and only those of CONNECT.
-#[test]
-fn b11_wrong_properties_v5() {
+fn b11_wrong_properties() {
     let scene = Scene::start();
     let method = property::of_string(property::AUTHENTICATION_METHOD, "x");
     scene.repeat(20, |_| {
@@ -341,8 +351,7 @@ fn b11_wrong_properties_v5() {
 }
 
 /// Values that the standard gives no meaning.
-#[test]
-fn b12_forbidden_values_v5() {
+fn b12_forbidden_values() {
     let scene = Scene::start();
     let lists = [
         property::of_u16(property::RECEIVE_MAXIMUM, 0),
@@ -361,8 +370,7 @@ fn b12_forbidden_values_v5() {
 }
 
 /// Authentication Data without a method that could read it.
-#[test]
-fn b13_authentication_data_alone_v5() {
+fn b13_authentication_data_alone() {
     let scene = Scene::start();
     let data = property::of_string(property::AUTHENTICATION_DATA, "data");
     scene.repeat(100, |_| {
@@ -372,8 +380,7 @@ fn b13_authentication_data_alone_v5() {
 }
 
 /// A method that this broker does not have, however long its name.
-#[test]
-fn b14_unknown_method_v5() {
+fn b14_unknown_method() {
     let scene = Scene::start();
     scene.repeat(20, |_| {
         for method in ["NOPE".to_owned(), "N".repeat(60 * 1024)] {
@@ -611,7 +618,6 @@ fn b21_odd_but_legal(version: Version) {
 }
 
 /// G4 for this section: refused and accepted Clients that fall silent cost nothing.
-#[test]
 fn b_quiet_after_many_connects() {
     quiet(|address| {
         let mut idle = Vec::new();

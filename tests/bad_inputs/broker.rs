@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::transport::Transport;
+pub(crate) use rustix::process::Signal;
+
 /// The largest packet after CONNECT in the test profile.
 pub(crate) const PACKET_SIZE_MAX: usize = 1024 * 1024;
 pub(crate) const RECEIVE_MAXIMUM: u16 = 100;
@@ -33,11 +36,16 @@ pub(crate) struct Profile {
     /// Values as they are written in the file, by section and key.
     sections: BTreeMap<String, BTreeMap<String, String>>,
     environment: Vec<(&'static str, String)>,
+    transport: Transport,
+    /// What the shell does before it becomes the broker.
+    prelude: Option<&'static str>,
 }
 
 impl Profile {
+    /// The one listener speaks what the test is played over.
     pub(crate) fn test() -> Self {
-        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new() };
+        let transport = Transport::of_this_test();
+        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new(), transport, prelude: None };
         profile
             .set("node.shards", 2)
             .set("node.memory_budget", "256MiB")
@@ -57,6 +65,7 @@ impl Profile {
             .set("limits.keep_alive_max", "1h")
             .set("limits.queue_messages_max", 1000)
             .set("limits.queue_size_max", "8MiB")
+            .set("limits.takeovers_per_minute_max", 60_000)
             .set("limits.write_stall_max", "20s")
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")
@@ -80,12 +89,29 @@ impl Profile {
         self
     }
 
+    /// Lets a shell set up the process, `ulimit` and the like, before it becomes the broker; the last words may redirect.
+    pub(crate) fn prelude(&mut self, script: &'static str) -> &mut Self {
+        self.prelude = Some(script);
+        self
+    }
+
+    /// The broker, without its arguments.
+    fn command(&self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_waypost");
+        let Some(prelude) = self.prelude else { return Command::new(binary) };
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{prelude}; exec \"$0\" \"$@\"")).arg(binary);
+        command
+    }
+
+    /// The file of a broker that listens there. Whoever opens a [`Client`](crate::client::Client) there is told what to speak.
     pub(crate) fn to_toml(&self, address: SocketAddr) -> String {
+        self.transport.is_spoken_at(address);
         let mut text = String::new();
         for (section, values) in &self.sections {
             let _ = writeln!(text, "[{section}]");
             if section == "[listener]" {
-                let _ = writeln!(text, "address = \"{address}\"");
+                let _ = write!(text, "address = \"{address}\"\n{}", self.transport.listener_lines());
             }
             for (key, value) in values {
                 let _ = writeln!(text, "{key} = {value}");
@@ -112,6 +138,7 @@ impl Broker {
     pub(crate) fn start(profile: &Profile) -> Self {
         if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
             let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
+            assert_eq!(profile.transport, Transport::Tcp, "BAD_INPUTS_PORT is for the tests over TCP");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
         }
@@ -137,7 +164,8 @@ impl Broker {
         let file = folder.join("broker.toml");
         fs::write(&file, profile.to_toml(address)).expect("the temporary folder can be written");
         let log = File::create(folder.join("log")).expect("the temporary folder can be written");
-        let child = Command::new(env!("CARGO_BIN_EXE_waypost"))
+        let child = profile
+            .command()
             .arg("-c")
             .arg(&file)
             .arg("--data-dir")
@@ -193,9 +221,35 @@ impl Broker {
 
     /// Asks the process to read its files again.
     pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Asks the process to stop.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = self.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-        let pid = pid.expect("the process is known");
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it is ours");
+        rustix::process::kill_process(pid.expect("the process is known"), signal).expect("it is ours");
+    }
+
+    /// Waits for the process to end by itself; gives its exit code.
+    pub(crate) fn exit_code(&mut self, patience: Duration) -> Option<i32> {
+        let child = &mut self.process.as_mut().expect("it was started here").child;
+        let deadline = Instant::now() + patience;
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return status.code(),
+                _ if Instant::now() >= deadline => return None,
+                _ => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Where its configuration, its data folder and its log are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.process.as_ref().expect("it was started here").folder
     }
 
     /// A look at the process, where there is one to look at.

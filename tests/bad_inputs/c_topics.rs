@@ -28,6 +28,10 @@ each_version! {
     c14_case_and_look_alikes,
 }
 
+each_transport! {
+    c_quiet_with_many_filters,
+}
+
 /// Packets that have `text` in one string field each, and where that is.
 fn with_string(version: Version, text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let base = connect(version, "bad-client");
@@ -580,7 +584,6 @@ fn c14_case_and_look_alikes(version: Version) {
 }
 
 /// G4 for this section: Clients with refused and accepted filters of every kind cost nothing while nobody publishes.
-#[test]
 fn c_quiet_with_many_filters() {
     quiet(|address| {
         let mut idle = Vec::new();

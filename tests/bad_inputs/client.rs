@@ -3,17 +3,16 @@
 //! Writing never fails a test: the broker may have closed the Network Connection for good reason. Only what is read,
 //! or not read in time, decides.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::packet::{
     self, ConnAck, Connect, DISCONNECT, Delivery, PINGREQ, Received, Version, ack, connect, kind, publish, subscribe,
 };
 use crate::rules::INNOCENT_TOPICS;
+use crate::transport::{End, Link, Transport, Writer};
 
-/// How long something may take that must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) use crate::transport::PATIENCE;
 
 /// How long the broker may take to act on a fault after the byte that shows it: a second, and longer by as much as this
 /// machine has more to do than it has cores for.
@@ -30,22 +29,26 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    link: Link,
     version: Version,
     /// Bytes received; those before `taken` have been handed out as packets.
     received: Vec<u8>,
     taken: usize,
-    closed: bool,
     last_packet_id: u16,
     /// The beginning of what was sent last, for whoever reads a failure.
     sent_last: Vec<u8>,
 }
 
 impl Client {
-    /// A Network Connection on which nothing has been said.
+    /// A Network Connection on which nothing has been said, over what is spoken at this address.
     pub(crate) fn open(address: SocketAddr, version: Version) -> Self {
+        Self::open_over(Transport::at(address), address, version)
+    }
+
+    /// The same over something else than what is spoken there.
+    pub(crate) fn open_over(transport: Transport, address: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the broker accepts connections");
-        Self::over(stream, version)
+        Self::over(stream, transport, version)
     }
 
     /// The same from another address of this machine.
@@ -54,18 +57,17 @@ impl Client {
         let socket = socket.expect("the system has sockets");
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is this machine");
         socket.connect_timeout(&address.into(), PATIENCE).expect("the broker accepts connections");
-        Self::over(socket.into(), version)
+        Self::over(socket.into(), Transport::at(address), version)
     }
 
-    fn over(stream: TcpStream, version: Version) -> Self {
+    fn over(stream: TcpStream, transport: Transport, version: Version) -> Self {
         stream.set_nodelay(true).expect("TCP has this option");
         stream.set_write_timeout(Some(PATIENCE)).expect("the duration is not zero");
         Self {
-            stream,
+            link: Link::over(stream, transport),
             version,
             received: Vec::new(),
             taken: 0,
-            closed: false,
             last_packet_id: 0,
             sent_last: Vec::new(),
         }
@@ -76,7 +78,7 @@ impl Client {
     }
 
     pub(crate) fn local_port(&self) -> u16 {
-        self.stream.local_addr().expect("a connected socket has an address").port()
+        self.link.socket().local_addr().expect("a connected socket has an address").port()
     }
 
     /// A Packet Identifier that this Client has not used lately.
@@ -94,22 +96,42 @@ impl Client {
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.sent_last.clear();
         self.sent_last.extend(bytes.iter().take(48));
-        self.stream.write_all(bytes).is_ok()
+        self.link.writer().send(bytes).is_ok()
     }
 
     /// A writer of its own, for a thread that sends while this one reads.
-    pub(crate) fn writer(&self) -> TcpStream {
-        self.stream.try_clone().expect("a socket can be cloned")
+    pub(crate) fn writer(&self) -> Writer {
+        self.link.writer()
+    }
+
+    /// What lies below all layers.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.link.socket()
+    }
+
+    /// From now on the system keeps little for us: who does not read is noticed soon.
+    pub(crate) fn shrink(&self) {
+        socket2::SockRef::from(self.link.socket()).set_recv_buffer_size(4096).expect("TCP has this option");
     }
 
     /// Ends the sending side only: the broker reads an end, we still read what it says.
     pub(crate) fn finish_sending(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.link.finish_sending();
+    }
+
+    /// The same without a word of TLS or WebSocket about it.
+    pub(crate) fn cut_off_sending(&mut self) {
+        self.link.cut_off_sending();
+    }
+
+    /// Ends WebSocket by a Close frame, with which nothing may be sent any more in either direction.
+    pub(crate) fn close_websocket(&mut self) {
+        self.link.close_websocket();
     }
 
     /// Breaks the connection off with RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP has this option");
+        socket2::SockRef::from(self.link.socket()).set_linger(Some(Duration::ZERO)).expect("TCP has this option");
     }
 
     /// The next packet, the end of the connection, or silence for this long.
@@ -120,7 +142,7 @@ impl Client {
                 self.taken += size;
                 return Event::Packet(packet);
             }
-            if self.closed {
+            if self.link.end().is_some() {
                 return Event::Closed;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -134,16 +156,7 @@ impl Client {
     fn read(&mut self, patience: Duration) {
         self.received.drain(..self.taken);
         self.taken = 0;
-        self.stream.set_read_timeout(Some(patience.max(Duration::from_micros(1)))).expect("the duration is not zero");
-        let mut chunk = [0; 65536];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => self.closed = true,
-            Ok(size) => self.received.extend_from_slice(&chunk[..size]),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                _ => self.closed = true,
-            },
-        }
+        self.link.read(patience, &mut self.received);
     }
 
     /// The next packet that is not a message of the innocents, which a Client that subscribes to `#` also gets.
@@ -341,9 +354,16 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_close_within(&mut self, patience: Duration) {
         match self.next(patience) {
-            Event::Closed => {}
+            Event::Closed => self.check_end(),
             other => panic!("expected the connection to close, got {other:02x?} after {:02x?}", self.sent_last),
         }
+    }
+
+    /// However sudden it was for this Client, the broker has ended every layer as it should be ended, so that nobody takes
+    /// the end for an attack on the way.
+    #[track_caller]
+    fn check_end(&self) {
+        assert_ne!(self.link.end(), Some(End::CutOff), "a layer was cut off after {:02x?}", self.sent_last);
     }
 
     /// The connection is refused: MQTT 5 is told one of these codes in a DISCONNECT, MQTT 3.1.1 nothing; both are closed.
@@ -373,7 +393,10 @@ impl Client {
                     return answers;
                 }
                 Event::Packet(packet) => answers.push(packet),
-                Event::Closed if !self.version.is_v5() => return answers,
+                Event::Closed if !self.version.is_v5() => {
+                    self.check_end();
+                    return answers;
+                }
                 other => panic!("expected a refusal with one of {codes:02x?}, got {other:02x?} after {answers:02x?}"),
             }
         }
@@ -406,7 +429,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_connack_or_close(&mut self, codes: &[u8]) {
         match self.next(prompt()) {
-            Event::Closed => return,
+            Event::Closed => return self.check_end(),
             Event::Packet(packet) => {
                 let answer = packet.connack(self.version);
                 assert!(

@@ -7,7 +7,10 @@ use crate::client::{Client, Event, PATIENCE};
 use crate::packet::{Version, connect};
 use crate::rules::Scene;
 
-#[test]
+each_transport! {
+    what_once_broke_the_broker_does_so_no_more,
+}
+
 fn what_once_broke_the_broker_does_so_no_more() {
     let mut scene = Scene::start();
     let mut files = Vec::new();

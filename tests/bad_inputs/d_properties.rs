@@ -22,9 +22,29 @@ each_version! {
     d13_expiry_while_the_send_window_is_full,
 }
 
+only_v5! {
+    d01_unknown_identifiers,
+    d02_property_in_the_wrong_packet,
+    d03_duplicates,
+    d04_lying_property_length,
+    d05_user_property_flood,
+    d07_alias_abuse,
+    d08_alias_churn,
+    d10_subscription_identifier,
+    d11_response_topic,
+    d12_payload_format,
+    d14_disconnect_raises_expiry,
+    d15_tiny_receivers,
+    d16_properties_in_acks,
+    d17_forged_broker_properties,
+}
+
+each_transport! {
+    d_quiet_while_much_is_about_to_expire,
+}
+
 /// Identifiers that the standard does not define.
-#[test]
-fn d01_unknown_identifiers_v5() {
+fn d01_unknown_identifiers() {
     let scene = Scene::start();
     let known: Vec<u8> = property::all().into_iter().map(|(id, _)| id).collect();
     for place in Place::ALL {
@@ -44,8 +64,7 @@ fn refusals_at(place: Place) -> Vec<u8> {
 }
 
 /// Every property in every packet that must not have it.
-#[test]
-fn d02_property_in_the_wrong_packet_v5() {
+fn d02_property_in_the_wrong_packet() {
     let mut scene = Scene::start();
     let refusals = [code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
     for place in Place::ALL {
@@ -68,8 +87,7 @@ fn d02_property_in_the_wrong_packet_v5() {
 }
 
 /// Every property that may be there once, twice.
-#[test]
-fn d03_duplicates_v5() {
+fn d03_duplicates() {
     let scene = Scene::start();
     for place in Place::ALL {
         for (id, list) in property::all() {
@@ -89,8 +107,7 @@ fn d03_duplicates_v5() {
 }
 
 /// A property length that promises more than there is, or is no length at all, or ends inside a value.
-#[test]
-fn d04_lying_property_length_v5() {
+fn d04_lying_property_length() {
     let scene = Scene::start();
     let user = property::user("key", "value");
     let lies: Vec<Vec<u8>> = vec![
@@ -118,8 +135,7 @@ fn d04_lying_property_length_v5() {
 }
 
 /// Hundreds of thousands of empty User Properties in one packet are refused, and reading them costs no more than their bytes.
-#[test]
-fn d05_user_property_flood_v5() {
+fn d05_user_property_flood() {
     let scene = Scene::under_load();
     let refusals =
         [code::QUOTA_EXCEEDED, code::MALFORMED_PACKET, code::IMPLEMENTATION_SPECIFIC, code::PACKET_TOO_LARGE];
@@ -175,8 +191,7 @@ fn d06_properties_times_fan_out(version: Version) {
 }
 
 /// Topic Aliases that are not there, not allowed, or of another connection.
-#[test]
-fn d07_alias_abuse_v5() {
+fn d07_alias_abuse() {
     let scene = Scene::start();
     let alias = |number| property::of_u16(property::TOPIC_ALIAS, number);
     scene.repeat(20, |_| {
@@ -212,8 +227,7 @@ fn d07_alias_abuse_v5() {
 }
 
 /// An alias that is bound again forgets its topic: sixteen are held, not every one there has been.
-#[test]
-fn d08_alias_churn_v5() {
+fn d08_alias_churn() {
     let scene = Scene::under_load();
     let mut client = scene.connected(V5, "d08");
     let rounds = load(1000, 50_000);
@@ -274,8 +288,7 @@ fn d09_alias_leaks_to_receivers(version: Version) {
 }
 
 /// Subscription Identifiers are from 1 to 268,435,455, once in a SUBSCRIBE, and never from a Client in a PUBLISH.
-#[test]
-fn d10_subscription_identifier_v5() {
+fn d10_subscription_identifier() {
     let scene = Scene::start();
     let identifier = |value| [vec![property::SUBSCRIPTION_IDENTIFIER], variable(value)].concat();
     scene.repeat(20, |_| {
@@ -299,8 +312,7 @@ fn d10_subscription_identifier_v5() {
 }
 
 /// A Response Topic is a Topic Name.
-#[test]
-fn d11_response_topic_v5() {
+fn d11_response_topic() {
     let scene = Scene::start();
     let refusals = [code::PROTOCOL_ERROR, code::MALFORMED_PACKET, code::TOPIC_NAME_INVALID];
     let too_deep = format!("r{}", "/x".repeat(TOPIC_LEVELS_MAX));
@@ -315,8 +327,7 @@ fn d11_response_topic_v5() {
 }
 
 /// The Payload Format Indicator is 0 or 1; whether a payload keeps what it promises is checked where a setting says so.
-#[test]
-fn d12_payload_format_v5() {
+fn d12_payload_format() {
     let indicator = |value| property::of_byte(property::PAYLOAD_FORMAT_INDICATOR, value);
     for validated in [false, true] {
         let scene = Scene::with(|profile| {
@@ -473,8 +484,7 @@ fn d13_expiry_while_the_send_window_is_full(version: Version) {
 }
 
 /// A Session that was to end with its connection cannot be prolonged by DISCONNECT, and none beyond the broker's cap.
-#[test]
-fn d14_disconnect_raises_expiry_v5() {
+fn d14_disconnect_raises_expiry() {
     let scene = Scene::start();
     let expiry = |seconds| property::of_u32(property::SESSION_EXPIRY_INTERVAL, seconds);
     scene.repeat(10, |_| {
@@ -503,8 +513,7 @@ fn d14_disconnect_raises_expiry_v5() {
 }
 
 /// A Client that takes only tiny packets gets the tiny ones; others do not suffer, and its own acknowledgements stay tiny.
-#[test]
-fn d15_tiny_receivers_v5() {
+fn d15_tiny_receivers() {
     let scene = Scene::start();
     let tiny = || Connect {
         properties: [
@@ -570,8 +579,7 @@ fn d15_tiny_receivers_v5() {
 }
 
 /// Properties of acknowledgements are read and forgotten.
-#[test]
-fn d16_properties_in_acks_v5() {
+fn d16_properties_in_acks() {
     let scene = Scene::under_load();
     let mut client = scene.connected(V5, "d16");
     let list = [
@@ -593,8 +601,7 @@ fn d16_properties_in_acks_v5() {
 }
 
 /// Names that the broker itself gives to User Properties cannot be used to lie; all others pass in their order.
-#[test]
-fn d17_forged_broker_properties_v5() {
+fn d17_forged_broker_properties() {
     let scene = Scene::start();
     let mut receiver = scene.connected(V5, "d17-receiver");
     receiver.subscribe("ok/d17", 0);
@@ -625,7 +632,6 @@ fn d17_forged_broker_properties_v5() {
 }
 
 /// G4 for this section: messages that wait to expire and Sessions that wait to end wait without cost.
-#[test]
 fn d_quiet_while_much_is_about_to_expire() {
     quiet(|address| {
         let mut idle = Vec::new();

@@ -26,6 +26,14 @@ each_version! {
     f12_options_change,
 }
 
+only_v5! {
+    f03_no_local_on_a_share,
+}
+
+each_transport! {
+    f_quiet_with_many_subscriptions,
+}
+
 /// The code that says "over the limit" in a SUBACK.
 fn over_the_limit(version: Version) -> u8 {
     if version.is_v5() { code::QUOTA_EXCEEDED } else { 0x80 }
@@ -74,8 +82,7 @@ fn f02_bad_options(version: Version) {
 }
 
 /// A share has no notion of "not to me".
-#[test]
-fn f03_no_local_on_a_share_v5() {
+fn f03_no_local_on_a_share() {
     let scene = Scene::start();
     scene.repeat(100, |_| {
         let packet = subscribe(Version::V5, 9, &[(b"$share/g/bad/t", 0x04)]);
@@ -370,7 +377,6 @@ fn f12_options_change(version: Version) {
 }
 
 /// G4 for this section: subscriptions, however many and whoever has left them, cost nothing while nobody publishes.
-#[test]
 fn f_quiet_with_many_subscriptions() {
     quiet(|address| {
         let mut idle = Vec::new();

@@ -9,17 +9,59 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
-/// Makes two tests of each row, which is a function of the protocol version.
+/// Makes tests of each row, which is a function of the protocol version: over TCP, and over each of the layers.
 macro_rules! each_version {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            use crate::packet::Version::{V5, V311};
+
+            #[test]
+            fn v5() {
+                super::$row(V5);
+            }
+            #[test]
+            fn v5_tls_ws_wss() {
+                crate::transport::play_over_layers(|| super::$row(V5));
+            }
+            #[test]
+            fn v311() {
+                super::$row(V311);
+            }
+            #[test]
+            fn v311_tls_ws_wss() {
+                crate::transport::play_over_layers(|| super::$row(V311));
+            }
+        }
+    )+};
+}
+
+/// Makes tests of each row that only MQTT 5 has.
+macro_rules! only_v5 {
     ($($row:ident,)+) => {$(
         mod $row {
             #[test]
             fn v5() {
-                super::$row(crate::packet::Version::V5);
+                super::$row();
             }
             #[test]
-            fn v311() {
-                super::$row(crate::packet::Version::V311);
+            fn v5_tls_ws_wss() {
+                crate::transport::play_over_layers(super::$row);
+            }
+        }
+    )+};
+}
+
+/// Makes tests of each row that plays all versions itself.
+macro_rules! each_transport {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            #[test]
+            fn tcp() {
+                super::$row();
+            }
+            #[test]
+            fn tls_ws_wss() {
+                crate::transport::play_over_layers(super::$row);
             }
         }
     )+};
@@ -36,8 +78,17 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+mod j_cost;
+mod k_sessions;
+mod l_wills;
+mod m_retained;
+mod n_exhaustion;
+mod p_tls;
 mod packet;
 mod rules;
+mod t_files;
+mod transport;
+mod v_process;
 
 /// Figures of load rows, and the broker's log when a test fails.
 #[expect(clippy::print_stderr, reason = "standard error is where a test reports")]

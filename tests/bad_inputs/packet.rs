@@ -52,6 +52,7 @@ pub(crate) mod code {
     pub(crate) const SERVER_UNAVAILABLE: u8 = 0x88;
     pub(crate) const SERVER_BUSY: u8 = 0x89;
     pub(crate) const BANNED: u8 = 0x8A;
+    pub(crate) const SERVER_SHUTTING_DOWN: u8 = 0x8B;
     pub(crate) const BAD_AUTHENTICATION_METHOD: u8 = 0x8C;
     pub(crate) const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
     pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8E;
@@ -64,6 +65,8 @@ pub(crate) mod code {
     pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
     pub(crate) const QUOTA_EXCEEDED: u8 = 0x97;
     pub(crate) const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
+    pub(crate) const RETAIN_NOT_SUPPORTED: u8 = 0x9A;
+    pub(crate) const QOS_NOT_SUPPORTED: u8 = 0x9B;
 }
 
 /// Variable Byte Integer in its shortest form.

@@ -24,19 +24,32 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, Profile, Usage};
 use crate::client::{Client, Event, PATIENCE, connected};
 use crate::packet::{Version, code, connect, kind, publish};
+use crate::transport::Transport;
 
 /// Topics of the innocents begin with this.
 pub(crate) const INNOCENT_TOPICS: &str = "innocent/";
 
 const MIB: u64 = 1024 * 1024;
 const INNOCENT_PACE: Duration = Duration::from_millis(20);
+/// So many round trips follow upon one another without a pause at the start: they only warm the broker up.
+const WARMING_ROUNDS: usize = 10;
 const LOG_LINE_MAX: usize = 1024;
 /// Length of a time in the log down to its seconds.
 const SECOND: usize = "2026-01-01T00:00:00".len();
 
-/// How many of something a load row does: few by default, all of it when `WAYPOST_LOAD=full` is set.
+/// How often something is done that is done `times` times over TCP: with layers below the point is that they do not change
+/// the verdict, which is seen sooner.
+pub(crate) fn rounds(times: usize) -> usize {
+    if Transport::of_this_test() == Transport::Tcp || load_is_full() { times } else { times.min(2) }
+}
+
+/// How many of something a load row does: few by default, fewer with layers below, all of it when `WAYPOST_LOAD=full` is set.
 pub(crate) fn load(small: usize, full: usize) -> usize {
-    if load_is_full() { full } else { small }
+    match Transport::of_this_test() {
+        _ if load_is_full() => full,
+        Transport::Tcp => small,
+        _ => (small / 5).max(1),
+    }
 }
 
 pub(crate) fn load_is_full() -> bool {
@@ -62,8 +75,10 @@ pub(crate) struct Scene {
     innocents: Innocents,
     baseline: Option<Usage>,
     kind: RowKind,
+    transport: Transport,
     started: Instant,
     peak_max: u64,
+    keep_max: u64,
     rejections: AtomicUsize,
     _turn: Turn,
 }
@@ -94,7 +109,10 @@ impl Scene {
     }
 
     fn set(kind: RowKind, adapt: impl FnOnce(&mut Profile)) -> Self {
-        let turn = if kind == RowKind::Load { Turn::alone() } else { Turn::beside_others() };
+        // Over layers a load row has less to do, and plays beside those over other layers.
+        let transport = Transport::of_this_test();
+        let is_alone = kind == RowKind::Load && (transport == Transport::Tcp || load_is_full());
+        let turn = if is_alone { Turn::alone() } else { Turn::beside_others() };
         let mut profile = Profile::test();
         adapt(&mut profile);
         let broker = Broker::start(&profile);
@@ -107,8 +125,10 @@ impl Scene {
             innocents,
             baseline: None,
             kind,
+            transport,
             started: Instant::now(),
             peak_max: 16 * MIB,
+            keep_max: 8 * MIB,
             rejections: AtomicUsize::new(0),
             _turn: turn,
         };
@@ -126,6 +146,21 @@ impl Scene {
     /// allocator, and 8 MiB in any case.
     pub(crate) fn may_grow_by(mut self, bytes: u64) -> Self {
         self.peak_max = bytes;
+        self.keep_max = self.keep_max.max(bytes / 4);
+        self
+    }
+
+    /// So much of it may stay with the allocator. For rows that free many blocks smaller than those that it gives back one by
+    /// one: it uses them again, which the row has to show, but the system sees nothing of it.
+    pub(crate) fn may_keep(mut self, bytes: u64) -> Self {
+        self.keep_max = bytes;
+        self
+    }
+
+    /// The allocator may keep all of that for the next time: what is free lies between what is not. For rows that fill the
+    /// memory budget.
+    pub(crate) fn may_keep_it(mut self) -> Self {
+        self.keep_max = self.peak_max;
         self
     }
 
@@ -144,6 +179,21 @@ impl Scene {
     #[track_caller]
     pub(crate) fn connected(&self, version: Version, client_id: impl AsRef<[u8]>) -> Client {
         connected(self.address(), version, client_id)
+    }
+
+    /// The same where the broker may be short of memory for a moment, and says so.
+    #[track_caller]
+    pub(crate) fn connected_when_there_is_room(&self, version: Version, client_id: &str) -> Client {
+        let deadline = Instant::now() + Duration::from_secs(10).mul_f64(busyness());
+        loop {
+            let mut client = self.open(version);
+            let answer = client.send(&connect(version, client_id).bytes()).receive_connack();
+            if answer.code == 0 {
+                return client;
+            }
+            assert!(Instant::now() < deadline, "the broker stays short of memory: {answer:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends one packet where it belongs, a CONNECT first and any other after CONNACK, and sees the connection refused:
@@ -177,9 +227,10 @@ impl Scene {
         assert_eq!(self.observer.receive_message().payload, payload);
     }
 
-    /// Plays a row several times on this one broker and sees that memory does not grow with every time.
+    /// Plays a row several times on this one broker ([`rounds`]) and sees that memory does not grow with every time.
     #[track_caller]
     pub(crate) fn repeat(&self, times: usize, mut row: impl FnMut(usize)) {
+        let times = rounds(times);
         let warm = (times / 4).max(2);
         let mut after_warming = None;
         for round in 0..times {
@@ -224,7 +275,7 @@ impl Scene {
     #[track_caller]
     pub(crate) fn holds(mut self) {
         self.check_no_effect();
-        self.innocents.wait_for_rounds(10);
+        self.innocents.wait_for_rounds(if self.transport == Transport::Tcp { 10 } else { 3 });
         self.check_bounded();
         let latencies = self.innocents.finish(self.kind);
         self.check_log();
@@ -263,12 +314,11 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
-        let keep_max = (self.peak_max / 4).max(8 * MIB);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
-            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= keep_max {
+            if now.descriptors <= before.descriptors && now.threads <= before.threads && grown <= self.keep_max {
                 return;
             }
             assert!(Instant::now() < deadline, "G3: not back where it was; before {before:?}, now {now:?}");
@@ -276,9 +326,25 @@ impl Scene {
         }
     }
 
+    /// The log, once it shows that connections were rejected: it is written beside the work and may be a little behind.
+    #[track_caller]
+    fn complete_log(&self) -> String {
+        let rejections = self.rejections.load(Ordering::Relaxed);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.broker.log();
+            let lines = log.lines().count();
+            if lines >= rejections.min(50) || !self.broker.is_ours() {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "G8: {rejections} rejected connections and {lines} lines in the log");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     #[track_caller]
     fn check_log(&self) {
-        let log = self.broker.log();
+        let log = self.complete_log();
         assert!(!log.contains("panicked at"), "G1: a panic in the log:\n{log}");
         let hidden = |c: char| (c.is_control() && c != '\n') || ('\u{202A}'..='\u{202E}').contains(&c);
         assert!(!log.contains(hidden), "G8: control characters in the log:\n{log:?}");
@@ -288,9 +354,6 @@ impl Scene {
         if !self.broker.is_ours() {
             return;
         }
-        let rejections = self.rejections.load(Ordering::Relaxed);
-        let lines = log.lines().count();
-        assert!(lines >= rejections.min(50), "G8: {rejections} rejected connections and {lines} lines in the log");
         // A class is what a line says before its values. The limit is 100 a second; seconds of the clock may cut two of them.
         let mut classes: HashMap<(&str, &str), usize> = HashMap::new();
         for line in log.lines().filter(|line| line.len() > SECOND) {
@@ -335,7 +398,7 @@ impl Turn {
         Self::take(File::lock)
     }
 
-    fn beside_others() -> Self {
+    pub(crate) fn beside_others() -> Self {
         Self::take(File::lock_shared)
     }
 
@@ -363,7 +426,7 @@ impl Innocents {
             innocents.spawn(move |stop, rounds| be_innocent(address, version, stop, rounds));
         }
         innocents.spawn(measure_machine);
-        innocents.wait_for_rounds(10);
+        innocents.wait_for_rounds(WARMING_ROUNDS);
         innocents
     }
 
@@ -478,12 +541,17 @@ fn be_innocent(
                     latencies.len()
                 ));
             }
-        } else if now >= next {
-            let id = (sent.len() % 60_000 + 1) as u16;
-            client.send(&publish(version, &topic, sent.len().to_be_bytes()).qos(1, id).bytes());
-            sent.push(next);
-            // The first few come fast: they only warm the broker up.
-            next += if sent.len() < 10 { Duration::from_millis(1) } else { INNOCENT_PACE };
+        } else {
+            let is_warming = sent.len() < WARMING_ROUNDS;
+            if is_warming && latencies.len() == sent.len() {
+                next = now;
+            }
+            if now >= next {
+                let id = (sent.len() % 60_000 + 1) as u16;
+                client.send(&publish(version, &topic, sent.len().to_be_bytes()).qos(1, id).bytes());
+                sent.push(next);
+                next += INNOCENT_PACE;
+            }
         }
         let until = if last_chance.is_some() { Duration::from_millis(20) } else { next.saturating_duration_since(now) };
         match client.event(until) {
@@ -532,7 +600,7 @@ fn measure_machine(stop: &AtomicBool, rounds: &AtomicUsize) -> Result<Vec<Durati
         near.read_exact(&mut bytes).map_err(say)?;
         latencies.push(next.elapsed());
         rounds.fetch_add(1, Ordering::Relaxed);
-        next += INNOCENT_PACE;
+        next = if latencies.len() < WARMING_ROUNDS { Instant::now() } else { next + INNOCENT_PACE };
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     drop(near);
@@ -544,12 +612,13 @@ fn measure_machine(stop: &AtomicBool, rounds: &AtomicUsize) -> Result<Vec<Durati
 ///
 /// No innocents here, since serving them costs something.
 pub(crate) fn quiet(attack: impl FnOnce(SocketAddr) -> Vec<Client>) {
-    let _turn = Turn::alone();
+    let is_tcp = Transport::of_this_test() == Transport::Tcp;
+    let _turn = if is_tcp { Turn::alone() } else { Turn::beside_others() };
     let broker = Broker::start(&Profile::test());
     let attackers = attack(broker.address());
     // What the attack has left to do may still run for a moment: the second look decides.
     for last in [false, true] {
-        let watched = Duration::from_secs(3);
+        let watched = Duration::from_secs(if is_tcp { 3 } else { 1 });
         let Some(before) = broker.usage() else { return };
         thread::sleep(watched);
         let spent = broker.usage().expect("there was one before").cpu.saturating_sub(before.cpu);

@@ -8,6 +8,8 @@
 mod support;
 
 mod accounts;
+mod bans;
+mod listeners;
 mod publish;
 mod revoked;
 mod stage;

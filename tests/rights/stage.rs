@@ -63,9 +63,25 @@ impl Stage {
     }
 
     fn rule_by(&self, name: &str, text: &str, form: Form) {
-        let rules =
-            Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules");
+        let rules = read(name, text, form);
         self.broker.set_access(Access::with_rules(rules).with_accounts(Arc::new(self.people.clone())));
+    }
+
+    /// These rules, in our form, hold at this listener, and those of the page at all others.
+    pub(crate) fn rule_at(&self, listener: &str, text: &str) {
+        let access = Access::with_rules(read("acl.conf", RULES, Form::Mosquitto));
+        let access = access.at_listener(listener, Some(read("own.toml", text, Form::Native)));
+        self.broker.set_access(access.with_accounts(Arc::new(self.people.clone())));
+    }
+
+    /// The rules of the page, and these bans. It is 1970, and the broker has just begun.
+    pub(crate) fn ban(&self, text: &str) {
+        let sources = [
+            Source { name: "acl.conf", text: RULES.as_bytes(), form: Form::Mosquitto },
+            Source { name: "bans.toml", text: text.as_bytes(), form: Form::Native },
+        ];
+        let access = Access::with_rules(Rules::read(&sources).expect("the bans of a test are bans"));
+        self.broker.set_access(access.with_accounts(Arc::new(self.people.clone())));
     }
 
     /// The rules without these lines.
@@ -97,6 +113,10 @@ impl Stage {
     }
 }
 
+fn read(name: &str, text: &str, form: Form) -> Rules {
+    Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules")
+}
+
 /// The kind of a record, its key and its body.
 pub(crate) type Record = (u8, String, String);
 
@@ -126,6 +146,11 @@ pub(crate) fn hello(version: Version, user: &str) -> Connect {
 
 pub(crate) fn hello_as(version: Version, client_id: &str, user: &str) -> Connect {
     connect(version, client_id).user_name(user).password(user.as_bytes())
+}
+
+/// What a CONNECT is told that is banned.
+pub(crate) fn banned(version: Version) -> u8 {
+    if version.is_v5() { 0x8a } else { 5 }
 }
 
 /// What a SUBSCRIBE is told that is denied.

@@ -23,6 +23,9 @@ mod random;
 mod rules;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod stage;
+#[path = "../bad_inputs/transport.rs"]
+#[allow(dead_code, reason = "made for another test crate, too")]
+mod transport;
 
 use model::Model;
 

@@ -229,7 +229,11 @@ impl Model {
                 self.change_account();
                 self.change_rights();
             }
-            91..94 => self.acknowledge_held(at),
+            91..92 => {
+                self.change_bans();
+                self.change_rights();
+            }
+            92..94 => self.acknowledge_held(at),
             _ if !self.has_time() => self.publish(at),
             _ => {
                 let seconds = [1, 2, 5, 20][self.random.below(4)];
@@ -314,8 +318,14 @@ impl Model {
         let link = self.stage.open();
         link.send(&connect.bytes(version));
         let accepted = proof != Some(None);
+        // By its Client Identifier it is known before anybody looks at a password.
+        let stays_outside = self.book.is_banned(Who { user: None, client: id });
         if meanwhile {
-            self.change_account();
+            if self.random.one_in(2) {
+                self.change_account();
+            } else {
+                self.change_bans();
+            }
             self.change_rights();
             self.hear();
             if let Some(memory) = self.stage.memory() {
@@ -327,7 +337,11 @@ impl Model {
         let known = user.is_none() || accepted && user.map(|user| self.accounts.get(user).copied()) == proof;
         let will_allowed = will.as_ref().is_none_or(|will| self.may_publish(who, &will.message));
         let refused = match () {
-            () if !accepted => Some(if version.is_v5() { 0x86 } else { 4 }),
+            () if !accepted && !stays_outside => Some(if version.is_v5() { 0x86 } else { 4 }),
+            () if stays_outside || self.book.is_banned(who) => {
+                self.done.denied += 1;
+                Some(if version.is_v5() { 0x8a } else { 5 })
+            }
             () if !known || !will_allowed || self.belongs_to_another(at, user) => {
                 self.done.denied += 1;
                 Some(if version.is_v5() { 0x87 } else { 5 })
@@ -421,7 +435,8 @@ impl Model {
         link.send(&connect.bytes(Version::V5));
         self.stage.settle();
         let heard = wire::parse(&link.received(), true);
-        assert!(matches!(&heard[..], [Parsed::ConnAck(connack)] if connack.code == 0x86), "a guess: {heard:?}");
+        let code = if self.book.is_banned(Who { user: None, client: id }) { 0x8a } else { 0x86 };
+        assert!(matches!(&heard[..], [Parsed::ConnAck(connack)] if connack.code == code), "a guess: {heard:?}");
     }
 
     fn vanish(&mut self, at: usize) {
@@ -792,11 +807,17 @@ impl Model {
         }
     }
 
-    /// Rules or accounts have changed: Sessions of those who are not known any more end, subscriptions go that would not be
-    /// granted.
+    fn change_bans(&mut self) {
+        self.book = self.book.with_other_bans(&mut self.random);
+        crate::talk(format_args!("bans:\n{}", self.book.bans()));
+    }
+
+    /// Rules, bans or accounts have changed: Sessions of those who are banned or not known any more end, subscriptions go that
+    /// would not be granted.
     fn change_rights(&mut self) {
         self.put_in_force();
         let ends = |session: &Session| match (session.proof, session.who.user) {
+            _ if self.book.is_banned(session.who) => true,
             (Some(number), Some(user)) => self.accounts.get(user) != Some(&number),
             _ => false,
         };
@@ -815,7 +836,7 @@ impl Model {
         for at in &over {
             let Some(session) = &mut self.peers[*at].session else { continue };
             let (will, who) = (session.will.take(), session.who);
-            if let Some(will) = will {
+            if let Some(will) = will.filter(|_| !self.book.is_banned(who)) {
                 if self.may_publish(who, &will.message) {
                     self.spread(who, &will.message, |at| affected.contains(&at));
                 } else {
@@ -825,7 +846,8 @@ impl Model {
         }
         for at in &over {
             crate::talk(format_args!("the Session of {} ends", self.peers[*at].id));
-            self.end(*at, Some(0x87), false);
+            let is_banned = self.peers[*at].session.as_ref().is_some_and(|session| self.book.is_banned(session.who));
+            self.end(*at, Some(if is_banned { 0x98 } else { 0x87 }), false);
             self.end_session(*at);
         }
         for (at, filter) in lost {

@@ -56,16 +56,26 @@ pub enum Right {
     Receive,
 }
 
-/// All rules, in one of the two languages.
+/// Client Identifiers that may be banned.
+const CLIENTS: &[&str] = &["c0", "c1", "d0", "n0", "s0", "s2"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ban {
+    User(&'static str),
+    Client(&'static str),
+}
+
+/// All rules, in one of the two languages, and who is banned.
 #[derive(Clone, Debug)]
 pub struct Book {
     native: bool,
     rules: Vec<Rule>,
+    bans: Vec<Ban>,
 }
 
 impl Book {
     pub fn new(random: &mut Random) -> Self {
-        let mut book = Self { native: random.one_in(2), rules: Vec::new() };
+        let mut book = Self { native: random.one_in(2), rules: Vec::new(), bans: Vec::new() };
         // Most may most, so that something happens.
         for user in USERS {
             if !random.one_in(5) {
@@ -97,6 +107,15 @@ impl Book {
         if book.is_plain() { book } else { self.changed(random) }
     }
 
+    /// The same with somebody banned, or with nobody: bans are short, so that something happens.
+    pub fn with_other_bans(&self, random: &mut Random) -> Self {
+        let mut bans = Vec::new();
+        if self.bans.is_empty() || random.one_in(3) {
+            bans.push(if random.one_in(2) { Ban::User(random.pick(USERS)) } else { Ban::Client(random.pick(CLIENTS)) });
+        }
+        Self { bans, ..self.clone() }
+    }
+
     fn add(&mut self, random: &mut Random) {
         let own = ["dev/%c/x", "users/%u"];
         let is_own = random.one_in(5);
@@ -125,9 +144,21 @@ impl Book {
     /// The broker's own reading of it.
     pub fn access(&self) -> Access {
         let (name, form) = if self.native { ("acl.toml", Form::Native) } else { ("acl.conf", Form::Mosquitto) };
-        let text = self.text();
-        let rules = Rules::read(&[Source { name, text: text.as_bytes(), form }]);
-        Access::with_rules(rules.unwrap_or_else(|faults| panic!("{faults}\n{text}")))
+        let (text, bans) = (self.text(), self.bans());
+        let rules = Rules::read(&[
+            Source { name, text: text.as_bytes(), form },
+            Source { name: "bans.toml", text: bans.as_bytes(), form: Form::Native },
+        ]);
+        Access::with_rules(rules.unwrap_or_else(|faults| panic!("{faults}\n{text}\n{bans}")))
+    }
+
+    /// A file of ours with the bans and nothing else.
+    pub fn bans(&self) -> String {
+        let ban = |ban: &Ban| match ban {
+            Ban::User(name) => format!("[[ban]]\nuser = \"{name}\"\n"),
+            Ban::Client(id) => format!("[[ban]]\nclient_id = \"{id}\"\n"),
+        };
+        self.bans.iter().map(ban).collect()
     }
 
     pub fn is_native(&self) -> bool {
@@ -192,6 +223,13 @@ impl Book {
     }
 
     // --- what they mean -------------------------------------------------------------------------------------------
+
+    pub fn is_banned(&self, who: Who) -> bool {
+        self.bans.iter().any(|ban| match ban {
+            Ban::User(name) => who.user == Some(name),
+            Ban::Client(id) => who.client == *id,
+        })
+    }
 
     pub fn may(&self, who: Who, right: Right, topic: &str) -> bool {
         let about = |rule: &&Rule| {

@@ -132,7 +132,7 @@ impl Sockets {
             .set("node.shards", shards)
             .set("[listener].authentication", ["password"])
             .set("password.file", path("passwd"))
-            .set("acl.files", [path(rule_file(book))])
+            .set("acl.files", [path(rule_file(book)), path("bans.toml")])
             .set("limits.failed_logins_max", 1_000_000);
         let hashes = RefCell::default();
         write_files(&folder, &hashes, book, &Accounts::new(), 0);
@@ -208,7 +208,7 @@ fn write_files(
         let _ = writeln!(passwords, "{user}:{hash}");
     }
     // Each replaced as a whole: nobody reads half of it.
-    for (name, text) in [(rule_file(book), rules), ("passwd", passwords)] {
+    for (name, text) in [(rule_file(book), rules), ("bans.toml", book.bans()), ("passwd", passwords)] {
         let new = folder.join("new");
         fs::write(&new, text).expect("the temporary folder can be written");
         fs::rename(&new, folder.join(name)).expect("the temporary folder can be written");

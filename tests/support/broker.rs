@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
             in_flight_max: 100,
             queue_messages_max: 1000,
             queue_bytes_max: 8 << 20,
+            queue_drops_oldest: false,
             queue_qos0_messages_max: 1000,
             queue_qos0_bytes_max: 8 << 20,
             queue_qos0_offline: false,
@@ -51,10 +52,13 @@ pub fn settings() -> Settings {
         subscriptions_per_session_max: 1000,
         retained_messages_max: 100_000,
         retained_bytes_max: 64 << 20,
+        retained_per_user_max: 10_000,
+        retained_payload_bytes_max: 1 << 20,
         memory_budget: 256 << 20,
         message_rate_max: 1_000_000_000,
         byte_rate_max: u64::MAX,
         sessions_per_user_max: 1_000,
+        takeovers_per_minute_max: 60_000,
         write_stall_max: Duration::from_secs(20),
         wildcard_subscription_available: true,
         shared_subscription_available: true,
@@ -101,6 +105,8 @@ enum Stage {
     Handshake(Handshake),
     LogIn(Box<Request>, Pending),
     Open(Attachment),
+    /// The Client is taken over too often; again at this moment.
+    Waiting(Moment, Box<Request>, Identity),
     Closed,
 }
 
@@ -259,6 +265,10 @@ impl TestBroker {
     pub fn stop(&self) {
         let mut world = self.world.borrow_mut();
         let now = world.now;
+        world.shards.iter_mut().for_each(|shard| shard.publish_last_wills(now));
+        for _ in 0..2 {
+            world.shards.iter_mut().for_each(|shard| shard.tick(now));
+        }
         for shard in &mut world.shards {
             shard.stop(ReasonCode::ServerShuttingDown, now);
         }
@@ -356,6 +366,14 @@ impl World {
                 }
                 true
             }
+            Stage::Waiting(due, ..) if *due > now => false,
+            Stage::Waiting(..) => {
+                let Stage::Waiting(_, request, identity) = std::mem::replace(&mut link.stage, Stage::Closed) else {
+                    unreachable!("it was just that")
+                };
+                self.open(number, request, identity);
+                true
+            }
             Stage::Open(me) => {
                 let me = *me;
                 let shard = &mut self.shards[link.shard];
@@ -377,6 +395,9 @@ impl World {
     }
 
     fn log_in(&mut self, number: usize, request: Box<Request>) {
+        if let Some(refused) = request.refuse_banned(&self.shared.access(), self.now) {
+            return self.refuse(number, &refused);
+        }
         let pending = self.guard.begin(request.login.clone());
         self.links[number].stage = Stage::LogIn(request, pending);
         self.read(number); // most authenticators know at once
@@ -397,6 +418,11 @@ impl World {
                 Opened::Elsewhere(ShardId(home), again, back) => {
                     self.links[number].shard = usize::from(home);
                     (request, wire) = (again, back);
+                }
+                Opened::Later(due, mut request, _) => {
+                    request.rest = rest;
+                    self.links[number].stage = Stage::Waiting(due, request, identity);
+                    return;
                 }
                 Opened::Refused(refused, _) => return self.refuse(number, &refused),
             }
@@ -428,7 +454,7 @@ impl Link {
         match link.stage {
             Stage::Closed => true,
             Stage::Open(me) => !world.shards[link.shard].is_attached(me),
-            Stage::Handshake(_) | Stage::LogIn(..) => false,
+            Stage::Handshake(_) | Stage::LogIn(..) | Stage::Waiting(..) => false,
         }
     }
 

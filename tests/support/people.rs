@@ -18,6 +18,8 @@ struct Register {
     address: Option<IpAddr>,
     /// Logins are not answered before somebody asks for it.
     slow: bool,
+    /// Each listener has users of its own.
+    apart: bool,
 }
 
 struct Account {
@@ -58,6 +60,11 @@ impl People {
 
     pub fn come_from(&self, address: IpAddr) {
         self.lock().address = Some(address);
+    }
+
+    /// Users of one listener are others than those of the same name at another.
+    pub fn are_apart_by_listener(&self) {
+        self.lock().apart = true;
     }
 
     /// From now on a login is judged at once and its answer comes when [`People::answer`] is called.
@@ -116,5 +123,9 @@ impl Accounts for People {
     fn knows(&self, who: &Identity) -> bool {
         let (Proof::Password(proof), Some(name)) = (who.proof, &who.user_name) else { return true };
         self.lock().accounts.get(&**name).is_some_and(|account| mark(&account.password) == proof)
+    }
+
+    fn are_one(&self, one: &Identity, other: &Identity) -> bool {
+        one.user_name == other.user_name && (!self.lock().apart || one.listener == other.listener)
     }
 }

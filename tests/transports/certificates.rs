@@ -40,6 +40,44 @@ fn p04_only_good_certificates_are_let_in() {
 }
 
 #[test]
+fn a_folder_of_authorities_is_read_by_the_names_that_hashing_gives() {
+    let mut world = World::without_node();
+    world.authority.server("server", &["localhost"]);
+    let folder = world.folder.join("authorities");
+    fs::create_dir_all(&folder).expect("a folder");
+    let others = ["one", "two", "three"].map(|name| {
+        let authority = Authority::new(&world.folder, name);
+        authority.client(&format!("of-{name}"), name, Odd::default());
+        (name, fs::read(world.path(&format!("{name}.pem"))).expect("its certificate"))
+    });
+    for ((_, certificate), name) in others.iter().zip(["0a1b2c3d.0", "0a1b2c3d.1", "three.pem"]) {
+        fs::write(folder.join(name), certificate).expect("a file");
+    }
+    fs::write(folder.join("0a1b2c3d.r0"), "no certificate").expect("a file");
+    let listener = REQUIRED.replace("client_ca = '{dir}/ca.pem'", "client_ca_folder = '{dir}/authorities'");
+    world.start("127.0.0.1:0", &listener, "");
+    for (name, expected) in [("one", true), ("two", true), ("three", false)] {
+        assert_eq!(enters(&world, Some(&format!("of-{name}"))), expected, "{name}");
+    }
+    // One goes, another comes.
+    fs::remove_file(folder.join("0a1b2c3d.1")).expect("it was there");
+    fs::rename(folder.join("three.pem"), folder.join("ffffffff.0")).expect("it was there");
+    assert!(world.node().reload_certificates().is_empty());
+    for (name, expected) in [("one", true), ("two", false), ("three", true)] {
+        assert_eq!(enters(&world, Some(&format!("of-{name}"))), expected, "{name}");
+    }
+    // A folder without any lets nobody in, so it is not taken.
+    fs::rename(folder.join("ffffffff.0"), folder.join("three.pem")).expect("it was there");
+    fs::remove_file(folder.join("0a1b2c3d.0")).expect("it was there");
+    let failures: Vec<String> = world.node().reload_certificates().iter().map(ToString::to_string).collect();
+    assert!(
+        failures.len() == 1 && failures[0].ends_with("in a file that is called by its hash; run `openssl rehash`"),
+        "{failures:?}"
+    );
+    assert!(enters(&world, Some("of-three")));
+}
+
+#[test]
 fn optional_certificates_must_be_good_when_they_are_shown() {
     let world = world(&REQUIRED.replace("required", "optional"), |authority| {
         authority.client("good", "good", Odd::default());

@@ -220,3 +220,96 @@ fn p03_a_peer_that_renews_its_keys_without_end_is_closed() {
     }
     assert!(refused || is_closed(&mut client));
 }
+
+/// A CONNECT in early data could be sent again by whoever has recorded it: tickets do not allow any.
+#[test]
+fn p07_early_data_is_not_accepted() {
+    let world = World::new(TLS, "");
+    let mut config = (*world.client_config_of(None, &[&rustls::version::TLS13])).clone();
+    config.enable_early_data = true;
+    let config = std::sync::Arc::new(config);
+    for round in 0..3 {
+        let mut client = world.tls_with(std::sync::Arc::clone(&config));
+        assert!(client.conn.early_data().is_none(), "round {round}: a ticket that allows early data");
+        assert_eq!(enter(&mut client, "a").expect("CONNACK"), 0);
+        ping(&mut client); // the ticket has come
+        assert!(!client.conn.is_early_data_accepted());
+        let kind = client.conn.handshake_kind();
+        assert_eq!(kind == Some(HandshakeKind::Resumed), round > 0, "{kind:?}");
+    }
+}
+
+/// A ClientHello of TLS 1.3 by hand, with these extensions beside what it needs; `grease` adds what nobody knows (RFC 8701).
+fn hello(extensions: &[(u16, Vec<u8>)], grease: bool) -> Vec<u8> {
+    const GREASE: [u8; 2] = [0x6A, 0x6A];
+    let grease = |with: &[u8]| if grease { [&GREASE[..], with].concat() } else { with.to_vec() };
+    let sized_8 = |bytes: Vec<u8>| [&[bytes.len() as u8][..], &bytes].concat();
+    let sized_16 = |bytes: Vec<u8>| [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat();
+    let key = [&[0, 0x1D, 0, 32, 9][..], &[0; 31]].concat(); // X25519
+    let key_share = if grease(&[]).is_empty() { key } else { [&GREASE[..], &[0, 1, 0], &key].concat() };
+    let mut all = vec![
+        (43, sized_8(grease(&[3, 4]))),
+        (10, sized_16(grease(&[0, 0x1D]))),
+        (13, sized_16(vec![4, 3, 8, 4, 8, 7])),
+        (51, sized_16(key_share)),
+    ];
+    all.extend_from_slice(extensions);
+    if !grease(&[]).is_empty() {
+        all.insert(0, (0x6A6A, Vec::new()));
+        all.push((0xBABA, vec![0]));
+    }
+    let list: Vec<u8> =
+        all.into_iter().flat_map(|(kind, content)| [&kind.to_be_bytes()[..], &sized_16(content)].concat()).collect();
+    let body = [
+        &[3, 3][..],
+        &[7; 32],
+        &sized_8(vec![8; 32]),
+        &sized_16(grease(&[0x13, 1, 0x13, 2])),
+        &[1, 0],
+        &sized_16(list),
+    ]
+    .concat();
+    let message = [&[1, 0][..], &sized_16(body)].concat();
+    [&[22, 3, 1][..], &sized_16(message)].concat()
+}
+
+#[test]
+fn p12_odd_hellos_are_accepted_or_refused_cleanly() {
+    let world = World::new(TLS, "");
+    let name = |name: &[u8]| {
+        let entry = [&[0][..], &(name.len() as u16).to_be_bytes(), name].concat();
+        (0, [&(entry.len() as u16).to_be_bytes()[..], &entry].concat())
+    };
+    let protocol = |name: &[u8]| (16, [&(name.len() as u16 + 1).to_be_bytes()[..], &[name.len() as u8], name].concat());
+    const ACCEPTED: u8 = 22;
+    const ALERT: u8 = 21;
+    for (what, bytes, expected) in [
+        ("plain", hello(&[], false), &[ACCEPTED][..]),
+        ("GREASE", hello(&[], true), &[ACCEPTED]),
+        ("a name", hello(&[name(b"localhost")], true), &[ACCEPTED]),
+        ("another name", hello(&[name(b"elsewhere.example")], false), &[ACCEPTED]),
+        ("a name of 10 KiB", hello(&[name(&[b'a'; 10 << 10])], false), &[ACCEPTED, ALERT]),
+        ("an empty name", hello(&[name(b"")], false), &[ACCEPTED, ALERT]),
+        ("a name that is none", hello(&[name(b"\0\xFF")], false), &[ACCEPTED, ALERT]),
+        ("a list of names cut short", hello(&[(0, vec![0, 9, 0, 0, 9, b'a'])], false), &[ALERT]),
+        ("ours", hello(&[protocol(b"mqtt")], false), &[ACCEPTED]),
+        ("an empty protocol", hello(&[protocol(b"")], false), &[ALERT]),
+        ("an extension twice", hello(&[protocol(b"mqtt"), protocol(b"mqtt")], false), &[ALERT]),
+    ] {
+        let mut client = world.tcp();
+        client.write_all(&bytes).expect("the node reads");
+        let mut record = [0; 5];
+        client.read_exact(&mut record).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(expected.contains(&record[0]), "{what}: a record of type {}", record[0]);
+        if record[0] == ALERT {
+            assert!(is_closed(&mut client), "{what}");
+        }
+    }
+    // Who names protocols, and not ours, is refused; who names none is let in.
+    for (protocols, is_in) in [(&[&b"h2"[..], b"http/1.1"][..], false), (&[b"h2", b"mqtt"], true), (&[], true)] {
+        let mut config = (*world.client_config(None)).clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let entered = enter(&mut world.tls_with(std::sync::Arc::new(config)), "a");
+        assert_eq!(entered.is_ok(), is_in, "{entered:?}");
+    }
+}

@@ -473,3 +473,78 @@ fn q09_web_pages_of_others_are_kept_out() {
     let world = World::new(&format!("{WEBSOCKET}\nwebsocket_origins = ['https://ours.example', 'none']"), "");
     assert_eq!((status(&world, "").as_str(), status(&world, "Origin: null\r\n").as_str()), ("101", "403"));
 }
+
+/// What a peer says about where it comes from is not believed, whatever the header is called: for that there is the PROXY
+/// protocol, and a list of those who may speak it.
+#[test]
+fn q10_a_forwarded_address_is_not_believed() {
+    let headers = [
+        "X-Forwarded-For: 192.0.2.1\r\n",
+        "X-Forwarded-For: 192.0.2.2, 127.0.0.1\r\n",
+        "X-Forwarded-For: 192.0.2.3\r\nX-Forwarded-For: 192.0.2.4\r\n",
+        "X-Real-IP: 192.0.2.5\r\n",
+        "Forwarded: for=192.0.2.6;by=127.0.0.1\r\n",
+        "X-Forwarded-For: \r\n",
+    ];
+    let status = |stream: &mut std::net::TcpStream, header: &str| {
+        say(stream, &request("GET /mqtt HTTP/1.1", &format!("{SUBPROTOCOL}{header}")));
+        answer(stream)
+    };
+    // All of them are the same address, of which there may be two.
+    let world = World::new(WEBSOCKET, "connections_per_address_max = 2");
+    let mut taken = [world.tcp(), world.tcp()];
+    for (stream, header) in taken.iter_mut().zip(headers) {
+        assert!(status(stream, header).starts_with("HTTP/1.1 101 "), "{header}");
+    }
+    for header in headers {
+        let mut third = world.tcp();
+        let _ = third.write_all(&request("GET /mqtt HTTP/1.1", &format!("{SUBPROTOCOL}{header}")));
+        assert!(is_closed(&mut third), "{header}");
+    }
+    // Behind a trusted proxy it is the address that the proxy says in its own words.
+    let proxied = format!("{WEBSOCKET}\nproxy_protocol = true\nproxy_trusted = ['127.0.0.1']");
+    let world = World::new(&proxied, "connections_per_address_max = 1");
+    let through = |address: &str, header: &str| {
+        let mut stream = world.tcp();
+        say(&mut stream, format!("PROXY TCP4 {address} 192.0.2.100 1 8083\r\n").as_bytes());
+        let _ = stream.write_all(&request("GET /mqtt HTTP/1.1", &format!("{SUBPROTOCOL}{header}")));
+        let mut first = [0; 12];
+        let is_in = stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 101";
+        (stream, is_in)
+    };
+    let (_first, is_in) = through("192.0.2.1", headers[0]);
+    assert!(is_in);
+    for header in headers {
+        assert!(!through("192.0.2.1", header).1, "{header}");
+    }
+    assert!(through("192.0.2.2", headers[0]).1, "another Client, though the header names the first one");
+}
+
+#[test]
+fn q11_an_upgrade_where_there_is_no_websocket() {
+    // A listener of WebSocket has its path, and all others are nowhere.
+    let world = World::new(&format!("{WEBSOCKET}\nwebsocket_path = '/elsewhere'"), "");
+    for _ in 0..10 {
+        let mut client = world.tcp();
+        say(&mut client, &good_request());
+        assert!(answer(&mut client).starts_with("HTTP/1.1 404 "));
+        assert!(is_closed(&mut client));
+    }
+    // One of MQTT knows no HTTP, with or without TLS, and says nothing that a browser could take for an answer.
+    let world = World::new("", "");
+    for _ in 0..10 {
+        let mut client = world.tcp();
+        say(&mut client, &good_request());
+        let mut said = Vec::new();
+        let _ = client.read_to_end(&mut said);
+        assert!(said.is_empty(), "{said:?}");
+    }
+    assert_eq!(enter(&mut world.tcp(), "a").expect("CONNACK"), 0);
+    let world = World::new("tls_certificate = ['{dir}/server.pem']\ntls_key = ['{dir}/server.key']", "");
+    let mut client = world.tls(None);
+    let _ = client.write_all(&good_request());
+    let mut said = Vec::new();
+    let _ = client.read_to_end(&mut said);
+    assert!(said.is_empty(), "{said:?}");
+    assert_eq!(enter(&mut world.tls(None), "a").expect("CONNACK"), 0);
+}

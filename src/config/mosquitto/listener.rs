@@ -238,26 +238,30 @@ impl Translator {
     /// Makes a table of each listener, and the sections that they share.
     pub(super) fn finish_listeners(&mut self, default: &str) {
         let listeners = std::mem::take(&mut self.listeners);
-        let shared = Shared::of(&listeners, &self.who, self.is_per_listener);
+        let whose = listeners.iter().map(|listener| &listener.who).chain([&self.who]);
+        if whose.filter_map(|who| who.acl_file.as_ref()).next().is_some() {
+            self.add("acl", None, "subscribe", Given::Text("lenient".to_owned()), default);
+        }
         for (index, listener) in listeners.into_iter().enumerate() {
             self.out.listeners.push(listener.place.clone());
-            self.finish_listener(index, listener, &shared);
+            self.finish_listener(index, listener);
         }
-        if let Some(file) = &shared.password_file {
-            self.add("password", None, "file", Given::Text(file.value.clone()), &file.place);
+        // With `per_listener_settings` there are none for all, and a listener without a file has none.
+        if let Some(file) = self.who.password_file.take() {
+            self.add("password", None, "file", Given::Text(file.value), &file.place);
         }
-        if let Some(file) = &shared.acl_file {
-            self.add("acl", None, "files", Given::List(vec![Given::Text(file.value.clone())]), &file.place);
-        }
-        if shared.acl_file.is_some() {
-            self.add("acl", None, "subscribe", Given::Text("lenient".to_owned()), default);
+        if let Some(file) = self.who.acl_file.take() {
+            self.add("acl", None, "files", words(&[&file.value]), &file.place);
         }
     }
 
-    fn finish_listener(&mut self, index: usize, listener: Gathered, shared: &Shared) {
+    fn finish_listener(&mut self, index: usize, listener: Gathered) {
         let at = Some(index);
         let place = listener.place.clone();
         self.add("listener", at, "address", Given::Text(listener.address()), &place);
+        if self.is_per_listener {
+            self.add_own_files(index, &listener);
+        }
         for (key, (value, place)) in listener.settings {
             self.add("listener", at, key, value, &place);
         }
@@ -271,7 +275,7 @@ impl Translator {
             Some(stated) => (stated.value, stated.place.clone()),
             None => (self.is_local_only, place.clone()),
         };
-        let (password, acl) = (who.password_file.clone(), who.acl_file.clone());
+        let password = who.password_file.clone();
         let identity = listener.tls.identity().filter(|_| Tls::is_on(listener.tls.require_certificate.as_ref()));
         if let Some((_, field)) = identity {
             // The certificate says who it is, and mosquitto asks for nothing else.
@@ -283,17 +287,28 @@ impl Translator {
             }
             self.add("listener", at, "allow_anonymous", Given::Switch(anonymous), &anonymous_place);
         }
-        self.is_shared(password, shared.password_file.as_ref());
-        self.is_shared(acl, shared.acl_file.as_ref().filter(|_| !shared.has_listener_without_rules));
         self.finish_tls(index, listener.tls);
     }
 
-    /// There is one password file and one set of rules for all listeners that ask for any.
-    fn is_shared(&mut self, file: Option<Placed<String>>, shared: Option<&Placed<String>>) {
-        let Some(file) = file.filter(|file| shared.is_none_or(|shared| shared.value != file.value)) else { return };
-        let why = "listeners cannot have files of their own; write the same one for each, and see [acl] for rules that hold for \
-                   some listeners only";
-        self.conclude(file.finding, Some(Outcome::Refused(why.to_owned())));
+    fn add_own_files(&mut self, index: usize, listener: &Gathered) {
+        let at = Some(index);
+        let Who { password_file, acl_file, .. } = &listener.who;
+        if let Some(file) = password_file {
+            self.add("listener", at, "password_file", Given::Text(file.value.clone()), &file.place);
+            let how = "listener.password_file and listener.authentication";
+            self.conclude(file.finding, Some(Outcome::Honoured(how.to_owned())));
+        }
+        if let Some(file) = acl_file {
+            self.add("listener", at, "acl_files", words(&[&file.value]), &file.place);
+            self.conclude(file.finding, Some(Outcome::Honoured("listener.acl_files".to_owned())));
+        }
+        // Files are found by the name, and several interfaces can have the same address.
+        if (password_file.is_some() || acl_file.is_some())
+            && let Some((Given::Text(interface), place)) = listener.settings.get("interface")
+        {
+            let name = format!("{} at {interface}", listener.address());
+            self.add("listener", at, "name", Given::Text(name), place);
+        }
     }
 
     fn finish_tls(&mut self, index: usize, tls: Tls) {
@@ -319,7 +334,7 @@ impl Translator {
             self.add("listener", at, "tls_version_min", Given::Text(version.value.to_owned()), &version.place);
         }
         let idle = "no effect without require_certificate, as in mosquitto";
-        for field in [&tls.cafile, &tls.crlfile].into_iter().flatten().filter(|_| !asks) {
+        for field in [&tls.cafile, &tls.capath, &tls.crlfile].into_iter().flatten().filter(|_| !asks) {
             self.conclude(field.finding, Some(Outcome::Honoured(idle.to_owned())));
         }
         let Some(required) = tls.require_certificate.filter(|required| required.value) else {
@@ -334,9 +349,7 @@ impl Translator {
             self.add("listener", at, "client_ca", Given::Text(file.value), &file.place);
         }
         if let Some(folder) = tls.capath {
-            let why =
-                "a folder of authorities cannot be read; put its certificates into one file and name that with cafile";
-            self.conclude(folder.finding, Some(Outcome::Refused(why.to_owned())));
+            self.add("listener", at, "client_ca_folder", Given::Text(folder.value), &folder.place);
         }
         if let Some(list) = tls.crlfile {
             self.add("listener", at, "client_crl", words(&[&list.value]), &list.place);
@@ -348,26 +361,6 @@ impl Translator {
 
     fn add(&mut self, section: &'static str, index: Option<usize>, key: &'static str, value: Given, place: &str) {
         self.out.settings.push(Setting { section, index, key, value, place: place.to_owned() });
-    }
-}
-
-/// The files that hold for all listeners: those of the first that has any.
-struct Shared {
-    password_file: Option<Placed<String>>,
-    acl_file: Option<Placed<String>>,
-    /// Where everything is allowed, while rules hold elsewhere.
-    has_listener_without_rules: bool,
-}
-
-impl Shared {
-    fn of(listeners: &[Gathered], who: &Who, is_per_listener: bool) -> Self {
-        let own = listeners.iter().map(|listener| &listener.who);
-        let all: Vec<&Who> = if is_per_listener { own.collect() } else { vec![who] };
-        Self {
-            password_file: all.iter().find_map(|who| who.password_file.clone()),
-            acl_file: all.iter().find_map(|who| who.acl_file.clone()),
-            has_listener_without_rules: all.iter().any(|who| who.acl_file.is_none()),
-        }
     }
 }
 

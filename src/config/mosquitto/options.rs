@@ -125,7 +125,7 @@ pub(super) const ROWS: &[Row] = &[
     row("bridge_tls_use_os_certs", Bridge, Any, NO_BRIDGES),
     row("bridge_tls_version", Bridge, Any, NO_BRIDGES),
     row("cafile", Listener, Text, Honoured("listener.client_ca")),
-    row("capath", Listener, Text, Honoured("no effect without require_certificate, as in mosquitto")),
+    row("capath", Listener, Text, Honoured("listener.client_ca_folder")),
     row("certfile", Listener, Text, Honoured("listener.tls_certificate")),
     row(
         "check_retain_source",
