@@ -4,31 +4,25 @@
 use crate::access::{Access, Faults, Form, RULES_SIZE_MAX, Rules, Source, Subscribing};
 use crate::codec::Moment;
 use crate::config::{Acl, Config, Listener, SubscribePolicy};
+use crate::files::{self, Unread};
 use crate::notice::Outside;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 use thiserror::Error;
 
 /// Why there are no rights. Whatever was in force before still is.
 #[derive(Debug, Error)]
 pub enum AclError {
-    #[error("the rule file {path} cannot be read: {}", reason(error))]
-    Read { path: String, error: io::Error },
+    #[error("the rule file {path} cannot be read: {unread}{}", hint(unread))]
+    Read { path: String, unread: Unread },
     /// One line for each fault.
     #[error("{0}")]
     Faults(#[from] Faults),
 }
 
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; see acl.files and listener.acl_files".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder; name a file".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
+fn hint(unread: &Unread) -> &'static str {
+    if unread.is_missing() { "; see acl.files and listener.acl_files" } else { "" }
 }
 
 /// Which rule files a configuration names: those for all listeners, and those of listeners that have their own.
@@ -123,20 +117,14 @@ fn read_once<'a>(
 
 /// Reads and compiles rule files.
 pub fn read(paths: &[PathBuf]) -> Result<Rules, AclError> {
-    let mut files = Vec::new();
+    let mut read = Vec::new();
     for path in paths {
         let name = Outside::of(path.as_os_str().as_encoded_bytes()).to_string();
-        let text = read_bounded(path).map_err(|error| AclError::Read { path: name.clone(), error })?;
-        files.push((name, text));
+        let text = files::read_whole(path, RULES_SIZE_MAX as u64);
+        let text = text.map_err(|unread| AclError::Read { path: name.clone(), unread })?;
+        read.push((name, text));
     }
     let sources: Vec<Source<'_>> =
-        files.iter().map(|(name, text)| Source { name, text, form: Form::of(name) }).collect();
+        read.iter().map(|(name, text)| Source { name, text, form: Form::of(name) }).collect();
     Ok(Rules::read(&sources)?)
-}
-
-/// One byte more than allowed is enough to be refused.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(RULES_SIZE_MAX as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
 }

@@ -31,13 +31,14 @@
 //!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
 //!                       retained.rs
-//!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)
+//!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)  ban.rs
 //!                       mosquitto.rs  native.rs (their languages)  explain.rs (why)  login.rs (who is coming)
 //!                       password.rs (files of users)  scram.rs (proofs)
 //!           store/      what survives; knows no MQTT
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
 //!           notice/     what may be told to the operator: strings of peers made safe, how many lines, and tallies
+//!           files.rs    reads a whole file, a regular one of bounded size, without waiting
 //!           faults.rs   checks that one test leaves out to see whether anybody notices; nothing without its feature
 //! ```
 //!
@@ -95,6 +96,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod faults;
+pub mod files;
 pub mod log;
 pub mod login;
 pub mod net;

@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("codec", 0),
     ("notice", 0),
     ("faults", 0),
+    ("files", 0),
     ("session", 1),
     ("topic", 1),
     ("access", 1),

@@ -229,6 +229,19 @@ fn acl_check_says_how_many_rules_or_every_fault() {
 }
 
 #[test]
+fn a_rule_file_that_is_a_pipe_is_not_waited_for() {
+    let folder = Folder::new();
+    assert!(Command::new("mkfifo").arg(folder.0.join("pipe")).status().expect("mkfifo is there").success());
+    folder.write("waypost.toml", "[acl]\nfiles = ['pipe']\n");
+    for arguments in [&["acl", "check", "pipe"][..], &["check", "-c", "waypost.toml"], &["-c", "waypost.toml"]] {
+        let output = folder.waypost().args(arguments).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("the rule file pipe cannot be read: it is no regular file"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
 fn acl_explain_says_which_rule_and_exits_by_the_verdict() {
     let folder = Folder::new();
     folder.write("acl", ACL);

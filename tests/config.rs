@@ -439,10 +439,17 @@ fn t06_a_file_that_is_missing_or_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn t06_a_file_without_end_is_an_error() {
-    let zeros = Sources { file: Some(PathBuf::from("/dev/zero")), ..Sources::default() };
-    let errors = Config::load(&zeros).expect_err("it has no end").to_string();
-    assert!(errors.starts_with("/dev/zero:1:1: the line that begins with "), "{errors}");
+fn t06_what_has_no_end_or_no_writer_is_no_file() {
+    let folder = Folder::new();
+    let pipe = folder.0.join("pipe");
+    assert!(process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    for path in [Path::new("/dev/zero"), &pipe] {
+        let sources = Sources { file: Some(path.to_owned()), ..Sources::default() };
+        let errors = Config::load(&sources).expect_err("it is not read").to_string();
+        assert!(errors.ends_with(": cannot be read: it is no regular file"), "{errors}");
+    }
+    let nothing = Sources { file: Some(PathBuf::from("/dev/null")), ..Sources::default() };
+    assert_same_settings(&Config::load(&nothing).expect("as mosquitto takes it"), &Config::default());
 }
 
 #[test]

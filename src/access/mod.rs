@@ -256,7 +256,13 @@ impl Access {
     /// The rules that somebody is judged by.
     #[inline]
     fn rules_for(&self, who: &Identity) -> Option<&Rules> {
-        if self.of_listeners.is_empty() { self.rules.as_ref() } else { self.rules_at(who.listener.as_deref()) }
+        if self.of_listeners.is_empty() { self.rules.as_ref() } else { self.rules_by_listener(who) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rules_by_listener(&self, who: &Identity) -> Option<&Rules> {
+        self.rules_at(who.listener.as_deref())
     }
 
     /// The rules of a listener: its own, or else those of all. `None`: there are none, and everything is allowed.
@@ -329,31 +335,16 @@ impl Access {
 
     /// The one way to a verdict.
     fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
+        let rules = self.rules_for(who);
         match act {
             _ if let Some(verdict) = self.decide_at_once(who, act) => match verdict {
                 Verdict::Denied => (verdict, Cause::TopicOfTheBroker),
                 Verdict::Allowed => (verdict, Cause::NoRules),
             },
-            Act::Publish { topic, qos, retain } => self.judge_topic(&about_publishing(who, topic, qos, retain)),
-            Act::Receive { topic } => self.judge_topic(&about_receiving(who, topic)),
+            Act::Publish { topic, qos, retain } => judge_topic(rules, &about_publishing(who, topic, qos, retain)),
+            Act::Receive { topic } => judge_topic(rules, &about_receiving(who, topic)),
             Act::Subscribe { .. } if self.subscribing == Subscribing::Lenient => (Verdict::Allowed, Cause::Lenient),
             Act::Subscribe { filter } => self.judge_filter(who, filter),
-        }
-    }
-
-    fn judge_topic<'a>(&'a self, question: &Question<'a>) -> (Verdict, Cause<'a>) {
-        let said = match self.rules_for(question.who) {
-            Some(rules) => rules.say(question),
-            None => Said::Nothing,
-        };
-        match (said, question.who.grants()) {
-            (Said::No(because), _) => (Verdict::Denied, Cause::Because(because)),
-            (_, Some(grants)) => match grants.find(question) {
-                Some(filter) => (Verdict::Allowed, Cause::Token(filter)),
-                None => (Verdict::Denied, Cause::NotInToken),
-            },
-            (Said::Yes(rule), None) => (Verdict::Allowed, Cause::Because(Because::Rule(rule))),
-            (Said::Nothing, None) => (Verdict::Denied, Cause::NoRule),
         }
     }
 
@@ -413,6 +404,22 @@ struct Survey<'a> {
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
     VERSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+fn judge_topic<'a>(rules: Option<&Rules>, question: &Question<'a>) -> (Verdict, Cause<'a>) {
+    let said = match rules {
+        Some(rules) => rules.say(question),
+        None => Said::Nothing,
+    };
+    match (said, question.who.grants()) {
+        (Said::No(because), _) => (Verdict::Denied, Cause::Because(because)),
+        (_, Some(grants)) => match grants.find(question) {
+            Some(filter) => (Verdict::Allowed, Cause::Token(filter)),
+            None => (Verdict::Denied, Cause::NotInToken),
+        },
+        (Said::Yes(rule), None) => (Verdict::Allowed, Cause::Because(Because::Rule(rule))),
+        (Said::Nothing, None) => (Verdict::Denied, Cause::NoRule),
+    }
 }
 
 /// What settled a decision by these rules, in words.

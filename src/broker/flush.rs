@@ -62,7 +62,7 @@ fn fill_slowly(
     out: &mut Vec<u8>,
     limits: &Limits,
     now: Moment,
-    may_receive: impl Fn(&Outgoing) -> bool + Copy,
+    may_receive: &dyn Fn(&Outgoing) -> bool,
     filled: &mut Filled,
 ) -> bool {
     while out.len() < FLUSH_BYTES {
@@ -77,7 +77,6 @@ fn fill_slowly(
             return false;
         }
     }
-    filled.forget_sole(); // it is not alone
     true
 }
 
@@ -141,37 +140,29 @@ impl<W: Wire> Shard<W> {
                 Err(Broken) => return client.tail = None,
             }
         }
+        if let Some(costs) = &self.costs_out
+            && !client.pace_out.covers(now, FLUSH_BYTES, costs)
+        {
+            return self.flush_slowly(slot);
+        }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
         let may_receive = |outgoing: &Outgoing| {
             open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
         };
         let limits = &self.shared.settings.session;
-        let costs = self.costs_out.as_ref();
-        // Whoever has got nearly all of its share goes on message by message.
-        let close = costs.filter(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs));
-        let repeated = close.is_none() && client.session.repeat(may_receive, &mut self.filled);
-        let mut more = false;
+        let repeated = client.session.repeat(may_receive, &mut self.filled);
+        let (mut more, mut encoded) = (false, 0);
         // As long as the socket takes everything: whoever keeps up must not lose to those who send.
         for _ in 0..FLUSH_ROUNDS {
-            let before = self.filled.published;
-            if let Some(costs) = close {
+            if !repeated {
                 self.out.clear();
-                let (session, pace) = (&mut client.session, &mut client.pace_out);
-                more = fill_slowly(session, pace, costs, &mut self.out, limits, now, may_receive, &mut self.filled);
-            } else {
-                if !repeated {
-                    self.out.clear();
-                    more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
-                }
-                if let Some(costs) = costs {
-                    client.pace_out.spend(now, self.filled.published - before, self.out.len(), costs);
-                }
+                more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
             }
             if self.out.is_empty() {
                 break;
             }
-            self.flushed += self.out.len();
+            encoded += self.out.len();
             let Ok(written) = wire.write(&self.out) else {
                 more = false; // broken: the reader will notice
                 break;
@@ -182,23 +173,64 @@ impl<W: Wire> Shard<W> {
                 wire.reader().wake_by_ref();
                 break;
             }
-            if !more || costs.is_some_and(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs)) {
+            let goes_on = |costs: &Costs| client.pace_out.covers(now, encoded + FLUSH_BYTES, costs);
+            if !more || !self.costs_out.as_ref().is_none_or(goes_on) {
                 break;
             }
         }
-        client.held_out = close.is_some() && !client.pace_out.may_send(now) && client.session.has_something_to_send();
+        self.flushed += encoded;
+        if let Some(costs) = &self.costs_out {
+            client.pace_out.spend(now, self.filled.published, encoded, costs);
+        }
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
         let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
-        let held = client.held_out;
         if more && !blocked {
             self.flushes.mark(slot, client);
         }
-        if blocked || held {
+        if blocked {
             self.set_timer(slot);
         }
         if replay_waits {
             self.resume_replay_if_room(slot);
         }
+        if !self.filled.is_empty() {
+            self.account_filled(slot);
+        }
+    }
+
+    /// The same for a Client that has got nearly all of its share: Message by Message, as long as it may be sent more. Apart, so
+    /// that those who are far from it do not pay.
+    #[cold]
+    #[inline(never)]
+    fn flush_slowly(&mut self, slot: u32) {
+        let now = self.now;
+        let (Some(client), Some(costs)) = (self.clients.get_mut(slot), &self.costs_out) else { return };
+        let Some(wire) = &mut client.wire else { return };
+        let (access, epochs) = (&self.access, &self.shared.router.epochs);
+        let (identity, decisions) = (&client.identity, client.decisions.as_deref());
+        let open = access.is_open_to(identity);
+        let may_receive: &dyn Fn(&Outgoing) -> bool =
+            &|outgoing| open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic));
+        let limits = &self.shared.settings.session;
+        self.out.clear();
+        self.filled.forget_sole();
+        let (session, pace, filled) = (&mut client.session, &mut client.pace_out, &mut self.filled);
+        let more = fill_slowly(session, pace, costs, &mut self.out, limits, now, may_receive, filled);
+        self.flushed += self.out.len();
+        // Broken: the reader will notice.
+        let written = if self.out.is_empty() { 0 } else { wire.write(&self.out).unwrap_or(self.out.len()) };
+        self.statistics.bytes_sent += written as u64;
+        if written < self.out.len() {
+            client.tail = Some(Box::new(Tail::new(&self.out[written..], self.filled.large(), now)));
+            wire.reader().wake_by_ref();
+        } else if more {
+            self.flushes.mark(slot, client);
+        }
+        client.held_out = !client.pace_out.may_send(now) && client.session.has_something_to_send();
+        self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
+        self.filled.forget_sole();
+        self.set_timer(slot);
+        self.resume_replay_if_room(slot);
         if !self.filled.is_empty() {
             self.account_filled(slot);
         }

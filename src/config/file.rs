@@ -3,9 +3,10 @@
 //! Read `layers.rs` next, which reads what the text says.
 
 use super::errors::ConfigError;
+use crate::files::{self, Unread};
 use crate::notice::Outside;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Largest configuration file, in bytes.
@@ -105,13 +106,14 @@ pub(super) fn shown(path: &Path) -> String {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {}", reason(&error));
-    if fs::metadata(path).map_err(cannot)?.is_dir() {
-        return Err("is a folder; name a file".to_owned());
+    // Some start mosquitto with this in place of a configuration.
+    if path == Path::new("/dev/null") {
+        return Ok(Vec::new());
     }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(READ_SIZE_MAX).read_to_end(&mut bytes)).map_err(cannot)?;
-    Ok(bytes)
+    files::read_start(path, READ_SIZE_MAX).map_err(|unread| match unread {
+        Unread::Folder => "is a folder; name a file".to_owned(),
+        unread => format!("cannot be read: {unread}"),
+    })
 }
 
 fn reason(error: &io::Error) -> String {

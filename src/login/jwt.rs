@@ -5,11 +5,12 @@ use super::chain::{Answer, Asked, Link, Porter};
 use super::key_set::KeySet;
 use crate::access::{Grants, Identity, Login, Proof, Token};
 use crate::codec::{ReasonCode, check_filter};
+use crate::files;
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
-use std::fs;
+
 use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -244,12 +245,7 @@ fn read_all(files: &[KeyFile]) -> Result<Vec<Key>, KeysNotLoaded> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error| format!("the key file cannot be read: {error}");
-    let about = fs::metadata(path).map_err(unreadable)?;
-    if !about.is_file() || about.len() > FILE_SIZE_MAX {
-        return Err("the key file is not a regular file, or larger than 1 MiB".to_owned());
-    }
-    fs::read(path).map_err(unreadable)
+    files::read_whole(path, FILE_SIZE_MAX).map_err(|unread| format!("the key file cannot be read: {unread}"))
 }
 
 fn bare(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> {

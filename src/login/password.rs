@@ -5,9 +5,8 @@ use super::hashing::Hashing;
 use crate::access::password::{PasswordFile, PasswordFileErrors};
 use crate::access::{Accounts, Identity, Login, Proof};
 use crate::codec::ReasonCode;
+use crate::files::{self, Unread};
 use arc_swap::ArcSwap;
-use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -21,10 +20,8 @@ pub struct Passwords {
 /// Why a password file was not taken; what was loaded before, if anything, still holds.
 #[derive(Debug, Error)]
 pub enum NotLoaded {
-    #[error("{}: the password file cannot be read: {error}", path.display())]
-    Unreadable { path: PathBuf, error: io::Error },
-    #[error("{}: the password file is {what}", path.display())]
-    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{}: the password file cannot be read: {unread}", path.display())]
+    Unread { path: PathBuf, unread: Unread },
     #[error("{0}")]
     Damaged(PasswordFileErrors),
 }
@@ -129,17 +126,8 @@ impl Accounts for PasswordFiles {
 }
 
 fn read(path: &Path) -> Result<PasswordFile, NotLoaded> {
-    let unreadable = |error| NotLoaded::Unreadable { path: path.to_owned(), error };
-    let not_a_file = |what| NotLoaded::NotAFile { path: path.to_owned(), what };
-    // A pipe would be waited for when it is opened.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(not_a_file("not a regular file"));
-    }
-    let mut text = Vec::new();
-    fs::File::open(path).map_err(unreadable)?.take(FILE_SIZE_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > FILE_SIZE_MAX {
-        return Err(not_a_file("larger than 64 MiB"));
-    }
+    let unread = |unread| NotLoaded::Unread { path: path.to_owned(), unread };
+    let text = files::read_whole(path, FILE_SIZE_MAX).map_err(unread)?;
     PasswordFile::parse(&path.display().to_string(), &text).map_err(NotLoaded::Damaged)
 }
 

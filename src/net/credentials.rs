@@ -4,6 +4,7 @@
 //! former ones in force, and the log says which and why. Connections that stand are not touched, except those of Clients whose
 //! certificate would not be accepted any more; `thread.rs` looks for them. `watch.rs` looks at the files.
 
+use crate::files::{self, Unread};
 use crate::notice::Outside;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -394,14 +395,10 @@ fn expiry(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Option<Expiry>, C
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 fn read(file: &Path) -> Result<Vec<u8>, CredentialsError> {
-    let metadata = fs::metadata(file).map_err(|error| failed(file, reason(&error)))?;
-    if !metadata.is_file() {
-        return Err(failed(file, "not a file"));
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(failed(file, "larger than 16 MiB"));
-    }
-    fs::read(file).map_err(|error| failed(file, reason(&error)))
+    files::read_whole(file, FILE_BYTES_MAX).map_err(|unread| match unread {
+        Unread::Failed(error) => failed(file, reason(&error)),
+        unread => failed(file, unread),
+    })
 }
 
 fn reason(error: &io::Error) -> String {
