@@ -505,6 +505,8 @@ pub fn settings(config: &Config) -> Settings {
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,
+        message_rate_out_max: limits.message_rate_out_max,
+        byte_rate_out_max: limits.byte_rate_out_max,
         sessions_per_user_max: limits.sessions_per_user_max,
         takeovers_per_minute_max: limits.takeovers_per_minute_max,
         write_stall_max: limits.write_stall_max,

@@ -71,6 +71,10 @@ pub struct Settings {
     pub message_rate_max: u32,
     /// What one Client may send in a second, everything counted; a faster one is read later.
     pub byte_rate_max: u64,
+    /// Messages that one Client is sent in a second; further ones wait in its queue.
+    pub message_rate_out_max: u32,
+    /// Bytes that one Client is sent in a second, everything counted; further Messages wait in its queue.
+    pub byte_rate_out_max: u64,
     /// Sessions of one user that has proved who it is, connected or not.
     pub sessions_per_user_max: usize,
     /// How often one Client may be taken over; then its new Network Connections wait.

@@ -243,6 +243,11 @@ settings! {
         message_rate_max: u32 = count(1, 1_000_000_000), default 1_000_000;
         /// Bytes that one Client may send in a second, everything counted. The same happens.
         byte_rate_max: u64 = size(KIB, TIB), default "1GiB";
+        /// Messages that one Client is sent in a second. Further ones wait in its queue, with its bounds; acknowledgements do not
+        /// wait. A second's worth may go at once. With both rates at their most nothing is counted.
+        message_rate_out_max: u32 = count(1, 1_000_000_000), default 1_000_000;
+        /// Bytes that one Client is sent in a second, everything counted. The same happens.
+        byte_rate_out_max: u64 = size(KIB, TIB), default "1GiB";
         /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
         /// return code 3.
         sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
@@ -250,7 +255,8 @@ settings! {
         /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
         /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
         takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
-        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
+        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed, with Reason
+        /// Code 0x97.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
         /// counted. To retain none at all, set `mqtt.retain_available = false`.

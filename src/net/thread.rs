@@ -23,7 +23,7 @@ use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -340,6 +340,10 @@ impl Thread {
                 let again = shard.wants_tick();
                 self.tick_is_coming.set(again);
                 if again {
+                    if shard.has_long_work() {
+                        // Woken by the runtime when it has looked at the sockets, and not only at every EVENT_INTERVAL-th.
+                        return pin!(tokio::task::yield_now()).poll(context);
+                    }
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
