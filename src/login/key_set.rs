@@ -3,8 +3,6 @@
 //!
 //! A thread of its own fetches. A login that lacks a key waits for it, in bounded time; nothing else does.
 
-#![expect(clippy::disallowed_methods, reason = "a door starts threads and waits")]
-
 use super::chain::Porter;
 use super::fetch::{Failure, NotAUrl, Server, Url};
 use super::jwt::{Key, keys_of_others};
@@ -269,7 +267,7 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     /// A key with a name, as the server publishes it and as a token is signed with it.
     struct Pair {
@@ -351,11 +349,10 @@ mod tests {
         /// Waits until so many attempts have come to an end.
         #[track_caller]
         fn has_fetched(&self, well: u64, badly: u64) {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while (self.outcomes.well.get(), self.outcomes.badly.get()) != (well, badly) {
-                assert!(Instant::now() < deadline, "{:?} is not {well} and {badly}", self.outcomes);
-                std::thread::yield_now();
-            }
+            let mut attempts = self.tokens.set().expect("it has one").shared.attempts.subscribe();
+            let enough = attempts.wait_for(|attempts| !attempts.is_under_way && attempts.done >= well + badly);
+            wait_for(async { drop(enough.await.expect("the set is there")) });
+            assert_eq!((self.outcomes.well.get(), self.outcomes.badly.get()), (well, badly));
         }
     }
 
