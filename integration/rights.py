@@ -80,6 +80,7 @@ def run(report, kind):
     for name, rules in FILES.items():
         report.check(f"rights as mosquitto: {name}", same, rules)
     report.check("rights: a reload holds for who is there", reload)
+    report.check("rights: a ban holds for who is there and who comes", ban)
 
 
 def same(rules):
@@ -106,6 +107,24 @@ def reload():
             take(broker, "topic red a/#\n")
             within(PATIENCE_S, lambda: "acl:1: unknown access" in broker.log(), "the log does not name the fault")
             expect(publishes(link, "b/2") and not publishes(link, "a/2"), "a file with a fault has changed the rules")
+
+
+def ban():
+    """SIGHUP with a ban: within two seconds DISCONNECT 0x98 to one, silence for the other version, and 0x8A or 5 for who comes."""
+    config = CONFIGS["waypost"].replace("[\"ACL\"]", "[\"ACL\", \"ACL.toml\"]")
+    with RuledBroker("waypost", config, "user u\ntopic a/#\n" + ADMIN) as broker:
+        with enter(broker.port, "u", "c5") as new, enter(broker.port, "u", "c4", 4) as old, enter(broker.port, "v", "v") as other:
+            broker.write("acl.toml", "[[ban]]\nuser = \"u\"\nuntil = 2999-01-01T00:00:00Z\n")
+            began = time.monotonic()
+            broker.program.process.send_signal(signal.SIGHUP)
+            goodbye = new.next()
+            expect(goodbye.kind == 14 and goodbye.body[0] == 0x98, f"not DISCONNECT 0x98 but {goodbye}")
+            expect(new.next() is None and old.next() is None, "the connections are not closed")
+            expect(time.monotonic() - began < 2, "it took more than 2 s")
+            for version, code in ((5, 0x8A), (4, 5)):
+                with Link(broker.port, version=version) as again:
+                    expect(connect(again, "u", "c") == code, f"version {version} is not told {code:#04x}")
+            expect(not publishes(other, "a/1"), "the other one has other rights")
 
 
 def take(broker, rules):
@@ -147,17 +166,24 @@ class RuledBroker(Broker):
 
     def command(self):
         path = self.write("acl", self.rules)
+        self.write("acl.toml", "")
         os.chmod(self.directory, 0o755)  # mosquitto, started by root, gives up what root may read
         self.config = self.config.replace("ACL", path)
         return super().command()
 
 
-def enter(port, user, client_id):
-    link = Link(port)
-    flags, name = (2, b"") if user is None else (0x82, text(user))
-    link.send(frame(1, 0, text("MQTT") + struct.pack("!BBH", 5, flags, 60) + b"\0" + text(client_id) + name))
-    expect(link.next(CONNACK).body[1] == 0, f"{user!r} {client_id!r} may not enter")
+def enter(port, user, client_id, version=5):
+    link = Link(port, version=version)
+    expect(connect(link, user, client_id) == 0, f"{user!r} {client_id!r} may not enter")
     return link
+
+
+def connect(link, user, client_id):
+    """CONNECT, and the code in CONNACK."""
+    flags, name = (2, b"") if user is None else (0x82, text(user))
+    properties = b"\0" if link.version == 5 else b""
+    link.send(frame(1, 0, text("MQTT") + struct.pack("!BBH", link.version, flags, 60) + properties + text(client_id) + name))
+    return link.next(CONNACK).body[1]
 
 
 def answer(link, kind):

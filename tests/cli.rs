@@ -212,7 +212,10 @@ fn acl_check_says_how_many_rules_or_every_fault() {
         let output = folder.waypost().args(["acl", "check"]).args(arguments).output().expect("it runs");
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
-    assert_eq!(run(&["acl", "acl.toml"]), (Some(0), "acl, acl.toml: valid; 13 rules\n".to_owned(), String::new()));
+    assert_eq!(
+        run(&["acl", "acl.toml"]),
+        (Some(0), "acl, acl.toml: valid; 13 rules, 2 bans\n".to_owned(), String::new())
+    );
     let (code, stdout, stderr) = run(&["wrong", "wrong.toml"]);
     assert_eq!((code, stdout), (Some(2), String::new()));
     let places: Vec<&str> = stderr.lines().map(|line| line.split(": ").next().unwrap_or_default()).collect();
@@ -286,6 +289,33 @@ fn acl_explain_says_which_rule_and_exits_by_the_verdict() {
     ] {
         let output = folder.waypost().args(["acl", "explain", "--file", "acl"]).args(wrong).output().expect("it runs");
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{wrong:?}");
+    }
+}
+
+#[test]
+fn j15_acl_explain_says_who_is_banned_and_by_which_line() {
+    let folder = Folder::new();
+    folder.write(
+        "acl.toml",
+        "[everyone]\nallow = { all = '#' }\n[[ban]]\nuser = 'mallory'\nreason = 'too loud'\n\
+         [[ban]]\naddress = '10.0.0.0/8'\nuntil = 2999-12-31T23:59:59Z\n[[ban]]\nclient_id = 'c'\nuntil = 2020-01-01T00:00:00Z\n",
+    );
+    folder.write("waypost.toml", "[acl]\nfiles = ['acl.toml']\n");
+    for (question, code, answer) in [
+        (&["--user", "mallory"][..], 1, "denied: banned by acl.toml:4: user = 'mallory': too loud\n"),
+        (
+            &["--address", "10.1.2.3"],
+            1,
+            "denied: banned by acl.toml:7: address = '10.0.0.0/8' until 2999-12-31T23:59:59Z\n",
+        ),
+        (&["--client", "c"], 0, "allowed by acl.toml:2 (everyone): allow = { all = '#' }\n"),
+    ] {
+        for whence in [["-c", "waypost.toml"], ["--file", "acl.toml"]] {
+            let output =
+                folder.waypost().args(["acl", "explain", "--publish", "x"]).args(whence).args(question).output();
+            let output = output.expect("it runs");
+            assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(code), answer));
+        }
     }
 }
 
@@ -557,7 +587,8 @@ fn waypost() -> Command {
             command.env_remove(name);
         }
     }
-    command.stdin(Stdio::null());
+    // Several run at a time, and one of them would have the page.
+    command.env("WAYPOST__ADMIN__ADDRESS", "off").stdin(Stdio::null());
     command
 }
 

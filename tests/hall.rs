@@ -3,7 +3,8 @@
 mod support;
 
 use std::time::Duration;
-use support::{Link, TestBroker};
+use support::talk::{Client, seconds};
+use support::{Link, TestBroker, wire};
 use waypost::access::{Authenticator, Identity, Login, Pending, Proof, Step};
 use waypost::codec::{
     Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties,
@@ -128,6 +129,150 @@ fn a_client_that_is_faster_than_its_rate_is_read_later_and_loses_nothing() {
     assert_eq!(arrived(), 0);
     broker.advance(Duration::from_millis(500));
     assert_eq!(arrived(), 50);
+}
+
+/// At 100 messages in a second.
+fn slow_delivery(change: impl FnOnce(&mut waypost::broker::Settings)) -> TestBroker {
+    TestBroker::with(|settings| {
+        settings.message_rate_out_max = 100;
+        settings.session.in_flight_max = 1_000;
+        change(settings);
+    })
+}
+
+fn numbers(publishes: &[wire::Publish]) -> Vec<usize> {
+    let text = |publish: &wire::Publish| String::from_utf8_lossy(&publish.payload).parse();
+    publishes.iter().map(|publish| text(publish).expect("a number")).collect()
+}
+
+#[test]
+fn a_client_is_sent_messages_at_its_rate_and_loses_nothing() {
+    for qos in [0, 1, 2] {
+        let broker = slow_delivery(|_| ());
+        let receiver = Client::connects(&broker, wire::connect_v5("receiver"));
+        let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+        receiver.subscribes("t", qos);
+        for number in 0..300 {
+            publisher.publishes(wire::publish("t", format!("{number}")).qos(qos, 1));
+        }
+        let mut heard = numbers(&receiver.hears_publishes());
+        assert!((100..=101).contains(&heard.len()), "a second's worth comes at once: {}", heard.len());
+        // What is no Message does not wait.
+        receiver.is_alive();
+        for second in 1..=3 {
+            broker.advance(seconds(1));
+            heard.extend(numbers(&receiver.hears_publishes()));
+            let share = 100 * (second + 1);
+            assert!(
+                (share - 30..=share + 30).contains(&heard.len()) || heard.len() == 300,
+                "{second} s: {}",
+                heard.len()
+            );
+            receiver.is_alive();
+        }
+        assert_eq!(heard, (0..300).collect::<Vec<_>>(), "all of them, in order");
+        // Whoever has been quiet may have a second's worth again.
+        broker.advance(seconds(5));
+        for number in 0..100 {
+            publisher.publishes(wire::publish("t", format!("{number}")).qos(qos, 1));
+        }
+        assert_eq!(numbers(&receiver.hears_publishes()).len(), 100);
+    }
+}
+
+#[test]
+fn over_a_long_time_the_rate_is_what_was_asked_for() {
+    let broker = slow_delivery(|settings| settings.session.queue_qos0_messages_max = 10_000);
+    let receiver = Client::connects(&broker, wire::connect_v5("receiver"));
+    let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+    receiver.subscribes("t", 0);
+    for number in 0..3_000 {
+        publisher.says(wire::publish("t", format!("{number}")));
+    }
+    let mut count = receiver.hears_publishes().len();
+    for _ in 0..20 {
+        broker.advance(seconds(1));
+        count += receiver.hears_publishes().len();
+    }
+    assert!((2_070..=2_130).contains(&count), "{count} in the first moment and 20 seconds");
+}
+
+#[test]
+fn a_client_is_sent_bytes_at_its_rate() {
+    let broker = TestBroker::with(|settings| settings.byte_rate_out_max = 10 << 10);
+    let receiver = Client::connects(&broker, wire::connect_v5("receiver"));
+    let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+    receiver.subscribes("t", 1);
+    for _ in 0..50 {
+        publisher.publishes(wire::publish("t", vec![b'x'; 1 << 10]).at_least_once(1));
+    }
+    let mut count = receiver.hears_publishes().len();
+    assert!((9..=11).contains(&count), "{count}");
+    for _ in 0..3 {
+        broker.advance(seconds(1));
+        count += receiver.hears_publishes().len();
+    }
+    assert!((35..=43).contains(&count), "{count}");
+    broker.advance(seconds(2));
+    assert_eq!(count + receiver.hears_publishes().len(), 50);
+    // One that is larger than a second's worth comes, and is paid for.
+    broker.advance(seconds(10));
+    publisher.publishes(wire::publish("t", vec![b'x'; 50 << 10]).at_least_once(1));
+    publisher.publishes(wire::publish("t", "after it").at_least_once(1));
+    assert_eq!(receiver.hears_publishes().len(), 1);
+    broker.advance(seconds(3));
+    assert_eq!(receiver.hears_publishes().len(), 0);
+    broker.advance(seconds(2));
+    assert_eq!(receiver.hears_publishes().len(), 1);
+    receiver.is_alive();
+}
+
+#[test]
+fn what_waits_for_a_client_that_has_its_share_has_the_bounds_of_its_queue() {
+    let broker = slow_delivery(|settings| {
+        settings.session.queue_qos0_messages_max = 50;
+        settings.session.queue_messages_max = 50;
+    });
+    let receiver = Client::connects(&broker, wire::connect_v5("receiver"));
+    let other = Client::connects(&broker, wire::connect_v5("other"));
+    let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+    receiver.subscribes("t", 0);
+    other.subscribes("u", 0);
+    for number in 0..300 {
+        publisher.says(wire::publish("t", format!("{number}")));
+    }
+    let share = receiver.hears_publishes().len();
+    assert!((100..=101).contains(&share), "{share}");
+    assert_eq!(broker.statistics().dropped, 300 - 50 - share as u64);
+    // Nobody else waits, and nobody is sent away.
+    publisher.says(wire::publish("u", "x"));
+    assert_eq!(other.hears_publishes().len(), 1);
+    broker.advance(seconds(2));
+    assert_eq!(receiver.hears_publishes().len(), 50);
+    receiver.is_alive();
+}
+
+#[test]
+fn a_client_that_comes_back_has_no_new_share() {
+    let broker = slow_delivery(|_| ());
+    let receiver = Client::connects(&broker, wire::connect_v5("receiver").persistent());
+    let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+    receiver.subscribes("t", 1);
+    for number in 0..200 {
+        publisher.publishes(wire::publish("t", format!("{number}")).at_least_once(1));
+    }
+    let first = numbers(&receiver.hears_publishes());
+    receiver.vanishes();
+    let receiver = Client::resumes(&broker, wire::connect_v5("receiver").persistent());
+    let mut again = numbers(&receiver.hears_publishes());
+    assert!(first.len() >= 100 && again.len() <= 1, "{first:?} and {again:?}");
+    // What it had not acknowledged is sent again, and counts.
+    broker.advance(seconds(1));
+    again.extend(numbers(&receiver.hears_publishes()));
+    assert!(again.len() <= 130 && again.starts_with(&first[..70]), "{again:?}");
+    broker.advance(seconds(2));
+    again.extend(numbers(&receiver.hears_publishes()));
+    assert_eq!(again, (0..200).collect::<Vec<_>>());
 }
 
 #[test]
@@ -272,7 +417,7 @@ fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
         (publish.qos, publish.packet_id) = (Qos::from_value(qos).expect("a QoS"), PacketId::new(number));
         publisher.send(&encoded(&Packet::Publish(publish)));
     }
-    assert_eq!(broker.statistics().dropped, 3);
+    assert_eq!(broker.statistics().dropped.queue_full, 3);
     let back = login(&broker, "", "away", 1000);
     let found = back.received();
     let found = String::from_utf8_lossy(&found);

@@ -46,6 +46,12 @@ pub(super) struct Client<W> {
     pub(super) pace: Pace,
     /// It is ahead of its pace and not read; its timer wakes the reader.
     pub(super) held: bool,
+    /// What was read from it last was very many packets.
+    pub(super) sends_many: bool,
+    /// Of what is sent to it.
+    pub(super) pace_out: Pace,
+    /// It has got its share, and Messages wait for its timer.
+    pub(super) held_out: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -160,6 +166,9 @@ impl<W> Client<W> {
             dirty: Dirty::No,
             pace: Pace::default(),
             held: false,
+            sends_many: false,
+            pace_out: Pace::default(),
+            held_out: false,
             rare: None,
         }
     }
@@ -261,10 +270,9 @@ impl<W> Client<W> {
     pub(super) fn next_due(&self, write_stall_max: Duration) -> Option<Moment> {
         if self.wire.is_some() {
             let stalled = self.tail.as_ref().map(|tail| tail.since.plus(write_stall_max));
-            [self.keep_alive_ends(), stalled, self.token_ends(), self.held.then(|| self.pace.due())]
-                .into_iter()
-                .flatten()
-                .min()
+            let held = self.held.then(|| self.pace.due());
+            let held_out = self.held_out.then(|| self.pace_out.due());
+            [self.keep_alive_ends(), stalled, self.token_ends(), held, held_out].into_iter().flatten().min()
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()

@@ -4,16 +4,19 @@
 //! can be written again. What is sent in which order, `session/deliver.rs` decides.
 
 use super::client::{Client, Dirty, Tail};
+use super::pace::{Costs, Pace};
 use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::codec::Message;
-use crate::session::Dropped;
+use crate::codec::{Message, Moment};
+use crate::session::{Dropped, Filled, Limits, Session};
 use std::collections::VecDeque;
 
 const FLUSHES_PER_TICK: usize = 128;
 const BULK_FLUSHES_PER_TICK: usize = 64;
 /// Bytes that one flush of one Client encodes at most, and one packet.
 pub(super) const FLUSH_BYTES: usize = 64 << 10;
+/// Bytes that the flushes of one tick encode, for each of its two queues, before everybody else has a turn.
+const BYTES_PER_TICK: usize = 4 << 20;
 /// How often one Client is filled and written in a row.
 const FLUSH_ROUNDS: usize = 64;
 
@@ -48,6 +51,36 @@ impl Flushes {
     }
 }
 
+/// Appends one Message after another as long as the Client may be sent more, and says whether there is more that may be sent
+/// now. What is no Message goes in any case.
+#[cold]
+#[expect(clippy::too_many_arguments, reason = "what `Session::fill` takes, and the pace")]
+fn fill_slowly(
+    session: &mut Session,
+    pace: &mut Pace,
+    costs: &Costs,
+    out: &mut Vec<u8>,
+    limits: &Limits,
+    now: Moment,
+    may_receive: impl Fn(&Message) -> bool + Copy,
+    filled: &mut Filled,
+) -> bool {
+    while out.len() < FLUSH_BYTES {
+        if !pace.may_send(now) {
+            session.take_control(out);
+            return false;
+        }
+        let (bytes, messages) = (out.len(), filled.published);
+        let more = session.fill(out, 1, limits, now, may_receive, filled);
+        pace.spend(now, filled.published - messages, out.len() - bytes, costs);
+        if !more {
+            return false;
+        }
+    }
+    filled.forget_sole(); // it is not alone
+    true
+}
+
 impl<W: Wire> Shard<W> {
     pub(super) fn mark_dirty(&mut self, slot: u32) {
         if let Some(client) = self.clients.get_mut(slot) {
@@ -56,14 +89,22 @@ impl<W: Wire> Shard<W> {
     }
 
     pub(super) fn flush_all(&mut self) {
+        self.flushed = 0;
         for _ in 0..self.flushes.soon.len().min(FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.soon.pop_front() {
                 self.flush_if(slot, Dirty::Yes);
             }
+            if self.flushed > BYTES_PER_TICK {
+                break;
+            }
         }
+        self.flushed = 0;
         for _ in 0..self.flushes.bulk.len().min(BULK_FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.bulk.pop_front() {
                 self.flush_if(slot, Dirty::Bulk);
+            }
+            if self.flushed > BYTES_PER_TICK {
+                break;
             }
         }
         self.filled.forget_sole();
@@ -104,17 +145,31 @@ impl<W: Wire> Shard<W> {
         let may_receive =
             |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;
-        let repeated = client.session.repeat(may_receive, &mut self.filled);
+        let costs = self.costs_out.as_ref();
+        // Whoever has got nearly all of its share goes on message by message.
+        let close = costs.filter(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs));
+        let repeated = close.is_none() && client.session.repeat(may_receive, &mut self.filled);
         let mut more = false;
         // As long as the socket takes everything: whoever keeps up must not lose to those who send.
         for _ in 0..FLUSH_ROUNDS {
-            if !repeated {
+            let before = self.filled.published;
+            if let Some(costs) = close {
                 self.out.clear();
-                more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+                let (session, pace) = (&mut client.session, &mut client.pace_out);
+                more = fill_slowly(session, pace, costs, &mut self.out, limits, now, may_receive, &mut self.filled);
+            } else {
+                if !repeated {
+                    self.out.clear();
+                    more = client.session.fill(&mut self.out, FLUSH_BYTES, limits, now, may_receive, &mut self.filled);
+                }
+                if let Some(costs) = costs {
+                    client.pace_out.spend(now, self.filled.published - before, self.out.len(), costs);
+                }
             }
             if self.out.is_empty() {
                 break;
             }
+            self.flushed += self.out.len();
             let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
@@ -122,16 +177,18 @@ impl<W: Wire> Shard<W> {
                 wire.reader().wake_by_ref();
                 break;
             }
-            if !more {
+            if !more || costs.is_some_and(|costs| !client.pace_out.covers(now, FLUSH_BYTES, costs)) {
                 break;
             }
         }
+        client.held_out = close.is_some() && !client.pace_out.may_send(now) && client.session.has_something_to_send();
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
         let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        let held = client.held_out;
         if more && !blocked {
             self.flushes.mark(slot, client);
         }
-        if blocked {
+        if blocked || held {
             self.set_timer(slot);
         }
         if replay_waits {
@@ -178,7 +235,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a delivery that was given up. That nobody is there for a QoS 0 Message is how it should be: the log says
     /// nothing of that.
     pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
-        self.statistics.dropped += 1;
+        self.statistics.dropped.note(reason);
         if reason != Dropped::Offline
             && let Some(client) = self.clients.get_mut(slot)
         {

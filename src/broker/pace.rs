@@ -1,7 +1,8 @@
-//! How fast a Client may send: messages and bytes in a second. Whoever is faster is read later, and TCP tells it so; nothing is lost.
+//! How fast a Client may send and be sent to: messages and bytes in a second. Whoever sends faster is read later, and TCP tells it
+//! so; what is for a Client that gets its share already waits in its queue.
 //!
-//! What a Client has sent costs time: each message and each byte so much, at the configured rates. A second of it may be spent in
-//! advance; while it owes more, it is not read.
+//! What a Client has sent or got costs time: each message and each byte so much, at the configured rates. A second of it may be
+//! spent in advance; while it owes more, it is not read, or sent nothing but acknowledgements.
 
 use crate::codec::Moment;
 
@@ -9,6 +10,8 @@ use crate::codec::Moment;
 const BURST_NS: u64 = NS_PER_SECOND;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
+/// The smallest PUBLISH: two bytes of header, a Topic Name of one character with its length, and no payload.
+const PUBLISH_SIZE_MIN: usize = 5;
 
 /// What one message and one byte cost.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,17 @@ impl Costs {
         }
     }
 
+    /// The same; `None` where nobody can be that fast, so that nothing need be counted.
+    pub(super) fn bounding(messages_per_second: u32, bytes_per_second: u64) -> Option<Self> {
+        let costs = Self::new(messages_per_second, bytes_per_second);
+        (costs.message_ns > 1 || costs.byte_ns_1024 > 0).then_some(costs)
+    }
+
+    fn ns(&self, messages: u64, bytes: usize) -> u64 {
+        let bytes_ns = (bytes as u64).saturating_mul(self.byte_ns_1024) >> 10;
+        bytes_ns.max(messages.saturating_mul(self.message_ns))
+    }
+
     /// What a message costs on top of that where its own rate is lower.
     pub(super) fn extra_ns(&self, messages_per_second: u32) -> u64 {
         (NS_PER_SECOND / u64::from(messages_per_second.max(1))).saturating_sub(self.message_ns)
@@ -43,21 +57,28 @@ impl Pace {
     /// The dearer of the two counts: so many messages in so many bytes.
     #[inline]
     pub(super) fn spend(&mut self, now: Moment, messages: u64, bytes: usize, costs: &Costs) {
-        let bytes_ns = (bytes as u64).saturating_mul(costs.byte_ns_1024) >> 10;
-        self.spend_ns(now, bytes_ns.max(messages * costs.message_ns));
+        self.spend_ns(now, costs.ns(messages, bytes));
     }
 
     pub(super) fn spend_ns(&mut self, now: Moment, ns: u64) {
         self.paid_ns = self.paid_ns.max(now.as_millis().saturating_mul(NS_PER_MS)).saturating_add(ns);
     }
 
-    /// Whether it may be read now. If not, [`Pace::due`] says when.
+    /// Whether it may be sent so much at once, whatever size the messages have.
+    #[inline]
+    pub(super) fn covers(self, now: Moment, bytes: usize, costs: &Costs) -> bool {
+        let ns = costs.ns((bytes / PUBLISH_SIZE_MIN) as u64, bytes);
+        let now_ns = now.as_millis().saturating_mul(NS_PER_MS);
+        self.paid_ns.max(now_ns).saturating_add(ns) <= now_ns + BURST_NS
+    }
+
+    /// Whether it may be read now, or sent one more. If not, [`Pace::due`] says when.
     #[inline]
     pub(super) fn may_send(self, now: Moment) -> bool {
         self.paid_ns <= now.as_millis().saturating_mul(NS_PER_MS) + BURST_NS
     }
 
-    /// From when on it may be read.
+    /// From when on it may be.
     pub(super) fn due(self) -> Moment {
         Moment::from_millis(self.paid_ns.saturating_sub(BURST_NS).div_ceil(NS_PER_MS))
     }
@@ -81,6 +102,25 @@ mod tests {
         // Ten seconds later nothing is left of it.
         pace.spend(at(15_000), 99, 0, &costs);
         assert!(pace.may_send(at(15_000)));
+    }
+
+    #[test]
+    fn what_nobody_can_reach_is_not_counted() {
+        assert!(Costs::bounding(1_000_000_000, 1 << 40).is_none());
+        assert!(Costs::bounding(1_000_000_000, 1 << 30).is_some());
+        assert!(Costs::bounding(1_000_000, 1 << 40).is_some());
+    }
+
+    #[test]
+    fn a_flush_is_covered_or_goes_message_by_message() {
+        let now = Moment::from_millis(5_000);
+        let fast = Costs::new(1_000_000, 1 << 30);
+        assert!(Pace::default().covers(now, 64 << 10, &fast));
+        let mut spent = Pace::default();
+        spent.spend(now, 990_000, 0, &fast);
+        assert!(!spent.covers(now, 64 << 10, &fast) && spent.may_send(now));
+        assert!(!Pace::default().covers(now, 64 << 10, &Costs::new(10_000, 1 << 30)), "13,107 small ones");
+        assert!(!Pace::default().covers(now, 64 << 10, &Costs::new(1_000_000, 1 << 10)));
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a denial and says in the log which rule it was.
     #[cold]
     pub(super) fn note_denial(&mut self, slot: u32, act: Act<'_>) {
-        self.statistics.denied += 1;
+        self.statistics.denied.note(&act);
         let Some(client) = self.clients.get(slot) else { return };
         if !may_log(&DENIED, self.now) {
             return;

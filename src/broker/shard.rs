@@ -25,7 +25,7 @@ use crate::codec::{
     Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Filled, GroupId, WillFate};
+use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
@@ -75,6 +75,8 @@ const REPLAY_ENTRIES_PER_TICK: usize = 1024;
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Packets in what was read at a time, beyond which it took so long that others wait.
+const MANY_PACKETS: u64 = 512;
 /// Of a packet that is not complete yet, what is still taken when the memory budget is used up.
 const PARTIAL_BYTES_WHEN_FULL: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
@@ -110,6 +112,8 @@ pub struct Shard<W: Wire> {
     pub(super) durable: Durable,
     pub(super) statistics: Statistics,
     pub(super) costs: Costs,
+    /// Of what is sent; `None`: it is not counted.
+    pub(super) costs_out: Option<Costs>,
     pub(super) sys: SysTopics,
     pub(super) level: Level,
     /// The next slot to be looked at since the rights have changed.
@@ -121,6 +125,8 @@ pub struct Shard<W: Wire> {
     attachments: u64,
     pub(super) wants_tick: bool,
     pub(super) out: Vec<u8>,
+    /// Bytes encoded by the flushes of this tick so far.
+    pub(super) flushed: usize,
     pub(super) filled: Filled,
 }
 
@@ -150,6 +156,7 @@ impl<W: Wire> Shard<W> {
             durable: Durable::new(journal),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
+            costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),
             sys: SysTopics::new(now),
             level: Level::Normal,
             review: None,
@@ -158,6 +165,7 @@ impl<W: Wire> Shard<W> {
             attachments: 0,
             wants_tick: true,
             out: Vec::new(),
+            flushed: 0,
             filled: Filled::default(),
             shared,
         }
@@ -198,15 +206,22 @@ impl<W: Wire> Shard<W> {
         client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX
     }
 
+    /// Whether less than usual is to be read at a time from this Network Connection, since it brings very many packets.
+    pub fn sends_many(&self, me: Attachment) -> bool {
+        self.client(me).is_some_and(|client| client.sends_many)
+    }
+
     /// Takes bytes as they came from the socket.
     pub fn receive(&mut self, me: Attachment, bytes: &[u8], now: Moment) {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
-        let before = self.statistics.messages_received;
+        let (packets, messages) = (self.statistics.packets_received, self.statistics.messages_received);
         self.receive_packets(me, bytes, now);
-        let (messages, costs) = (self.statistics.messages_received - before, self.costs);
+        let (packets, costs) = (self.statistics.packets_received - packets, self.costs);
+        let messages = self.statistics.messages_received - messages;
         if let Some(client) = self.client_mut(me) {
             client.pace.spend(now, messages, bytes.len(), &costs);
+            client.sends_many = packets > MANY_PACKETS;
         }
     }
 
@@ -367,7 +382,8 @@ impl<W: Wire> Shard<W> {
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
-        self.statistics.dropped += client.session.detach(&settings.session) as u64;
+        self.statistics.dropped.note_some(Dropped::Offline, client.session.detach(&settings.session));
+        self.shared.ends.note(end);
         client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
@@ -432,6 +448,11 @@ impl<W: Wire> Shard<W> {
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
         self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
+    }
+
+    /// Whether ticks that use up their budgets are to come, so that others should have a turn after each of them.
+    pub fn has_long_work(&self) -> bool {
+        !self.fanouts.is_empty() || !self.replays.is_empty() || self.review.is_some()
     }
 
     /// When the next tick is due even if nothing happens.

@@ -1,4 +1,4 @@
-//! What is due at a time: Keep Alive, stalled writing, reading on, the end of a token, a delayed Will, the end of a Session.
+//! What is due at a time: Keep Alive, stalled writing, reading and sending on, the end of a token, a delayed Will, the end of a Session.
 //!
 //! A Client has one timer at most. Traffic never moves it: when it fires, the Client's state tells whether anything is due.
 
@@ -110,6 +110,10 @@ impl<W: Wire> Shard<W> {
             {
                 client.held = false;
                 wire.reader().wake_by_ref();
+            }
+            if client.held_out && client.pace_out.may_send(now) {
+                client.held_out = false;
+                self.flushes.mark(slot, client);
             }
             client.shrink(now);
         } else if !self.run_due(slot) {

@@ -269,6 +269,15 @@ impl Reader {
         }
     }
 
+    /// Bytes to read at a time from a peer of whom less is to be read: a few thousand of the smallest packets, or what a
+    /// record of TLS needs.
+    pub(super) fn least_room(&self) -> usize {
+        match self {
+            Self::Plain(_) => 8 << 10,
+            Self::Layered(_) => 32 << 10,
+        }
+    }
+
     /// The layers of a Client that has shown a certificate.
     pub(super) fn certified(&self) -> Option<Weak<RefCell<Layered>>> {
         let Self::Layered(layered) = self else { return None };

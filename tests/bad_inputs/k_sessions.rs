@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Event, PATIENCE, prompt};
 use crate::e_qos::{forget, lasting, open_session, publish_many};
 use crate::packet::{Connect, Received, Version, ack, code, connect, disconnect_with, kind, property, publish, will};
-use crate::rules::{Scene, busyness, load, load_is_full};
+use crate::rules::{Scene, busyness, load, load_is_full, unique};
 
 const MIB: u64 = 1024 * 1024;
 const KIB: usize = 1024;
@@ -137,11 +137,15 @@ fn k02_takeover_by_the_owner(version: Version) {
         for qos in 1..=2 {
             assert!(sender.publish(format!("ok/k02/{qos}"), numbered(round as u32, 4), qos) < 0x80);
         }
-        // Now more and now less of it is done before the next one comes.
+        // Now more and now less of it is done before the next one comes, but never so little that the queue gets full.
         for _ in 0..round % 5 {
             if let Event::Packet(packet) = owner.event(Duration::from_micros(500)) {
                 inbox.take(&mut owner, &packet);
             }
+        }
+        while inbox.numbers.iter().any(|numbers| numbers.len() + 200 < round) {
+            let packet = owner.receive();
+            inbox.take(&mut owner, &packet);
         }
         let old = std::mem::replace(&mut owner, resume(&scene, version, "k02"));
         inbox.drain_taken_over(old);
@@ -273,7 +277,7 @@ fn k05_clean_start_frees(version: Version) {
     });
     // Three times 28 MB, in the place of one another.
     let scene = scene.may_grow_by(48 * MIB).may_keep(48 * MIB);
-    let mut stored = Gauge::of(&scene, "$SYS/broker/store/messages/bytes");
+    let mut stored = Gauge::of(&scene, STORED);
     let sessions: Vec<String> = (0..4).map(|number| format!("k05-{number}")).collect();
     let mut sender = scene.connected(version, "k05-sender");
     for _ in 0..3 {
@@ -297,13 +301,16 @@ fn k05_clean_start_frees(version: Version) {
     scene.holds();
 }
 
+/// The bytes of all messages in the broker.
+pub(crate) const STORED: &str = "$SYS/broker/store/messages/bytes";
+
 /// The values of a Topic as they change.
 pub(crate) struct Gauge(Client);
 
 impl Gauge {
     #[track_caller]
     pub(crate) fn of(scene: &Scene, topic: &str) -> Self {
-        let mut client = scene.connected(Version::V5, "gauge");
+        let mut client = scene.connected(Version::V5, unique("gauge"));
         let id = client.new_packet_id();
         client.send(&crate::packet::subscribe(Version::V5, id, &[(topic.as_bytes(), 0)]));
         client.receive_kind(kind::SUBACK);

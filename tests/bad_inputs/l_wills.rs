@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, Profile, TOPIC_LEVELS_MAX};
 use crate::client::{Client, Event, PATIENCE, connected};
 use crate::e_qos::{forget, lasting};
-use crate::k_sessions::Gauge;
+use crate::k_sessions::{Gauge, STORED};
 use crate::m_retained::retain;
 use crate::packet::{Connect, DISCONNECT, Place, Version, Will, code, connect, disconnect_with, kind, property, will};
 use crate::rules::{Scene, busyness, load};
@@ -259,7 +259,8 @@ fn l06_mass_death(version: Version) {
     let scene = Scene::under_load_with(|profile| {
         profile.set("limits.retained_size_max", "128MiB").set("sys.interval", "100ms");
     })
-    .may_grow_by(count as u64 * 160 * 1024 + 32 * MIB);
+    .may_grow_by(count as u64 * 96 * 1024 + 16 * MIB)
+    .may_keep(count as u64 * 96 * 1024 + 16 * MIB);
     let mut retained = Gauge::of(&scene, "$SYS/broker/retained messages/count");
     let dying: Vec<Client> = (0..count)
         .map(|number| {
@@ -295,6 +296,7 @@ fn l06_mass_death(version: Version) {
     for topic in &topics {
         retain(&mut cleaner, topic, "", 1);
     }
+    Gauge::of(&scene, STORED).reaches("stored", |bytes| bytes < MIB, PATIENCE);
     drop((cleaner, retained));
     scene.holds();
 }

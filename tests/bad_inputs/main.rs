@@ -93,6 +93,7 @@ mod a_framing;
 mod authenticating;
 mod b_connect;
 mod broker;
+mod by_chance;
 mod c_topics;
 mod client;
 mod corpus;
@@ -100,6 +101,9 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+#[path = "../support/grammar.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod grammar;
 mod j_cost;
 mod k_sessions;
 mod l_wills;
@@ -107,6 +111,9 @@ mod m_retained;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
+#[path = "../support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
 mod rows;
 mod rules;
 mod t_files;

@@ -69,15 +69,25 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 
 /// Publishes QoS 1 to each topic and waits for its acknowledgement, which comes when it has been routed.
 #[track_caller]
-fn round_trips(client: &mut Client, topics: impl Iterator<Item = String>) -> Vec<Duration> {
-    topics
-        .map(|topic| {
+fn round_trips(scene: &Scene, client: &mut Client, topics: impl Iterator<Item = String>) -> Cost {
+    let mut times = Vec::new();
+    let spent = scene.cpu_of(|| {
+        for topic in topics {
             let begun = Instant::now();
             let reason = client.publish(topic, "x", 1);
             assert!(reason <= code::NO_MATCHING_SUBSCRIBERS, "refused: {reason:#x}");
-            begun.elapsed()
-        })
-        .collect()
+            times.push(begun.elapsed());
+        }
+    });
+    Cost { each: spent / times.len().max(1) as u32, p99: p99(times) }
+}
+
+/// What one of many exchanges costs the broker, that with the innocents included, and what 99 of a hundred take at most. The
+/// former does not depend on what else this machine does.
+#[derive(Debug)]
+struct Cost {
+    each: Duration,
+    p99: Duration,
 }
 
 /// Subscribes to many filters, as many in one packet as the broker takes.
@@ -356,24 +366,25 @@ fn n06_fan_out_bomb() {
 fn n08_greedy_sender(version: Version) {
     let scene = Scene::under_load();
     for packets in [publish(version, "n08/nobody", "x").bytes().repeat(2000), PINGREQ.repeat(10_000)] {
-        let until = Instant::now() + seconds(1, 10);
+        let lasts = seconds(1, 10);
         // Two of them: neither gets much more than the other.
         let [one, other] = thread::scope(|scope| {
             [0, 1]
-                .map(|_| scope.spawn(|| send_as_fast_as_possible(scene.address(), version, &packets, until)))
+                .map(|_| scope.spawn(|| send_as_fast_as_possible(scene.address(), version, &packets, lasts)))
                 .map(|thread| thread.join().expect("it is served"))
         });
         crate::report(&format!("n08: {one} and {other} KiB"));
-        assert!(one * 5 >= other && other * 5 >= one, "{one} and {other} KiB were taken");
+        assert!(one * 10 >= other && other * 10 >= one, "{one} and {other} KiB were taken");
     }
     scene.holds();
 }
 
 /// Reads whatever is answered meanwhile; gives the KiB that were taken.
-fn send_as_fast_as_possible(address: SocketAddr, version: Version, packets: &[u8], until: Instant) -> usize {
+fn send_as_fast_as_possible(address: SocketAddr, version: Version, packets: &[u8], lasts: Duration) -> usize {
     let mut client = connected(address, version, unique("greedy"));
     let mut writer = client.writer();
     let over = AtomicBool::new(false);
+    let until = Instant::now() + lasts;
     let sent = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -440,17 +451,19 @@ fn n10_wildcard_explosion() {
     let count = load(100, 1000);
     let path: Vec<_> = (0..LEVELS).map(level).collect();
     // A new topic each time, so that no cache knows it.
-    let hits = round_trips(&mut publisher, (0..count).map(|number| format!("{}/{number}", path.join("/"))));
+    let hits = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("{}/{number}", path.join("/"))));
     assert_eq!(subscriber.settle().iter().filter(|packet| packet.kind() == kind::PUBLISH).count(), count);
     // Much of that work without any result: the topic is a level too short for all of them.
-    let misses =
-        round_trips(&mut publisher, (0..count).map(|number| format!("{}/{number}", path[..LEVELS - 2].join("/"))));
+    let misses = round_trips(
+        &scene,
+        &mut publisher,
+        (0..count).map(|number| format!("{}/{number}", path[..LEVELS - 2].join("/"))),
+    );
     assert!(subscriber.settle().iter().all(|packet| packet.kind() != kind::PUBLISH));
-    let few = round_trips(&mut publisher, (0..count).map(|number| format!("x/{number}")));
-    let (hit, miss, few) = (p99(hits), p99(misses), p99(few));
-    crate::report(&format!("n10: p99 {hit:.2?} for 4,096 filters, {miss:.2?} for none of them, {few:.2?} elsewhere"));
-    let allowed = (Duration::from_millis(1) * SLOWNESS + 3 * few).mul_f64(busyness());
-    assert!(hit <= allowed && miss <= allowed, "a match of 4,096 filters took {hit:?}, one of none {miss:?}");
+    let few = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("x/{number}")));
+    crate::report(&format!("n10: {hits:.2?} for 4,096 filters, {misses:.2?} for none of them, {few:.2?} elsewhere"));
+    let allowed = Duration::from_millis(1) * SLOWNESS;
+    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits:?}, of none {misses:?}");
     subscriber.disconnect();
     publisher.disconnect();
     scene.may_grow_by(32 * MIB as u64).holds();
@@ -472,20 +485,19 @@ fn n11_very_many_subscriptions() {
     };
     let filters: Vec<_> = (0..100).map(|number| format!("n11/{number}/+")).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
-    round_trips(&mut publisher, topics("warm").take(200));
-    let few = round_trips(&mut publisher, topics("few"));
+    round_trips(&scene, &mut publisher, topics("warm").take(200));
+    let few = round_trips(&scene, &mut publisher, topics("few"));
     subscriber.settle();
     let filters: Vec<_> = (0..exact).map(|number| format!("n11/{}/exact/{number}", number % 1000)).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
     let filters: Vec<_> = (0..wildcard).map(|number| format!("n11/+/{number}/wild/#")).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
     // Whether anything is retained for them is looked up in steps; that is not what is measured.
-    round_trips(&mut publisher, topics("warm again"));
-    let many = round_trips(&mut publisher, topics("many"));
-    let (few, many) = (p99(few), p99(many));
-    crate::report(&format!("n11: p99 {few:.2?} with 100 filters, {many:.2?} with {}", exact + wildcard));
-    let noise = Duration::from_millis(1).mul_f64(busyness());
-    assert!(many <= few * 2 + noise, "with {} filters {many:?}, with 100 {few:?}", exact + wildcard);
+    round_trips(&scene, &mut publisher, topics("warm again"));
+    let many = round_trips(&scene, &mut publisher, topics("many"));
+    crate::report(&format!("n11: {few:.2?} with 100 filters, {many:.2?} with {}", exact + wildcard));
+    let noise = Duration::from_micros(20) * SLOWNESS;
+    assert!(many.each <= few.each * 2 + noise, "with {} filters {many:?}, with 100 {few:?}", exact + wildcard);
     subscriber.settle();
     drop(subscriber);
     publisher.disconnect();
@@ -518,18 +530,22 @@ fn n12_share_membership_storm() {
                 let mut client =
                     place.take().unwrap_or_else(|| connected(address, version, format!("n12-{}", first + number)));
                 let id = client.new_packet_id();
-                if round % 2 == 0 {
+                let is_joining = round % 2 == 0;
+                let packets = if is_joining {
                     client.send(&subscribe(version, id, &[(b"$share/g/n12", 1)]));
-                } else {
-                    client.send(&crate::packet::unsubscribe(version, id, &[b"$share/g/n12"]));
-                }
-                while let Event::Packet(packet) = client.event(Duration::from_micros(100)) {
-                    if packet.kind() == kind::PUBLISH {
-                        let delivery = packet.delivery(version);
-                        note(&mut client, &delivery);
+                    let mut packets = Vec::new();
+                    while let Event::Packet(packet) = client.event(Duration::from_micros(100)) {
+                        packets.push(packet);
                     }
+                    packets
+                } else {
+                    // What is on its way to somebody who leaves is its own.
+                    client.send(&crate::packet::unsubscribe(version, id, &[b"$share/g/n12"])).settle()
+                };
+                for packet in packets.iter().filter(|packet| packet.kind() == kind::PUBLISH) {
+                    note(&mut client, &packet.delivery(version));
                 }
-                if (round + number) % 7 == 0 {
+                if is_joining && (round + number) % 7 == 0 {
                     client.reset()
                 } else {
                     *place = Some(client)

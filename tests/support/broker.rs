@@ -57,6 +57,8 @@ pub fn settings() -> Settings {
         memory_budget: 256 << 20,
         message_rate_max: 1_000_000_000,
         byte_rate_max: u64::MAX,
+        message_rate_out_max: u32::MAX,
+        byte_rate_out_max: u64::MAX,
         sessions_per_user_max: 1_000,
         takeovers_per_minute_max: 60_000,
         write_stall_max: Duration::from_secs(20),
