@@ -1072,3 +1072,22 @@ fn assert_same_settings(one: &Config, other: &Config) {
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
+
+#[test]
+fn what_goes_openly_to_another_machine_is_noted() {
+    for (url, is_noted) in [
+        ("http://127.0.0.1:8000/login", false),
+        ("http://localhost/login", false),
+        ("http://[::1]/login", false),
+        ("http://[::1]:8/login", false),
+        ("https://login.example.org/mqtt", false),
+        ("http://login.example.org/mqtt", true),
+        ("http://10.0.0.1:8000?x=http://127.0.0.1", true),
+    ] {
+        let variables = [("WAYPOST__HTTP_LOGIN__URL", url), ("WAYPOST__JWT__JWKS_URL", url)];
+        let config = Config::load(&Sources { environment: environment(&variables), ..Sources::default() });
+        let notes = config.expect("it is valid").notes();
+        let noted = |key: &str| notes.iter().any(|note| note.starts_with(&format!("{key} is http, and the way to it")));
+        assert_eq!((noted("http_login.url"), noted("jwt.jwks_url")), (is_noted, is_noted), "{url}: {notes:?}");
+    }
+}

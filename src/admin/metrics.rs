@@ -129,6 +129,7 @@ fn files(page: &mut Page, doors: &Doors, reloads: &Reloads) {
         ("rules", &reloads.rules),
         ("passwords", &reloads.passwords),
         ("keys", &reloads.keys),
+        ("authorities", &reloads.authorities),
     ];
     for (what, outcomes) in kinds {
         family.of("what", what, outcomes.well.get());

@@ -33,4 +33,6 @@ pub struct Reloads {
     pub rules: Outcomes,
     pub passwords: Outcomes,
     pub keys: Outcomes,
+    /// Those of servers that are asked about logins and keys.
+    pub authorities: Outcomes,
 }

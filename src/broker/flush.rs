@@ -7,8 +7,8 @@ use super::client::{Client, Dirty, Tail};
 use super::pace::{Costs, Pace};
 use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::codec::{Message, Moment};
-use crate::session::{Dropped, Filled, Limits, Session};
+use crate::codec::Moment;
+use crate::session::{Dropped, Filled, Limits, Outgoing, Session};
 use std::collections::VecDeque;
 
 const FLUSHES_PER_TICK: usize = 128;
@@ -62,7 +62,7 @@ fn fill_slowly(
     out: &mut Vec<u8>,
     limits: &Limits,
     now: Moment,
-    may_receive: impl Fn(&Message) -> bool + Copy,
+    may_receive: impl Fn(&Outgoing) -> bool + Copy,
     filled: &mut Filled,
 ) -> bool {
     while out.len() < FLUSH_BYTES {
@@ -136,14 +136,16 @@ impl<W: Wire> Shard<W> {
         if let Some(tail) = &mut client.tail {
             match tail.write(wire, now, &mut self.statistics.bytes_sent) {
                 Ok(false) => return,
-                // Broken: the reader notices and reports the loss.
-                Ok(true) | Err(Broken) => client.tail = None,
+                Ok(true) => client.tail = None,
+                // The reader notices and reports the loss; there is nothing to be encoded for nobody.
+                Err(Broken) => return client.tail = None,
             }
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
-        let may_receive =
-            |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
+        let may_receive = |outgoing: &Outgoing| {
+            open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
+        };
         let limits = &self.shared.settings.session;
         let costs = self.costs_out.as_ref();
         // Whoever has got nearly all of its share goes on message by message.
@@ -170,7 +172,10 @@ impl<W: Wire> Shard<W> {
                 break;
             }
             self.flushed += self.out.len();
-            let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
+            let Ok(written) = wire.write(&self.out) else {
+                more = false; // broken: the reader will notice
+                break;
+            };
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
                 client.tail = Some(Box::new(Tail::new(&self.out[written..], self.filled.large(), now)));

@@ -106,6 +106,8 @@ pub struct Shard<W: Wire> {
     pub(super) timers: BTreeSet<(Due, u32)>,
     /// While it is Some, timers are late: none fires before this moment.
     pub(super) late_until: Option<Moment>,
+    /// Network Connections that have ended and have something left to be written; their readers fetch it.
+    parting: HashMap<Attachment, (W, Vec<u8>), RandomState>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -150,6 +152,7 @@ impl<W: Wire> Shard<W> {
             flushes: Flushes::default(),
             timers: BTreeSet::new(),
             late_until: None,
+            parting: HashMap::default(),
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
@@ -376,8 +379,12 @@ impl<W: Wire> Shard<W> {
         }
         self.flush_control(me.slot);
         let now = self.now;
+        let last_words = self.last_words(me.slot, end);
         if let Some(wire) = self.clients.get_mut(me.slot).and_then(|client| client.wire.take()) {
             wire.reader().wake_by_ref();
+            if let Some(words) = last_words {
+                self.parting.insert(me, (wire, words));
+            }
         }
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
@@ -405,6 +412,24 @@ impl<W: Wire> Shard<W> {
             self.set_timer(me.slot);
         }
         self.wants_tick = true;
+    }
+
+    /// What is left to say to a Client that is told why it is disconnected, but takes nothing now.
+    fn last_words(&mut self, slot: u32, end: End) -> Option<Vec<u8>> {
+        let client = self.clients.get_mut(slot)?;
+        let tail = client.tail.take()?;
+        if !matches!(end, End::Refused(_)) || self.level != Level::Normal || client.session.control_len() == 0 {
+            return None;
+        }
+        self.out.clear();
+        client.session.take_control(&mut self.out);
+        tail.into_last_words(&self.out)
+    }
+
+    /// The writing side of a Network Connection that the shard has let go of, and what is to be written before it is closed,
+    /// as far as the Client takes it in a bounded time.
+    pub fn take_parting(&mut self, me: Attachment) -> Option<(W, Vec<u8>)> {
+        self.parting.remove(&me)
     }
 
     /// The Session is over: subscriptions, queue and name go; a Will that was still waiting goes out now.

@@ -255,7 +255,8 @@ settings! {
         /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
         /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
         takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
-        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
+        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed, with Reason
+        /// Code 0x97.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
         /// counted. To retain none at all, set `mqtt.retain_available = false`.

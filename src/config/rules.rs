@@ -92,7 +92,7 @@ fn namesakes(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
                 Outside::of(&called),
                 place(other)
             );
-            errors.push(&place(listener), message);
+            errors.push(place(listener), message);
         }
     }
 }
@@ -328,6 +328,14 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for (key, url, what) in [
+        ("http_login.url", &config.http_login.url, "passwords are on it as they are"),
+        ("jwt.jwks_url", &config.jwt.jwks_url, "whoever is on it can make keys"),
+    ] {
+        if url.as_deref().is_some_and(leaves_this_machine_openly) {
+            notes.push(format!("{key} is http, and the way to it leaves this machine: {what}; use https"));
+        }
+    }
     for (key, size) in [
         ("limits.queue_size_max", limits.queue_size_max),
         ("limits.queue_qos0_size_max", limits.queue_qos0_size_max),
@@ -343,6 +351,15 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Whether a URL is http and not of this machine.
+fn leaves_this_machine_openly(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let with_port =
+        if authority.ends_with(']') || !authority.contains(':') { &format!("{authority}:80") } else { authority };
+    !with_port.parse::<Address>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Keys of a listener that have no effect there.

@@ -2,6 +2,7 @@
 //! an error: redirects are not followed, and a certificate is verified each time, for no TLS session is resumed.
 //! It has no deadline; whoever calls it has.
 
+use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
@@ -71,7 +72,13 @@ pub(super) struct Server {
     authority: Box<str>,
     host: HeaderValue,
     path: Uri,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
+}
+
+struct Tls {
+    name: ServerName<'static>,
+    place: Url,
+    connector: ArcSwap<TlsConnector>,
 }
 
 /// The most of an answer's headers, in bytes.
@@ -104,7 +111,7 @@ impl Server {
         let tls = if is_tls {
             let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
             let name = ServerName::try_from(name.to_owned()).map_err(|_| NotAUrl::Scheme(key))?;
-            Some((connector(place)?, name))
+            Some(Tls { name, place: place.clone(), connector: ArcSwap::from_pointee(connector(place)?) })
         } else {
             None
         };
@@ -115,6 +122,17 @@ impl Server {
             path: path.parse().map_err(|_| NotAUrl::Scheme(key))?,
             tls,
         })
+    }
+
+    /// Reads again who may have issued the server's certificate.
+    ///
+    /// # Errors
+    /// As [`Server::new`]; then nothing has changed.
+    pub(super) fn reload(&self) -> Result<(), NotAUrl> {
+        if let Some(tls) = &self.tls {
+            tls.connector.store(Arc::new(connector(&tls.place)?));
+        }
+        Ok(())
     }
 
     /// For the log: `HOST:PORT`.
@@ -133,8 +151,9 @@ impl Server {
         let stream = TcpStream::connect(&*self.authority).await.map_err(Failure::Unreachable)?;
         match &self.tls {
             None => exchange(stream, request, size_max).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(Failure::Tls)?;
+            Some(tls) => {
+                let connector = tls.connector.load_full();
+                let stream = connector.connect(tls.name.clone(), stream).await.map_err(Failure::Tls)?;
                 exchange(stream, request, size_max).await
             }
         }
@@ -282,6 +301,22 @@ mod tests {
         let request = stub.asked.recv().expect("it was asked");
         assert!(request.starts_with("GET /a?b HTTP/1.1\r\n"), "{request}");
         assert!(request.contains(&format!("host: localhost:{}\r\n", stub.port())), "{request}");
+    }
+
+    #[test]
+    fn authorities_are_read_again_and_stay_when_they_cannot_be() {
+        let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+        let stub = Stub::over_tls(vec![FINE; 4], theirs.server("localhost"));
+        let address = format!("https://localhost:{}/", stub.port());
+        let server = Server::new(&url(&address, Some(ours.file()))).expect("it is one");
+        assert!(matches!(ask(&server, 4), Err(Failure::Tls(_))));
+        ours.write("ca.pem", &std::fs::read_to_string(theirs.file()).expect("a file"));
+        assert!(matches!(ask(&server, 4), Err(Failure::Tls(_))), "nobody has said so yet");
+        server.reload().expect("a certificate");
+        assert_eq!(ask(&server, 4).expect("it is trusted now"), "fine");
+        ours.write("ca.pem", "nonsense");
+        assert!(server.reload().is_err());
+        assert_eq!(ask(&server, 4).expect("the former is in force"), "fine");
     }
 
     /// Row P10: what is not trusted is not trusted the second and third time either, and nothing is said to it.

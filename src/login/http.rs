@@ -118,6 +118,16 @@ impl HttpLink {
     }
 }
 
+impl HttpLink {
+    /// Reads again who may have issued the service's certificate.
+    ///
+    /// # Errors
+    /// The file cannot be used; then nothing has changed.
+    pub fn reload(&self) -> Result<(), NotAUrl> {
+        self.service.server.reload()
+    }
+}
+
 impl Link for HttpLink {
     fn ask(&self, porter: &Porter, login: &Arc<Login>) -> Asked {
         if login.user_name.is_none() && login.password.is_none() {

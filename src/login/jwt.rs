@@ -104,12 +104,16 @@ impl Tokens {
         self.set.as_ref().map_or(Ok(()), KeySet::start)
     }
 
-    /// Reads the files again, and has the set fetched: how many keys the files have now.
+    /// The keys that are fetched.
+    pub fn set(&self) -> Option<&KeySet> {
+        self.set.as_ref()
+    }
+
+    /// Reads the files again: how many keys they have now.
     ///
     /// # Errors
     /// As [`Tokens::load`]; then nothing has changed.
     pub fn reload(&self) -> Result<usize, KeysNotLoaded> {
-        self.set.iter().for_each(KeySet::refresh);
         let keys = read_all(&self.files)?;
         let count = keys.len();
         self.keys.store(Arc::new(keys));

@@ -127,8 +127,18 @@ impl KeySet {
         &self.shared.outcomes
     }
 
+    /// Reads again who may have issued the server's certificate, and has the set fetched.
+    ///
+    /// # Errors
+    /// The file cannot be used; then the former authorities stay.
+    pub fn reload(&self) -> Result<(), NotAUrl> {
+        let reloaded = self.shared.server.reload();
+        self.refresh();
+        reloaded
+    }
+
     /// Has it fetched now, whenever the last time was.
-    pub fn refresh(&self) {
+    fn refresh(&self) {
         self.shared.is_wanted.store(true, Ordering::Relaxed);
         self.shared.call.notify_one();
     }
@@ -448,7 +458,7 @@ mod tests {
         let stub = Stub::answering(vec![published(&[&old]), published(&[&new])]);
         let house = House::new(stub.url());
         house.has_fetched(1, 0);
-        house.tokens.reload().expect("there is no file");
+        house.tokens.set().expect("it has one").reload().expect("there is no file");
         house.has_fetched(2, 0);
         assert_eq!(house.lets_in(&new.token("alice")).as_deref(), ALICE);
     }

@@ -21,11 +21,11 @@ pub(super) struct Admission {
     handshakes_max: usize,
     addresses: Mutex<HashMap<IpAddr, Place>>,
     per_address_max: usize,
+    pub(super) counts: Arc<Counts>,
     rate_per_address: u32,
     /// Network Connections of all listeners that have a descriptor.
     sockets: Arc<AtomicUsize>,
     sockets_max: usize,
-    pub(super) counts: Arc<Counts>,
 }
 
 /// An address that Network Connections come from.
@@ -49,10 +49,10 @@ impl Admission {
             handshakes_max: settings.tls_handshakes_max,
             addresses: Mutex::default(),
             per_address_max: settings.connections_per_address_max,
+            counts,
             rate_per_address: settings.connect_rate_per_address_max,
             sockets: Arc::default(),
             sockets_max: settings.sockets_max,
-            counts,
         }
     }
 
@@ -67,6 +67,11 @@ impl Admission {
         Pass::take(&self.handshakes, self.handshakes_max)
     }
 
+    /// Network Connections before CONNECT, and TLS handshakes under way.
+    pub(super) fn pending(&self) -> (usize, usize) {
+        (self.pending.load(Ordering::Relaxed), self.handshakes.load(Ordering::Relaxed))
+    }
+
     pub(super) fn sockets(&self) -> &Arc<AtomicUsize> {
         &self.sockets
     }
@@ -74,11 +79,6 @@ impl Admission {
     /// Whether one more socket leaves enough descriptors for everything else.
     pub(super) fn has_room_for_socket(&self) -> bool {
         self.sockets.load(Ordering::Relaxed) < self.sockets_max
-    }
-
-    /// Network Connections before CONNECT, and TLS handshakes under way.
-    pub(super) fn pending(&self) -> (usize, usize) {
-        (self.pending.load(Ordering::Relaxed), self.handshakes.load(Ordering::Relaxed))
     }
 
     /// One more from this address.
@@ -97,8 +97,8 @@ impl Admission {
         if !place.rate.admits(now) {
             return Err((Cause::TooFastOfAddress, "connections from this address come too fast"));
         }
-        Pass::take(&place.taken, self.per_address_max)
-            .ok_or((Cause::TooManyOfAddress, "too many connections from this address"))
+        let too_many = (Cause::TooManyOfAddress, "too many connections from this address");
+        Pass::take(&place.taken, self.per_address_max).ok_or(too_many)
     }
 }
 

@@ -68,7 +68,8 @@ pub(super) async fn arrive(
         if let Some(name) = proxied.common_name {
             arrived.certificate = certificate::of_common_name(name, door.identity).map(|found| Some(Box::new(found)));
         }
-        seat.take_address(&thread.admission, arrived.peer).map_err(|(cause, why)| Turned::silently(cause, why))?;
+        let seated = seat.take_address(&thread.admission, arrived.peer);
+        seated.map_err(|(cause, why)| Turned::silently(cause, why))?;
     }
     if let Some(credentials) = &door.tls {
         thread.admission.counts.handshakes.note(accept_tls(thread, stream, credentials).await)?;

@@ -212,7 +212,7 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     while let Some(authentication) = poll_fn(|context| thread.poll_read(me, &mut reader, context)).await {
         exchange = Box::pin(reauthenticate(&thread, me, &seat.door, authentication, exchange)).await;
     }
-    Box::pin(linger(&thread, reader)).await;
+    Box::pin(part(&thread, me, reader)).await;
     drop(count);
 }
 
@@ -373,8 +373,17 @@ async fn say_last(thread: &Thread, mut stream: Stream, answer: &[u8]) {
     .await;
 }
 
-async fn linger(thread: &Thread, reader: Reader) {
-    let _ = tokio::time::timeout(LINGER, drop_input(thread, reader)).await;
+/// The same for a Client whose last packet the shard has written already, unless the Client took nothing then.
+async fn part(thread: &Thread, me: Attachment, reader: Reader) {
+    let parting = thread.shard.borrow_mut().take_parting(me);
+    match parting {
+        None => drop(tokio::time::timeout(LINGER, drop_input(thread, reader)).await),
+        Some((wire, words)) => {
+            if let Some(stream) = Stream::whole(reader, wire) {
+                say_last(thread, stream, &words).await;
+            }
+        }
+    }
 }
 
 async fn drop_input(thread: &Thread, mut source: impl Source) {

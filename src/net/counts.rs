@@ -39,7 +39,7 @@ impl Cause {
         (Self::TooMany, "too_many_connections"),
         (Self::TooManyOfListener, "too_many_connections_of_listener"),
         (Self::TooManyOfAddress, "too_many_connections_of_address"),
-        (Self::TooFastOfAddress, "too_fast_of_address"),
+        (Self::TooFastOfAddress, "connect_rate_of_address"),
         (Self::TooManyHandshakes, "too_many_tls_handshakes"),
         (Self::UntrustedProxy, "untrusted_proxy"),
         (Self::ProxyHeader, "proxy_header"),

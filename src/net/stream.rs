@@ -137,7 +137,13 @@ impl Stream {
     /// Writes all of it. After an error the connection is of no use.
     pub(super) async fn write_all(&mut self, buffers: &Buffers, bytes: &[u8]) -> io::Result<()> {
         let Some(layers) = &mut self.layers else { return self.socket.write_all(bytes).await };
-        for part in bytes.chunks(BUFFER_BYTES) {
+        // Of what the shard could not write, some is encoded already.
+        let unencoded = &bytes[std::mem::take(&mut layers.owed).min(bytes.len())..];
+        if unencoded.is_empty() {
+            let unsent = std::mem::take(&mut layers.unsent);
+            self.socket.write_all(&unsent).await?;
+        }
+        for part in unencoded.chunks(BUFFER_BYTES) {
             let encoded = {
                 let mut encoded = buffers.encoded.borrow_mut();
                 encoded.clear();

@@ -134,6 +134,13 @@ impl Logins {
                 Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
             }
         }
+        let service = self.service.as_ref().map(|service| service.reload());
+        let set = self.tokens.as_ref().and_then(|tokens| tokens.set()).map(KeySet::reload);
+        for reloaded in service.into_iter().chain(set) {
+            if let Err(error) = reloads.authorities.note(reloaded) {
+                tracing::error!(target: "waypost::login", "{error}; the former authorities stay in force");
+            }
+        }
         self.passwords.each().for_each(|passwords| reload_passwords(passwords, reloads));
     }
 }

@@ -168,7 +168,7 @@ fn m01_unlimited_bytes(version: Version) {
         profile.set("limits.retained_size_max", "8MiB");
     })
     .may_grow_by(24 * MIB)
-    .may_keep(16 * MIB);
+    .may_keep_it();
     let mut client = scene.connected(version, "m01-bytes");
     let large = vec![b'x'; MIB as usize - 400];
     scene.repeat(3, |_| {
@@ -201,7 +201,7 @@ fn m02_everyone_asks_for_everything(version: Version) {
         profile.set("limits.retained_messages_max", 200_000);
     });
     let most = count as u64 * 1024 + clients as u64 * 512 * 1024 + 32 * MIB;
-    let scene = scene.may_grow_by(most).may_keep(most);
+    let scene = scene.may_grow_by(most).may_keep_it();
     let mut sender = scene.connected(version, "m02-sender");
     retain_many(&mut sender, "ok/m02", 0..count, 20);
     // More threads than there are cores for would only take the processor from the broker.
@@ -418,7 +418,7 @@ fn m07_expiry_unobserved() {
         profile.set("sys.interval", "100ms");
     })
     .may_grow_by(96 * MIB)
-    .may_keep(96 * MIB);
+    .may_keep_it();
     let mut gauge = Gauge::of(&scene, "$SYS/broker/retained messages/count");
     let before = gauge.next();
     let mut sender = scene.connected(version, "m07");

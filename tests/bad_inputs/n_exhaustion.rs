@@ -16,11 +16,15 @@ use crate::client::{Client, Event, PATIENCE, connected, prompt};
 use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, property, publish, subscribe, will};
 use crate::rules::{SLOWNESS, Scene, busyness, load, load_is_full, unique};
 
+each_version! {
+    n04_blocked_consumer,
+}
+
+// What these are about lies below or above the layers of a connection.
 each_version_over_tcp! {
     n01_connect_flood,
     n02_pending_connections,
     n03_out_of_descriptors,
-    n04_blocked_consumer,
     n08_greedy_sender,
     n09_answers_nobody_reads,
     n13_message_rate_limit,
@@ -84,10 +88,15 @@ fn round_trips(scene: &Scene, client: &mut Client, topics: impl Iterator<Item = 
 
 /// What one of many exchanges costs the broker, that with the innocents included, and what 99 of a hundred take at most. The
 /// former does not depend on what else this machine does.
-#[derive(Debug)]
 struct Cost {
     each: Duration,
     p99: Duration,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:.1?} of CPU each and {:.1?} at most", self.each, self.p99)
+    }
 }
 
 /// Subscribes to many filters, as many in one packet as the broker takes.
@@ -228,7 +237,8 @@ fn n04_blocked_consumer(version: Version) {
     assert_eq!((consumer.subscribe("n04/0", 0), consumer.subscribe("n04/1", 1)), (0, 1));
     let mut publisher = scene.connected(version, "n04-publisher");
     let payload = vec![b'x'; 64 * 1024];
-    for round in 0..load(16, 100) {
+    let rounds = load(16, 100);
+    for round in 0..rounds {
         for _ in 0..16 {
             publisher.send(&publish(version, "n04/0", &payload).bytes());
         }
@@ -242,22 +252,22 @@ fn n04_blocked_consumer(version: Version) {
         scene.log_lines_with("takes no data") == 1
     });
     let took = sent.elapsed();
-    // What was written before stays readable, then there is an end.
-    let mut messages = 0;
+    // What was written before stays readable, then it is told why, then there is an end.
+    let (mut messages, mut told) = (0, None);
     loop {
         match consumer.event(PATIENCE) {
             Event::Packet(packet) if packet.kind() == kind::PUBLISH => messages += 1,
             Event::Packet(packet) => {
-                assert_eq!(
-                    (version, packet.kind(), packet.reason()),
-                    (Version::V5, kind::DISCONNECT, code::QUOTA_EXCEEDED)
-                );
+                assert_eq!(packet.kind(), kind::DISCONNECT);
+                told = Some(packet.reason());
             }
             Event::Closed => break,
             Event::Silence => panic!("the consumer is not closed"),
         }
     }
-    assert!(scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
+    assert_eq!(told, version.is_v5().then_some(code::QUOTA_EXCEEDED));
+    let is_too_much = rounds >= 16;
+    assert!(!is_too_much || scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
     crate::report(&format!("n04: closed {took:.1?} after the last message, {messages} messages had got through"));
     publisher.disconnect();
     scene.holds();
@@ -357,7 +367,11 @@ fn n06_fan_out_bomb() {
         let first = reader.receive_message();
         assert!(first.payload == payload(0), "{:?}: the first message is not whole", reader.version());
     }
+    // They all go at the same moment, with all that they have not taken.
     drop(readers);
+    let gone = Instant::now();
+    publisher.ping();
+    crate::report(&format!("n06: an answer {:.1?} after they were gone", gone.elapsed()));
     publisher.disconnect();
     scene.holds();
 }
@@ -365,7 +379,8 @@ fn n06_fan_out_bomb() {
 /// Who sends as fast as it can has its turn, like everybody else.
 fn n08_greedy_sender(version: Version) {
     let scene = Scene::under_load();
-    for packets in [publish(version, "n08/nobody", "x").bytes().repeat(2000), PINGREQ.repeat(10_000)] {
+    let kinds = [publish(version, "n08/nobody", "x").bytes().repeat(2000), PINGREQ.repeat(10_000)];
+    for packets in one_or_all(version, kinds) {
         let lasts = seconds(1, 10);
         // Two of them: neither gets much more than the other.
         let [one, other] = thread::scope(|scope| {
@@ -377,6 +392,15 @@ fn n08_greedy_sender(version: Version) {
         assert!(one * 10 >= other && other * 10 >= one, "{one} and {other} KiB were taken");
     }
     scene.holds();
+}
+
+/// Under a small load each version plays another kind of the two.
+fn one_or_all<T>(version: Version, [one, other]: [T; 2]) -> Vec<T> {
+    match (load_is_full(), version) {
+        (true, _) => vec![one, other],
+        (false, Version::V5) => vec![one],
+        (false, Version::V311) => vec![other],
+    }
 }
 
 /// Reads whatever is answered meanwhile; gives the KiB that were taken.
@@ -406,7 +430,8 @@ fn n09_answers_nobody_reads(version: Version) {
     let scene = Scene::under_load_with(|profile| {
         profile.set("limits.write_stall_max", if load_is_full() { "20s" } else { "1s" });
     });
-    for packets in [PINGREQ.repeat(1000), subscribe(version, 1, &[(b"n09/a", 0)]).repeat(1000)] {
+    let kinds = [PINGREQ.repeat(1000), subscribe(version, 1, &[(b"n09/a", 0)]).repeat(1000)];
+    for packets in one_or_all(version, kinds) {
         let closed_before = scene.log_lines_with("takes no data");
         let mut client = scene.connected(version, "n09");
         client.shrink();
@@ -461,9 +486,9 @@ fn n10_wildcard_explosion() {
     );
     assert!(subscriber.settle().iter().all(|packet| packet.kind() != kind::PUBLISH));
     let few = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("x/{number}")));
-    crate::report(&format!("n10: {hits:.2?} for 4,096 filters, {misses:.2?} for none of them, {few:.2?} elsewhere"));
-    let allowed = Duration::from_millis(1) * SLOWNESS;
-    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits:?}, of none {misses:?}");
+    crate::report(&format!("n10: {hits} for 4,096 filters, {misses} for none of them, {few} elsewhere"));
+    let allowed = Duration::from_millis(2) * SLOWNESS; // of CPU, with all that is not the match
+    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits}, of none {misses}");
     subscriber.disconnect();
     publisher.disconnect();
     scene.may_grow_by(32 * MIB as u64).holds();
@@ -495,9 +520,9 @@ fn n11_very_many_subscriptions() {
     // Whether anything is retained for them is looked up in steps; that is not what is measured.
     round_trips(&scene, &mut publisher, topics("warm again"));
     let many = round_trips(&scene, &mut publisher, topics("many"));
-    crate::report(&format!("n11: {few:.2?} with 100 filters, {many:.2?} with {}", exact + wildcard));
+    crate::report(&format!("n11: {few} with 100 filters, {many} with {}", exact + wildcard));
     let noise = Duration::from_micros(20) * SLOWNESS;
-    assert!(many.each <= few.each * 2 + noise, "with {} filters {many:?}, with 100 {few:?}", exact + wildcard);
+    assert!(many.each <= few.each * 2 + noise, "with {} filters {many}, with 100 {few}", exact + wildcard);
     subscriber.settle();
     drop(subscriber);
     publisher.disconnect();
@@ -813,7 +838,7 @@ struct Hash {
 /// Names that collide under hashes without a key cost no more than others.
 #[test]
 fn n17_colliding_keys() {
-    let count = load(3_000, 25_000);
+    let count = load(1_000, 25_000);
     let scene = Scene::under_load_with(|profile| {
         without_rates(profile);
     })
@@ -883,17 +908,19 @@ fn colliding(count: usize, start: u32, step: fn(u32, u8) -> u32) -> Vec<String> 
     let mut texts = vec![String::new()];
     let mut state = start;
     while texts.len() < count {
-        let mut seen: HashMap<u32, String> = HashMap::new();
-        let (one, other, next) = (0..)
+        let mut seen: HashMap<u32, usize> = HashMap::new();
+        let after = |number: usize| scrambled_bytes::<6>(number).into_iter().fold(state, step);
+        let (one, other) = (0..)
             .find_map(|number| {
-                let block = scrambled(number, 6);
-                let next = block.bytes().fold(state, step);
-                seen.insert(next, block.clone()).filter(|before| *before != block).map(|before| (before, block, next))
+                let before = seen.insert(after(number), number)?;
+                (scrambled(before, 6) != scrambled(number, 6)).then_some((before, number))
             })
             .expect("there are more blocks than hashes");
-        texts =
-            [&one, &other].iter().flat_map(|block| texts.iter().map(move |text| format!("{text}{block}"))).collect();
-        state = next;
+        state = after(one);
+        texts = [scrambled(one, 6), scrambled(other, 6)]
+            .iter()
+            .flat_map(|block| texts.iter().map(move |text| format!("{text}{block}")))
+            .collect();
     }
     texts.truncate(count);
     texts
@@ -901,15 +928,17 @@ fn colliding(count: usize, start: u32, step: fn(u32, u8) -> u32) -> Vec<String> 
 
 /// Letters and digits that differ from number to number.
 fn scrambled(number: usize, length: usize) -> String {
+    scrambled_bytes::<128>(number)[..length].iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn scrambled_bytes<const COUNT: usize>(number: usize) -> [u8; COUNT] {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
     let mut random = (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (0..length)
-        .map(|_| {
-            random ^= random >> 27;
-            random = random.wrapping_mul(0x94D0_49BB_1331_11EB);
-            char::from(LETTERS[(random >> 59) as usize])
-        })
-        .collect()
+    std::array::from_fn(|_| {
+        random ^= random >> 27;
+        random = random.wrapping_mul(0x94D0_49BB_1331_11EB);
+        LETTERS[(random >> 59) as usize]
+    })
 }
 
 /// One user at all of its limits; another one, who sends at an even pace, is served as before.

@@ -156,13 +156,6 @@ impl Scene {
         self
     }
 
-    /// So much of it may stay with the allocator. For rows that free many blocks smaller than those that it gives back one by
-    /// one: it uses them again, which the row has to show, but the system sees nothing of it.
-    pub(crate) fn may_keep(mut self, bytes: u64) -> Self {
-        self.keep_max = bytes;
-        self
-    }
-
     /// The allocator may keep all of that for the next time: what is free lies between what is not. For rows that fill the
     /// memory budget.
     pub(crate) fn may_keep_it(mut self) -> Self {
