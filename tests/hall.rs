@@ -243,7 +243,7 @@ fn what_waits_for_a_client_that_has_its_share_has_the_bounds_of_its_queue() {
     }
     let share = receiver.hears_publishes().len();
     assert!((100..=101).contains(&share), "{share}");
-    assert_eq!(broker.statistics().dropped, 300 - 50 - share as u64);
+    assert_eq!(broker.statistics().dropped.queue_full, 300 - 50 - share as u64);
     // Nobody else waits, and nobody is sent away.
     publisher.says(wire::publish("u", "x"));
     assert_eq!(other.hears_publishes().len(), 1);

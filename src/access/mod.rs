@@ -282,7 +282,7 @@ impl Access {
     /// Decides about one act. Cheap, and allocates nothing: it is called for each Message and receiver.
     #[inline]
     pub fn decide(&self, who: &Identity, act: Act<'_>) -> Verdict {
-        self.judge(who, act).0
+        self.decide_at_once(who, act).unwrap_or_else(|| self.judge(who, act).0)
     }
 
     /// How much of what a filter matches may be received. `Everything` and `Nothing` hold for each topic that the filter
@@ -317,13 +317,23 @@ impl Access {
         self.rules_at(listener).map(|rules| rules.about(topic)).unwrap_or_default()
     }
 
-    /// The one way to a verdict.
+    /// The verdict where no rule has to be looked at.
     #[inline]
-    fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
+    pub fn decide_at_once(&self, who: &Identity, act: Act<'_>) -> Option<Verdict> {
         match act {
             // A Client's message must never look like one of the broker's (forged `$SYS`, `$share`, `$CONTROL`).
-            Act::Publish { topic: [b'$', ..], .. } => (Verdict::Denied, Cause::TopicOfTheBroker),
-            _ if self.is_open_to(who) => (Verdict::Allowed, Cause::NoRules),
+            Act::Publish { topic: [b'$', ..], .. } => Some(Verdict::Denied),
+            _ => self.is_open_to(who).then_some(Verdict::Allowed),
+        }
+    }
+
+    /// The one way to a verdict.
+    fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
+        match act {
+            _ if let Some(verdict) = self.decide_at_once(who, act) => match verdict {
+                Verdict::Denied => (verdict, Cause::TopicOfTheBroker),
+                Verdict::Allowed => (verdict, Cause::NoRules),
+            },
             Act::Publish { topic, qos, retain } => self.judge_topic(&about_publishing(who, topic, qos, retain)),
             Act::Receive { topic } => self.judge_topic(&about_receiving(who, topic)),
             Act::Subscribe { .. } if self.subscribing == Subscribing::Lenient => (Verdict::Allowed, Cause::Lenient),

@@ -7,8 +7,8 @@ use super::client::{Client, Dirty, Tail};
 use super::pace::{Costs, Pace};
 use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::codec::{Message, Moment};
-use crate::session::{Dropped, Filled, Limits, Session};
+use crate::codec::Moment;
+use crate::session::{Dropped, Filled, Limits, Outgoing, Session};
 use std::collections::VecDeque;
 
 const FLUSHES_PER_TICK: usize = 128;
@@ -62,7 +62,7 @@ fn fill_slowly(
     out: &mut Vec<u8>,
     limits: &Limits,
     now: Moment,
-    may_receive: impl Fn(&Message) -> bool + Copy,
+    may_receive: impl Fn(&Outgoing) -> bool + Copy,
     filled: &mut Filled,
 ) -> bool {
     while out.len() < FLUSH_BYTES {
@@ -143,8 +143,9 @@ impl<W: Wire> Shard<W> {
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
-        let may_receive =
-            |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
+        let may_receive = |outgoing: &Outgoing| {
+            open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
+        };
         let limits = &self.shared.settings.session;
         let costs = self.costs_out.as_ref();
         // Whoever has got nearly all of its share goes on message by message.

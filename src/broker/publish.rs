@@ -335,7 +335,7 @@ impl<'a, W: Wire> Round<'a, W> {
                     how.subscription_id = merged.subscription_ids.first().copied().unwrap_or(0);
                     if merged.subscription_ids.len() > 1 {
                         let subscription_ids = merged.subscription_ids.into();
-                        several = Some(Rc::new(Outgoing { message: message.clone(), subscription_ids }));
+                        several = Some(Outgoing::with_ids(message.clone(), subscription_ids));
                     }
                 }
             }

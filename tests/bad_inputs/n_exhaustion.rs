@@ -21,7 +21,7 @@ each_version! {
 }
 
 // What these are about lies below or above the layers of a connection.
-over_tcp! {
+each_version_over_tcp! {
     n01_connect_flood,
     n02_pending_connections,
     n03_out_of_descriptors,
