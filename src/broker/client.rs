@@ -107,7 +107,7 @@ impl Tail {
     }
 
     /// What is left of it, with `last` behind it. `None`: it is so much that it is not worth the memory.
-    pub(super) fn into_last_words(self: Box<Self>, last: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn last_words(&self, last: &[u8]) -> Option<Vec<u8>> {
         let [own, shared] = self.left;
         let payload = self.payload.as_ref().map_or(&[][..], Message::payload);
         (own + shared <= LAST_WORDS_MAX).then(|| {

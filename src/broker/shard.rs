@@ -423,7 +423,7 @@ impl<W: Wire> Shard<W> {
         }
         self.out.clear();
         client.session.take_control(&mut self.out);
-        tail.into_last_words(&self.out)
+        tail.last_words(&self.out)
     }
 
     /// The writing side of a Network Connection that the shard has let go of, and what is to be written before it is closed,
