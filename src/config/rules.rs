@@ -91,7 +91,7 @@ fn namesakes(tables: &[&Map<String, Value>], errors: &mut ConfigErrors) {
                 Outside::of(&called),
                 place(other)
             );
-            errors.push(&place(listener), message);
+            errors.push(place(listener), message);
         }
     }
 }
