@@ -20,6 +20,8 @@ import traceback
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = os.path.abspath(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")))
 BINARY = os.path.abspath(os.environ.get("WAYPOST_BINARY", os.path.join(TARGET, "release", "waypost")))
+# Several brokers run at a time, and only one could have the default address of the metrics page.
+os.environ.setdefault("WAYPOST__ADMIN__ADDRESS", "off")
 PATIENCE_S = 15.0  # for one event on a busy machine; what works takes milliseconds
 # MQTT.js does not look at the Receive Maximum of the broker, so what is in flight must not meet it.
 MOSQUITTO_CONFIG = "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 1000\n"

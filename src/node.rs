@@ -10,9 +10,10 @@ pub use logins::LoginsError;
 
 use crate::access::{Access, Authenticator};
 use crate::acl::{AclError, RuleFiles};
+use crate::admin::{Admin, Bound, Reloads, Sources};
 use crate::broker::{Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
-use crate::config::{self, Address, Config, QueueDrops, SharedStrategy, Version};
+use crate::config::{self, Address, AddressOrOff, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
@@ -33,6 +34,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum NodeError {
     #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen { address: String, error: io::Error },
+    #[error("cannot serve the metrics page on {address}: {error}; choose another [admin] address, or \"off\"")]
+    Admin { address: String, error: io::Error },
     #[error("cannot use the certificates of listener {listener}: {error}")]
     Credentials { listener: String, error: CredentialsError },
     #[error("{0}")]
@@ -63,7 +66,12 @@ pub struct Node {
     rule_files: RuleFiles,
     clock: Clock,
     logins: Logins,
+    reloads: Arc<Reloads>,
+    admin: Option<Admin>,
 }
+
+/// Where the metrics page is when nobody says where.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18083);
 
 /// How long a stop waits for Clients to take their DISCONNECT.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,6 +128,7 @@ impl Node {
                 listeners.push(Listener::bind(settings).map_err(failed)?);
             }
         }
+        let admin = bind_admin(&config.admin)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
         let shared = Shared::new(settings);
@@ -136,16 +145,35 @@ impl Node {
             tls_handshake_share_max: config.limits.tls_handshake_share_max,
             stop_timeout: STOP_TIMEOUT,
         };
+        logins.start().map_err(NodeError::Thread)?;
         let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
-        Ok(Self { shared, threads, addresses, rule_files, clock, logins })
+        let reloads = Arc::new(Reloads::default());
+        let sources = Sources {
+            shared: Arc::clone(&shared),
+            doors: threads.doors().clone(),
+            failed_logins: Arc::clone(logins.failed()),
+            reloads: Arc::clone(&reloads),
+            key_set: logins.key_set().cloned(),
+            started_s: logins::wall_clock(),
+        };
+        let admin = admin.map(|bound| bound.serve(sources)).transpose().map_err(NodeError::Thread)?;
+        for address in admin.iter().flat_map(Admin::addresses) {
+            tracing::info!(url = %format_args!("http://{address}/metrics"), "metrics page");
+        }
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins, reloads, admin })
     }
 
     /// Where it listens, with real ports.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the metrics page is, with real ports.
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        self.admin.as_ref().map(Admin::addresses).unwrap_or_default()
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -160,14 +188,14 @@ impl Node {
 
     /// When each certificate in force ends, of all listeners.
     pub fn certificate_expiries(&self) -> Vec<Expiry> {
-        self.threads.certificate_expiries()
+        self.threads.doors().certificate_expiries()
     }
 
     /// Reads again what logins and rights are judged by; it holds for everybody who is there as well, at once. What cannot be
     /// read, or has a fault, leaves the former in force, and the log says so.
     pub fn reload(&self) {
-        self.logins.reload();
-        let access = self.rule_files.load(self.clock.now());
+        self.logins.reload(&self.reloads);
+        let access = self.reloads.rules.note(self.rule_files.load(self.clock.now()));
         let access = access.inspect(|access| note_rights(access, &self.rule_files)).unwrap_or_else(|error| {
             error.to_string().lines().for_each(|fault| tracing::error!("{fault}"));
             tracing::error!("the rule files are not taken; the former rules are still in force");
@@ -182,6 +210,7 @@ impl Node {
     /// # Errors
     /// `Panicked`: a thread had ended before, by a bug.
     pub fn stop(self) -> Result<(), NodeError> {
+        self.admin.iter().for_each(Admin::note_stopping);
         if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
     }
 }
@@ -321,20 +350,7 @@ fn sockets_max(open_files_max: Option<u64>, shards: usize, listeners: usize) -> 
 fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
     match &listener.address {
         Address::Ip(address) => Ok(vec![Place::Ip(*address)]),
-        Address::Name { host, port } => {
-            let addresses: Vec<SocketAddr> = match host.as_str() {
-                config::ANY => both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port),
-                // Of which there is no need to ask anybody (RFC 6761, 6.3).
-                host if host.eq_ignore_ascii_case("localhost") => {
-                    both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port)
-                }
-                host => (host, *port).to_socket_addrs()?.collect(),
-            };
-            if addresses.is_empty() {
-                return Err(io::Error::other("the name has no address"));
-            }
-            Ok(addresses.into_iter().map(Place::Ip).collect())
-        }
+        Address::Name { host, port } => Ok(resolved(host, *port)?.into_iter().map(Place::Ip).collect()),
         Address::Unix(path) => Ok(vec![Place::Unix(UnixSettings {
             path: path.clone(),
             mode: u32::from_str_radix(&listener.unix_mode, 8).unwrap_or(0o600),
@@ -342,6 +358,42 @@ fn places(listener: &config::Listener) -> io::Result<Vec<Place>> {
             group: listener.unix_group.clone(),
         })]),
     }
+}
+
+fn resolved(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses = match host {
+        config::ANY => both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, port),
+        // Of which there is no need to ask anybody (RFC 6761, 6.3).
+        host if host.eq_ignore_ascii_case("localhost") => both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, port),
+        host => (host, port).to_socket_addrs()?.collect(),
+    };
+    if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
+}
+
+/// Sockets for the metrics page. Nobody has asked for the one on the default address: then its absence is worth a warning, and
+/// no more.
+fn bind_admin(admin: &config::Admin) -> Result<Option<Bound>, NodeError> {
+    let address = match &admin.address {
+        Some(AddressOrOff::Off) => return Ok(None),
+        Some(AddressOrOff::At(address)) => address,
+        None => {
+            return Ok(Bound::bind(&[ADMIN])
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        "there is no metrics page: cannot listen on {ADMIN}: {error}; to have one, set [admin] address to a \
+                         free one, or to \"off\" to do without"
+                    );
+                })
+                .ok());
+        }
+    };
+    let addresses = match address {
+        Address::Ip(address) => Ok(vec![*address]),
+        Address::Name { host, port } => resolved(host, *port),
+        Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()), // the configuration refuses it
+    };
+    let bound = addresses.and_then(|addresses| Bound::bind(&addresses));
+    bound.map(Some).map_err(|error| NodeError::Admin { address: address.to_string(), error })
 }
 
 /// The certificates of a listener that speaks TLS.

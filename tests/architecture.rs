@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("broker", 2),
     ("net", 3),
     ("login", 3),
+    ("admin", 4),
     ("log", 5),
     ("config", 5),
     ("acl", 5),

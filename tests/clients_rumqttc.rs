@@ -410,6 +410,7 @@ impl Broker {
         let process = Command::new(env!("CARGO_BIN_EXE_waypost"))
             .args(["-p", &port.to_string(), "--data-dir"])
             .arg(directory.join("data"))
+            .env("WAYPOST__ADMIN__ADDRESS", "off")
             .stdin(Stdio::null())
             .spawn()
             .expect("the built broker");

@@ -82,6 +82,7 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     let mut others = config.clone();
     let default = Config::default();
     (others.password, others.jwt, others.http_login) = (default.password, default.jwt, default.http_login);
+    others.admin = default.admin;
     let listener = &mut others.listeners[0];
     (listener.authentication, listener.allow_anonymous) = (None, None);
     (listener.interface, listener.name, listener.websocket_path) = (None, None, None);
@@ -240,12 +241,12 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
         "receive_maximum = 4\nshard = 1\n[limits]\n  recieve_maximum = 5\nbridge_bit = true\n[limit]\nx = 1\n[[listeners]]\n[nonsense]\n",
         &[
             "waypost.toml:1:1: unknown key \"receive_maximum\" outside of a section; it belongs in [limits]",
-            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [log]",
+            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
             "waypost.toml:4:3: unknown key \"recieve_maximum\" in [limits]; did you mean \"receive_maximum\"?",
             "waypost.toml:5:1: unknown key \"bridge_bit\" in [limits]; it belongs in [mqtt]",
             "waypost.toml:6:2: unknown section \"limit\"; did you mean [limits]?",
             "waypost.toml:8:3: unknown section \"listeners\"; did you mean [[listener]]?",
-            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [log]",
+            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
         ],
     );
     refuses("[sys]\ncolour = 1\n", &["waypost.toml:2:1: unknown key \"colour\" in [sys]; known keys: interval"]);
@@ -620,8 +621,8 @@ fn a_way_to_enter_needs_what_it_judges_by() {
     for (method, missing) in [
         ("password", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
         ("scram", "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"),
-        ("jwt", "[jwt] has no key_file and no jwks_file; one of them must say where the key is"),
-        ("http", "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"),
+        ("jwt", "[jwt] has no key_file, no jwks_file and no jwks_url; one of them must say where the key is"),
+        ("http", "[http_login] has no url; write for example url = \"https://login.example.org/mqtt\" there"),
     ] {
         refuses(
             &format!("{listener}['{method}']\n"),
@@ -1077,4 +1078,23 @@ fn assert_same_settings(one: &Config, other: &Config) {
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn what_goes_openly_to_another_machine_is_noted() {
+    for (url, is_noted) in [
+        ("http://127.0.0.1:8000/login", false),
+        ("http://localhost/login", false),
+        ("http://[::1]/login", false),
+        ("http://[::1]:8/login", false),
+        ("https://login.example.org/mqtt", false),
+        ("http://login.example.org/mqtt", true),
+        ("http://10.0.0.1:8000?x=http://127.0.0.1", true),
+    ] {
+        let variables = [("WAYPOST__HTTP_LOGIN__URL", url), ("WAYPOST__JWT__JWKS_URL", url)];
+        let config = Config::load(&Sources { environment: environment(&variables), ..Sources::default() });
+        let notes = config.expect("it is valid").notes();
+        let noted = |key: &str| notes.iter().any(|note| note.starts_with(&format!("{key} is http, and the way to it")));
+        assert_eq!((noted("http_login.url"), noted("jwt.jwks_url")), (is_noted, is_noted), "{url}: {notes:?}");
+    }
 }

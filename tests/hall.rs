@@ -243,7 +243,7 @@ fn what_waits_for_a_client_that_has_its_share_has_the_bounds_of_its_queue() {
     }
     let share = receiver.hears_publishes().len();
     assert!((100..=101).contains(&share), "{share}");
-    assert_eq!(broker.statistics().dropped, 300 - 50 - share as u64);
+    assert_eq!(broker.statistics().dropped.queue_full, 300 - 50 - share as u64);
     // Nobody else waits, and nobody is sent away.
     publisher.says(wire::publish("u", "x"));
     assert_eq!(other.hears_publishes().len(), 1);
@@ -417,7 +417,7 @@ fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
         (publish.qos, publish.packet_id) = (Qos::from_value(qos).expect("a QoS"), PacketId::new(number));
         publisher.send(&encoded(&Packet::Publish(publish)));
     }
-    assert_eq!(broker.statistics().dropped, 3);
+    assert_eq!(broker.statistics().dropped.queue_full, 3);
     let back = login(&broker, "", "away", 1000);
     let found = back.received();
     let found = String::from_utf8_lossy(&found);

@@ -288,7 +288,7 @@ impl Access {
     /// Decides about one act. Cheap, and allocates nothing: it is called for each Message and receiver.
     #[inline]
     pub fn decide(&self, who: &Identity, act: Act<'_>) -> Verdict {
-        self.judge(who, act).0
+        self.decide_at_once(who, act).unwrap_or_else(|| self.judge(who, act).0)
     }
 
     /// How much of what a filter matches may be received. `Everything` and `Nothing` hold for each topic that the filter
@@ -323,16 +323,27 @@ impl Access {
         self.rules_at(listener).map(|rules| rules.about(topic)).unwrap_or_default()
     }
 
-    /// The one way to a verdict.
+    /// The verdict where no rule has to be looked at.
     #[inline]
-    fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
-        let rules = self.rules_for(who);
+    pub fn decide_at_once(&self, who: &Identity, act: Act<'_>) -> Option<Verdict> {
         match act {
             // A Client's message must never look like one of the broker's (forged `$SYS`, `$share`, `$CONTROL`).
-            Act::Publish { topic: [b'$', ..], .. } => (Verdict::Denied, Cause::TopicOfTheBroker),
-            _ if rules.is_none() && who.grants().is_none() => (Verdict::Allowed, Cause::NoRules),
-            Act::Publish { topic, qos, retain } => judge_topic(rules, &about_publishing(who, topic, qos, retain)),
-            Act::Receive { topic } => judge_topic(rules, &about_receiving(who, topic)),
+            Act::Publish { topic: [b'$', ..], .. } => Some(Verdict::Denied),
+            _ => self.is_open_to(who).then_some(Verdict::Allowed),
+        }
+    }
+
+    /// The one way to a verdict.
+    fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
+        match act {
+            _ if let Some(verdict) = self.decide_at_once(who, act) => match verdict {
+                Verdict::Denied => (verdict, Cause::TopicOfTheBroker),
+                Verdict::Allowed => (verdict, Cause::NoRules),
+            },
+            Act::Publish { topic, qos, retain } => {
+                judge_topic(self.rules_for(who), &about_publishing(who, topic, qos, retain))
+            }
+            Act::Receive { topic } => judge_topic(self.rules_for(who), &about_receiving(who, topic)),
             Act::Subscribe { .. } if self.subscribing == Subscribing::Lenient => (Verdict::Allowed, Cause::Lenient),
             Act::Subscribe { filter } => self.judge_filter(who, filter),
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 /// How full the budget is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Level {
+pub enum Level {
     #[default]
     Normal,
     /// Above 70 %: QoS 0 may use a quarter of its queues, replays of retained Messages pause.

@@ -46,6 +46,8 @@ pub(super) struct Client<W> {
     pub(super) pace: Pace,
     /// It is ahead of its pace and not read; its timer wakes the reader.
     pub(super) held: bool,
+    /// What was read from it last was very many packets.
+    pub(super) sends_many: bool,
     /// Of what is sent to it.
     pub(super) pace_out: Pace,
     /// It has got its share, and Messages wait for its timer.
@@ -104,6 +106,16 @@ impl Tail {
         }
     }
 
+    /// What is left of it, with `last` behind it. `None`: it is so much that it is not worth the memory.
+    pub(super) fn into_last_words(self: Box<Self>, last: &[u8]) -> Option<Vec<u8>> {
+        let [own, shared] = self.left;
+        let payload = self.payload.as_ref().map_or(&[][..], Message::payload);
+        (own + shared <= LAST_WORDS_MAX).then(|| {
+            [&self.bytes[self.bytes.len() - own..], &payload[payload.len() - shared.min(payload.len())..], last]
+                .concat()
+        })
+    }
+
     /// Writes what the wire takes now. `true`: that was all.
     pub(super) fn write(&mut self, wire: &mut impl Wire, now: Moment, written: &mut u64) -> Result<bool, Broken> {
         loop {
@@ -141,6 +153,8 @@ pub(super) enum Dirty {
     Yes,
 }
 
+/// Bytes that are still offered to a Client that has taken nothing for a while, so that it may read why it was disconnected.
+const LAST_WORDS_MAX: usize = 256 << 10;
 /// How often the log is told what one Client loses.
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 static DROPPED: Limited = Limited::new(LINES_PER_SECOND_MAX);
@@ -164,6 +178,7 @@ impl<W> Client<W> {
             dirty: Dirty::No,
             pace: Pace::default(),
             held: false,
+            sends_many: false,
             pace_out: Pace::default(),
             held_out: false,
             rare: None,

@@ -82,6 +82,8 @@ pub struct Request {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
     pub answer: Vec<u8>,
+    /// What the answer says, or would say if it were not too large; `None`: nothing may be said.
+    pub reason: Option<ReasonCode>,
     pub why: &'static str,
 }
 
@@ -196,7 +198,7 @@ fn guess(received: &[u8]) -> &'static str {
 
 impl Refused {
     fn silently(why: &'static str) -> Self {
-        Self { answer: Vec::new(), why }
+        Self { answer: Vec::new(), reason: None, why }
     }
 
     /// The same for a Client that has said how large a packet it takes: one that is too large is not sent [MQTT-3.1.2-24].
@@ -213,7 +215,7 @@ impl Refused {
         let mut answer = Vec::new();
         Packet::ConnAck(ConnAck { session_present: false, reason, properties: ConnAckProperties::default() })
             .encode(version, &mut answer);
-        Self { answer, why }
+        Self { answer, reason: Some(reason), why }
     }
 }
 

@@ -7,14 +7,16 @@ use super::client::{Client, Dirty, Tail};
 use super::pace::{Costs, Pace};
 use super::rights::may_receive;
 use super::shard::{Broken, Shard, Wire};
-use crate::codec::{Message, Moment};
-use crate::session::{Dropped, Filled, Limits, Session};
+use crate::codec::Moment;
+use crate::session::{Dropped, Filled, Limits, Outgoing, Session};
 use std::collections::VecDeque;
 
 const FLUSHES_PER_TICK: usize = 128;
 const BULK_FLUSHES_PER_TICK: usize = 64;
 /// Bytes that one flush of one Client encodes at most, and one packet.
 pub(super) const FLUSH_BYTES: usize = 64 << 10;
+/// Bytes that the flushes of one tick encode, for each of its two queues, before everybody else has a turn.
+const BYTES_PER_TICK: usize = 4 << 20;
 /// How often one Client is filled and written in a row.
 const FLUSH_ROUNDS: usize = 64;
 
@@ -60,7 +62,7 @@ fn fill_slowly(
     out: &mut Vec<u8>,
     limits: &Limits,
     now: Moment,
-    may_receive: &dyn Fn(&Message) -> bool,
+    may_receive: &dyn Fn(&Outgoing) -> bool,
     filled: &mut Filled,
 ) -> bool {
     while out.len() < FLUSH_BYTES {
@@ -86,14 +88,22 @@ impl<W: Wire> Shard<W> {
     }
 
     pub(super) fn flush_all(&mut self) {
+        self.flushed = 0;
         for _ in 0..self.flushes.soon.len().min(FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.soon.pop_front() {
                 self.flush_if(slot, Dirty::Yes);
             }
+            if self.flushed > BYTES_PER_TICK {
+                break;
+            }
         }
+        self.flushed = 0;
         for _ in 0..self.flushes.bulk.len().min(BULK_FLUSHES_PER_TICK) {
             if let Some(slot) = self.flushes.bulk.pop_front() {
                 self.flush_if(slot, Dirty::Bulk);
+            }
+            if self.flushed > BYTES_PER_TICK {
+                break;
             }
         }
         self.filled.forget_sole();
@@ -125,8 +135,9 @@ impl<W: Wire> Shard<W> {
         if let Some(tail) = &mut client.tail {
             match tail.write(wire, now, &mut self.statistics.bytes_sent) {
                 Ok(false) => return,
-                // Broken: the reader notices and reports the loss.
-                Ok(true) | Err(Broken) => client.tail = None,
+                Ok(true) => client.tail = None,
+                // The reader notices and reports the loss; there is nothing to be encoded for nobody.
+                Err(Broken) => return client.tail = None,
             }
         }
         if let Some(costs) = &self.costs_out
@@ -136,8 +147,9 @@ impl<W: Wire> Shard<W> {
         }
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
-        let may_receive =
-            |message: &Message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
+        let may_receive = |outgoing: &Outgoing| {
+            open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
+        };
         let limits = &self.shared.settings.session;
         let repeated = client.session.repeat(may_receive, &mut self.filled);
         let (mut more, mut encoded) = (false, 0);
@@ -151,7 +163,11 @@ impl<W: Wire> Shard<W> {
                 break;
             }
             encoded += self.out.len();
-            let written = wire.write(&self.out).unwrap_or(self.out.len()); // broken: the reader will notice
+            self.flushed += self.out.len();
+            let Ok(written) = wire.write(&self.out) else {
+                more = false; // broken: the reader will notice
+                break;
+            };
             self.statistics.bytes_sent += written as u64;
             if written < self.out.len() {
                 client.tail = Some(Box::new(Tail::new(&self.out[written..], self.filled.large(), now)));
@@ -193,13 +209,14 @@ impl<W: Wire> Shard<W> {
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
         let open = access.is_open_to(identity);
-        let may_receive: &dyn Fn(&Message) -> bool =
-            &|message| open || may_receive(access, identity, decisions, message, |topic| epochs.hash(topic));
+        let may_receive: &dyn Fn(&Outgoing) -> bool =
+            &|outgoing| open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;
         self.out.clear();
         self.filled.forget_sole();
         let (session, pace, filled) = (&mut client.session, &mut client.pace_out, &mut self.filled);
         let more = fill_slowly(session, pace, costs, &mut self.out, limits, now, may_receive, filled);
+        self.flushed += self.out.len();
         // Broken: the reader will notice.
         let written = if self.out.is_empty() { 0 } else { wire.write(&self.out).unwrap_or(self.out.len()) };
         self.statistics.bytes_sent += written as u64;
@@ -255,7 +272,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a delivery that was given up. That nobody is there for a QoS 0 Message is how it should be: the log says
     /// nothing of that.
     pub(super) fn count_drop(&mut self, slot: u32, reason: Dropped) {
-        self.statistics.dropped += 1;
+        self.statistics.dropped.note(reason);
         if reason != Dropped::Offline
             && let Some(client) = self.clients.get_mut(slot)
         {

@@ -24,11 +24,12 @@ mod sys;
 mod takeover;
 mod timer;
 
+pub use budget::Level;
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
 pub use mail::Strategies;
 pub use shard::{Attachment, Broken, End, Shard, Wire};
-pub use sys::Statistics;
+pub use sys::{Denials, Drops, Ends, ReasonTallies, Statistics};
 
 use crate::access::Access;
 use crate::codec::Origin;
@@ -107,6 +108,7 @@ pub struct Shared {
     /// Network Connections by shard, for placing new ones.
     connections: Box<[AtomicUsize]>,
     statistics: Box<[Mutex<Statistics>]>,
+    ends: Ends,
 }
 
 impl Shared {
@@ -123,6 +125,7 @@ impl Shared {
             budget: Budget::new(settings.memory_budget, shards),
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             statistics: (0..shards).map(|_| Mutex::default()).collect(),
+            ends: Ends::default(),
             settings: Settings { shards, ..settings },
         })
     }
@@ -188,6 +191,21 @@ impl Shared {
             sum.add(&one.lock());
         }
         sum
+    }
+
+    /// How the Network Connections of Clients have ended, of all shards.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    /// Retained Messages, and their bytes.
+    pub fn retained(&self) -> (usize, usize) {
+        (self.retained.len(), self.retained.bytes())
+    }
+
+    /// Bytes of live Messages, as of the last ticks, and what that means for those who publish.
+    pub fn memory(&self) -> (u64, Level) {
+        (self.budget.used().try_into().unwrap_or(0), self.budget.level())
     }
 
     /// Filters that somebody subscribes to, shared ones included.

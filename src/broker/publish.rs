@@ -30,10 +30,12 @@ use std::sync::Arc;
 const DIRECT_MAX: usize = 256;
 /// Filters up to which that is so: a Client that has all of them is looked up once for each of them.
 const DIRECT_FILTERS_MAX: usize = 32;
+/// Filters that match a Topic which is remembered with them: the memory for all such Topics of a shard is bounded by this.
+const CACHED_FILTERS_MAX: usize = 256;
 /// Bytes that may wait for a Client that keeps up with what is sent to it.
 const KEEPS_UP_BYTES: usize = 4 << 10;
-/// Deliveries that it may not have acknowledged yet.
-const KEEPS_UP_IN_FLIGHT: usize = 2;
+/// Bytes that it may not have acknowledged yet, if all Messages on their way to it are as large as the next.
+const KEEPS_UP_IN_FLIGHT_BYTES: usize = 16 << 10;
 
 /// A Message on its way to many receivers. Lists are walked from the end to the start: a subscriber who leaves meanwhile can
 /// only move one who was served already, and `Client::fanout_seen` knows those.
@@ -177,7 +179,8 @@ impl<W: Wire> Shard<W> {
 
     pub(super) fn matched(&mut self, topic: &[u8], hash: u64) -> Arc<Matched> {
         let router = &self.shared.router;
-        self.cache.get_or_search(topic, hash, &router.epochs, || Arc::new(router.search(topic)))
+        let search = || Arc::new(router.search(topic));
+        self.cache.get_or_search(topic, hash, &router.epochs, search, |found| found.filters.len() <= CACHED_FILTERS_MAX)
     }
 
     /// To the subscribers that live in this shard.
@@ -332,7 +335,7 @@ impl<'a, W: Wire> Round<'a, W> {
                     how.subscription_id = merged.subscription_ids.first().copied().unwrap_or(0);
                     if merged.subscription_ids.len() > 1 {
                         let subscription_ids = merged.subscription_ids.into();
-                        several = Some(Rc::new(Outgoing { message: message.clone(), subscription_ids }));
+                        several = Some(Outgoing::with_ids(message.clone(), subscription_ids));
                     }
                 }
             }
@@ -340,16 +343,18 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level != Level::Normal && is_too_much(self.level, how.qos, client, self.limits) {
+        if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
-            self.statistics.dropped += 1;
+            self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
         }
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
-        let mut pushed = client.session.push(outgoing, how, self.limits, self.now);
-        if pushed == Err(Dropped::QueueFull) && self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce {
-            pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
-        }
+        let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
+            Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
+                push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics)
+            }
+            pushed => pushed,
+        };
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
@@ -362,7 +367,7 @@ impl<'a, W: Wire> Round<'a, W> {
                 }
             }
             Err(reason) => {
-                self.statistics.dropped += 1;
+                self.statistics.dropped.note(reason);
                 if reason == Dropped::Offline {
                     // Being away takes nothing from a QoS 0 Message: nobody promised it, and the log says nothing of it.
                     self.routed.taken = true;
@@ -387,7 +392,7 @@ fn push_over_oldest<W>(
 ) -> Result<(), Dropped> {
     let dropped = client.session.push_over_oldest(outgoing, how, limits, now)?;
     for _ in 0..dropped {
-        statistics.dropped += 1;
+        statistics.dropped.note(Dropped::QueueFull);
         client.note_drop(Dropped::QueueFull, now);
     }
     Ok(())
@@ -395,11 +400,13 @@ fn push_over_oldest<W>(
 
 /// Memory is short: QoS 0 goes first. A Client that takes what it gets does not lose for the sake of those who do not.
 #[cold]
-fn is_too_much<W>(level: Level, qos: Qos, client: &Client<W>, limits: &Limits) -> bool {
+fn is_too_much<W>(level: Level, qos: Qos, size: usize, client: &Client<W>, limits: &Limits) -> bool {
     let waiting = client.session.waiting().1;
     let unsettled = if qos == Qos::AtMostOnce { 0 } else { client.session.in_flight() };
-    let keeps_up =
-        client.wire.is_some() && client.tail.is_none() && waiting < KEEPS_UP_BYTES && unsettled < KEEPS_UP_IN_FLIGHT;
+    let keeps_up = client.wire.is_some()
+        && client.tail.is_none()
+        && waiting < KEEPS_UP_BYTES
+        && unsettled * size < KEEPS_UP_IN_FLIGHT_BYTES;
     match (level, qos) {
         (Level::Full, _) | (Level::Critical, Qos::AtMostOnce) => !keeps_up,
         (Level::High, Qos::AtMostOnce) => waiting > limits.queue_qos0_bytes_max / 4,

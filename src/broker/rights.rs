@@ -10,6 +10,7 @@ use crate::access::{Access, Act, Coverage, Identity, Proof, Verdict};
 use crate::codec::{Message, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::notice::Outside;
+use crate::session::Outgoing;
 use std::cell::Cell;
 
 /// Sessions that are looked at in one tick after the rights have changed.
@@ -69,8 +70,8 @@ impl<W> Client<W> {
     #[inline]
     pub(super) fn may_publish(&mut self, access: &Access, message: &Message, hash: u64) -> Verdict {
         let act = publishing(message);
-        if access.is_open_to(&self.identity) {
-            return access.decide(&self.identity, act);
+        if let Some(verdict) = access.decide_at_once(&self.identity, act) {
+            return verdict;
         }
         self.decisions(access);
         let Some(decisions) = &self.decisions else { return Verdict::Denied };
@@ -107,16 +108,16 @@ pub(super) fn may_receive(
     access: &Access,
     who: &Identity,
     decisions: Option<&Decisions>,
-    message: &Message,
+    outgoing: &Outgoing,
     hash: impl FnOnce(&[u8]) -> u64,
 ) -> bool {
-    let topic = message.topic();
+    let topic = outgoing.message.topic();
     let decide = || access.decide(who, Act::Receive { topic });
     let verdict = match decisions.filter(|decisions| decisions.holds_under(access)) {
         Some(decisions) if decisions.reads_all => return true,
         Some(decisions) => {
             let act = if is_left_out(Fault::DecisionAct) { PUBLISHING } else { RECEIVING };
-            decisions.remembered(hash(topic) ^ act, decide)
+            decisions.remembered(outgoing.topic_hash(hash) ^ act, decide)
         }
         None => decide(),
     };
@@ -131,7 +132,7 @@ impl<W: Wire> Shard<W> {
     /// Counts a denial and says in the log which rule it was.
     #[cold]
     pub(super) fn note_denial(&mut self, slot: u32, act: Act<'_>) {
-        self.statistics.denied += 1;
+        self.statistics.denied.note(&act);
         let Some(client) = self.clients.get(slot) else { return };
         if !may_log(&DENIED, self.now) {
             return;

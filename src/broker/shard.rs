@@ -25,7 +25,7 @@ use crate::codec::{
     Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::session::{Action, Arrival, Filled, GroupId, WillFate};
+use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
@@ -75,6 +75,8 @@ const REPLAY_ENTRIES_PER_TICK: usize = 1024;
 const FANOUTS_MAX: usize = 256;
 /// Acknowledgements and the like that may wait for a Client that does not read, before we stop reading from it.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Packets in what was read at a time, beyond which it took so long that others wait.
+const MANY_PACKETS: u64 = 512;
 /// Of a packet that is not complete yet, what is still taken when the memory budget is used up.
 const PARTIAL_BYTES_WHEN_FULL: usize = 64 << 10;
 /// Lines that Clients can cause as often as they like, by class.
@@ -104,6 +106,8 @@ pub struct Shard<W: Wire> {
     pub(super) timers: BTreeSet<(Due, u32)>,
     /// While it is Some, timers are late: none fires before this moment.
     pub(super) late_until: Option<Moment>,
+    /// Network Connections that have ended and have something left to be written; their readers fetch it.
+    parting: HashMap<Attachment, (W, Vec<u8>), RandomState>,
     pub(super) outgoing: Vec<Vec<Mail>>,
     incoming: VecDeque<Mail>,
     pub(super) leaving: Vec<(Arc<str>, Home)>,
@@ -123,6 +127,8 @@ pub struct Shard<W: Wire> {
     attachments: u64,
     pub(super) wants_tick: bool,
     pub(super) out: Vec<u8>,
+    /// Bytes encoded by the flushes of this tick so far.
+    pub(super) flushed: usize,
     pub(super) filled: Filled,
 }
 
@@ -146,6 +152,7 @@ impl<W: Wire> Shard<W> {
             flushes: Flushes::default(),
             timers: BTreeSet::new(),
             late_until: None,
+            parting: HashMap::default(),
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
@@ -161,6 +168,7 @@ impl<W: Wire> Shard<W> {
             attachments: 0,
             wants_tick: true,
             out: Vec::new(),
+            flushed: 0,
             filled: Filled::default(),
             shared,
         }
@@ -201,15 +209,22 @@ impl<W: Wire> Shard<W> {
         client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX
     }
 
+    /// Whether less than usual is to be read at a time from this Network Connection, since it brings very many packets.
+    pub fn sends_many(&self, me: Attachment) -> bool {
+        self.client(me).is_some_and(|client| client.sends_many)
+    }
+
     /// Takes bytes as they came from the socket.
     pub fn receive(&mut self, me: Attachment, bytes: &[u8], now: Moment) {
         self.now = now;
         self.statistics.bytes_received += bytes.len() as u64;
-        let before = self.statistics.messages_received;
+        let (packets, messages) = (self.statistics.packets_received, self.statistics.messages_received);
         self.receive_packets(me, bytes, now);
-        let (messages, costs) = (self.statistics.messages_received - before, self.costs);
+        let (packets, costs) = (self.statistics.packets_received - packets, self.costs);
+        let messages = self.statistics.messages_received - messages;
         if let Some(client) = self.client_mut(me) {
             client.pace.spend(now, messages, bytes.len(), &costs);
+            client.sends_many = packets > MANY_PACKETS;
         }
     }
 
@@ -364,13 +379,18 @@ impl<W: Wire> Shard<W> {
         }
         self.flush_control(me.slot);
         let now = self.now;
+        let last_words = self.last_words(me.slot, end);
         if let Some(wire) = self.clients.get_mut(me.slot).and_then(|client| client.wire.take()) {
             wire.reader().wake_by_ref();
+            if let Some(words) = last_words {
+                self.parting.insert(me, (wire, words));
+            }
         }
         self.leave_groups(me.slot);
         let settings = &self.shared.settings;
         let Some(client) = self.clients.get_mut(me.slot) else { return };
-        self.statistics.dropped += client.session.detach(&settings.session) as u64;
+        self.statistics.dropped.note_some(Dropped::Offline, client.session.detach(&settings.session));
+        self.shared.ends.note(end);
         client.detach(now);
         self.shared.connections[usize::from(self.id.0)].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), ?end, "disconnected");
@@ -392,6 +412,24 @@ impl<W: Wire> Shard<W> {
             self.set_timer(me.slot);
         }
         self.wants_tick = true;
+    }
+
+    /// What is left to say to a Client that is told why it is disconnected, but takes nothing now.
+    fn last_words(&mut self, slot: u32, end: End) -> Option<Vec<u8>> {
+        let client = self.clients.get_mut(slot)?;
+        let tail = client.tail.take()?;
+        if !matches!(end, End::Refused(_)) || self.level != Level::Normal || client.session.control_len() == 0 {
+            return None;
+        }
+        self.out.clear();
+        client.session.take_control(&mut self.out);
+        tail.into_last_words(&self.out)
+    }
+
+    /// The writing side of a Network Connection that the shard has let go of, and what is to be written before it is closed,
+    /// as far as the Client takes it in a bounded time.
+    pub fn take_parting(&mut self, me: Attachment) -> Option<(W, Vec<u8>)> {
+        self.parting.remove(&me)
     }
 
     /// The Session is over: subscriptions, queue and name go; a Will that was still waiting goes out now.
@@ -435,6 +473,11 @@ impl<W: Wire> Shard<W> {
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
         self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
+    }
+
+    /// Whether ticks that use up their budgets are to come, so that others should have a turn after each of them.
+    pub fn has_long_work(&self) -> bool {
+        !self.fanouts.is_empty() || !self.replays.is_empty() || self.review.is_some()
     }
 
     /// When the next tick is due even if nothing happens.

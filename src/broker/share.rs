@@ -11,7 +11,7 @@ use super::mail::{Mail, Member, SessionRef};
 use super::router::Seat;
 use super::shard::{Shard, Wire};
 use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
-use crate::session::{Bound, GroupId, HandedBack, How, Limits, Outgoing};
+use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing};
 use crate::topic::{Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -231,14 +231,14 @@ impl<W: Wire> Shard<W> {
                 // Another member's Join may still be on its way: then the queue waits for it.
                 if known.members.is_empty() && !self.shared.router.has_seat(&known.seat) {
                     let lost = known.waiting.len() as u64;
-                    self.statistics.dropped += lost;
+                    self.statistics.dropped.group_ended += lost;
                     self.groups.remove(&group);
                 }
             }
             Mail::Away(_, session) => {
                 known.set_away(session);
                 let dropped = known.drop_qos0_if_alone();
-                self.statistics.dropped += dropped as u64;
+                self.statistics.dropped.note_some(Dropped::Offline, dropped);
             }
             Mail::Settled(_, session) => {
                 known.group.settle(session);
@@ -270,12 +270,12 @@ impl<W: Wire> Shard<W> {
             return true;
         }
         if qos == Qos::AtMostOnce && !known.is_attended() {
-            self.statistics.dropped += 1;
+            self.statistics.dropped.note(Dropped::Offline);
             return true;
         }
         let taken = self.level != Level::Full && known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
         if !taken {
-            self.statistics.dropped += 1;
+            self.statistics.dropped.note(Dropped::QueueFull);
         }
         self.pump(group); // what no member can ever take must not stay in front
         taken
@@ -296,7 +296,8 @@ impl<W: Wire> Shard<W> {
             } else if message.is_expired(now) || known.nobody_takes(&message) {
                 // Larger than any member takes: as if it had been delivered.
                 known.waiting.pop_front();
-                self.statistics.dropped += 1;
+                let is_expired = message.is_expired(now);
+                self.statistics.dropped.note(if is_expired { Dropped::Expired } else { Dropped::PacketTooLarge });
             } else {
                 return;
             }

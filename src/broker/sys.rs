@@ -3,9 +3,12 @@
 //! Each shard counts for itself and lays its counters open once per tick; shard 0 adds them up and publishes them retained
 //! at the configured interval. Nothing is published that has not changed.
 
-use super::shard::{Shard, Wire};
+use super::shard::{End, Shard, Wire};
 use super::{Settings, ShardId};
-use crate::codec::{Message, Moment, Qos};
+use crate::access::Act;
+use crate::codec::{Message, Moment, Qos, ReasonCode};
+use crate::notice::Tally;
+use crate::session::Dropped;
 use std::collections::HashMap;
 
 /// Counters of one shard, or of all. Plain numbers: whoever counts owns them.
@@ -17,10 +20,10 @@ pub struct Statistics {
     /// PUBLISH packets that came in, and those that went out.
     pub messages_received: u64,
     pub messages_sent: u64,
-    /// Deliveries given up, for whatever reason.
-    pub dropped: u64,
+    /// Deliveries given up.
+    pub dropped: Drops,
     /// Acts that were denied.
-    pub denied: u64,
+    pub denied: Denials,
     /// Network Connections ended for what their Client did.
     pub refused: u64,
     pub retained_refused: u64,
@@ -42,8 +45,8 @@ impl Statistics {
         self.packets_received += other.packets_received;
         self.messages_received += other.messages_received;
         self.messages_sent += other.messages_sent;
-        self.dropped += other.dropped;
-        self.denied += other.denied;
+        self.dropped.add(&other.dropped);
+        self.denied.add(&other.denied);
         self.refused += other.refused;
         self.retained_refused += other.retained_refused;
         self.takeovers_delayed += other.takeovers_delayed;
@@ -52,6 +55,128 @@ impl Statistics {
         self.subscriptions += other.subscriptions;
         self.shared_subscriptions += other.shared_subscriptions;
         self.sessions += other.sessions;
+    }
+}
+
+/// Deliveries given up, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    pub queue_full: u64,
+    pub offline: u64,
+    pub expired: u64,
+    pub packet_too_large: u64,
+    pub not_authorized: u64,
+    /// What waited for a shared group when its last member left.
+    pub group_ended: u64,
+}
+
+impl Drops {
+    pub(super) fn note(&mut self, reason: Dropped) {
+        self.note_some(reason, 1);
+    }
+
+    pub(super) fn note_some(&mut self, reason: Dropped, count: usize) {
+        let number = match reason {
+            Dropped::QueueFull => &mut self.queue_full,
+            Dropped::Offline => &mut self.offline,
+            Dropped::Expired => &mut self.expired,
+            Dropped::PacketTooLarge => &mut self.packet_too_large,
+            Dropped::NotAuthorized => &mut self.not_authorized,
+        };
+        *number += count as u64;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.queue_full += other.queue_full;
+        self.offline += other.offline;
+        self.expired += other.expired;
+        self.packet_too_large += other.packet_too_large;
+        self.not_authorized += other.not_authorized;
+        self.group_ended += other.group_ended;
+    }
+
+    /// Each reason with its number.
+    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+        [
+            ("queue_full", self.queue_full),
+            ("offline", self.offline),
+            ("expired", self.expired),
+            ("packet_too_large", self.packet_too_large),
+            ("not_authorized", self.not_authorized),
+            ("group_ended", self.group_ended),
+        ]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// Acts that were denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denials {
+    pub publish: u64,
+    pub subscribe: u64,
+    pub receive: u64,
+}
+
+impl Denials {
+    pub(super) fn note(&mut self, act: &Act<'_>) {
+        match act {
+            Act::Publish { .. } => self.publish += 1,
+            Act::Subscribe { .. } => self.subscribe += 1,
+            Act::Receive { .. } => self.receive += 1,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.publish += other.publish;
+        self.subscribe += other.subscribe;
+        self.receive += other.receive;
+    }
+
+    pub fn total(&self) -> u64 {
+        self.publish + self.subscribe + self.receive
+    }
+}
+
+/// Tallies by Reason Code.
+pub struct ReasonTallies([Tally; 256]);
+
+impl Default for ReasonTallies {
+    fn default() -> Self {
+        Self([const { Tally::new() }; 256])
+    }
+}
+
+impl ReasonTallies {
+    pub fn add(&self, reason: ReasonCode) {
+        self.0[usize::from(reason.value())].add();
+    }
+
+    pub fn get(&self, reason: ReasonCode) -> u64 {
+        self.0[usize::from(reason.value())].get()
+    }
+}
+
+/// How the Network Connections of Clients have ended.
+#[derive(Default)]
+pub struct Ends {
+    /// By the Client, with DISCONNECT.
+    pub goodbye: Tally,
+    /// Without.
+    pub lost: Tally,
+    /// By us.
+    pub refused: ReasonTallies,
+}
+
+impl Ends {
+    pub(super) fn note(&self, end: End) {
+        match end {
+            End::Goodbye(_) => self.goodbye.add(),
+            End::Lost => self.lost.add(),
+            End::Refused(reason) => self.refused.add(reason),
+        }
     }
 }
 
@@ -112,7 +237,7 @@ impl<W: Wire> Shard<W> {
             ("$SYS/broker/messages/received", sum.packets_received.to_string()),
             ("$SYS/broker/publish/messages/received", sum.messages_received.to_string()),
             ("$SYS/broker/publish/messages/sent", sum.messages_sent.to_string()),
-            ("$SYS/broker/publish/messages/dropped", sum.dropped.to_string()),
+            ("$SYS/broker/publish/messages/dropped", sum.dropped.total().to_string()),
             ("$SYS/broker/bytes/received", sum.bytes_received.to_string()),
             ("$SYS/broker/bytes/sent", sum.bytes_sent.to_string()),
             ("$SYS/broker/subscriptions/count", (sum.subscriptions + sum.shared_subscriptions).to_string()),

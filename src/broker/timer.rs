@@ -2,7 +2,7 @@
 //!
 //! A Client has one timer at most. Traffic never moves it: when it fires, the Client's state tells whether anything is due.
 
-use super::shard::{End, Shard, Wire};
+use super::shard::{Shard, Wire};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::Outside;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl<W: Wire> Shard<W> {
             let write_stall_max = self.shared.settings.write_stall_max;
             if client.tail.as_ref().is_some_and(|tail| tail.since.plus(write_stall_max) <= now) {
                 tracing::info!(target: "waypost::client", client = %Outside::of(client.id().as_bytes()), "disconnected: takes no data");
-                return self.end(me, End::Refused(ReasonCode::QuotaExceeded));
+                return self.say_and_end(me, ReasonCode::QuotaExceeded, Some("takes no data"));
             }
             if client.held
                 && client.pace.may_send(now)

@@ -19,6 +19,24 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// Where something listens that can be turned off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressOrOff {
+    Off,
+    At(Address),
+}
+
+/// In place of an address: nowhere.
+const OFF: &str = "off";
+
+impl FromStr for AddressOrOff {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if text == OFF { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
 const UNIX: &str = "unix:";
 /// Longest path of a Unix socket on Linux, without the NUL behind it.
 const UNIX_PATH_MAX: usize = 107;

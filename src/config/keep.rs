@@ -2,7 +2,7 @@
 //! Nothing is judged here: whatever arrives was accepted by its kind, and a test loads both ends of every bound.
 //! Read `keys.rs` for the table that says which key has which type.
 
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::keys::{
     Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
     TlsVersion, Version,
@@ -67,6 +67,12 @@ impl Keep for Duration {
 impl Keep for Address {
     fn keep(value: Option<&Value>) -> Self {
         text(value).parse().expect("an address was checked to be one")
+    }
+}
+
+impl Keep for AddressOrOff {
+    fn keep(value: Option<&Value>) -> Self {
+        text(value).parse().expect("an address or off was checked to be one")
     }
 }
 

@@ -2,7 +2,7 @@
 //! The structs that the node reads, `config/reference.toml`, the error messages and the names of environment variables all come from this table.
 //! Read `kind.rs` for what a kind accepts and `mod.rs` for how layers of settings become one `Config`.
 
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::kind::Kind;
 use super::macros::{settings, words};
 use crate::access::Network;
@@ -57,6 +57,7 @@ pub const SECTIONS: &[Section] = &[
     Jwt::SECTION,
     HttpLogin::SECTION,
     Sys::SECTION,
+    Admin::SECTION,
     Log::SECTION,
 ];
 
@@ -174,8 +175,9 @@ settings! {
         /// Network Connections that one listener accepts in a second. Further ones wait in its backlog.
         connect_rate_max: u32 = count(1, 1_000_000), default 5_000;
         /// Network Connections from one address that are accepted in a second, of all listeners together. A second's worth may
-        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them.
-        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 2_500;
+        /// come at once. Further ones are closed at once and counted, so that others need not wait behind them. Where each Client
+        /// has an address of its own, far less will do; behind a proxy or a gateway all of them may have the same.
+        connect_rate_per_address_max: u32 = count(1, 1_000_000), default 10_000;
         /// TLS handshakes that are under way at the same time, from the first complete message of the Client on. Further ones are
         /// closed at once and counted. A thread works on one at a time and on everything else in between.
         tls_handshakes_max: usize = count(1, 1_000_000), default 500;
@@ -252,8 +254,9 @@ settings! {
         /// Times a minute that one Client may be taken over by a new Network Connection with its Client Identifier, as when
         /// two devices have the same. A minute's worth may come at once; further ones wait for their turn, one of each
         /// Client. When another comes meanwhile, the one that waited is refused with Reason Code 0x89, or return code 3.
-        takeovers_per_minute_max: u32 = count(1, 60_000), default 60;
-        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed.
+        takeovers_per_minute_max: u32 = count(1, 60_000), default 6_000;
+        /// Longest time that a Client may take nothing of what is written to it; then its Network Connection is closed, with Reason
+        /// Code 0x97.
         write_stall_max: Duration = time(100 * MILLISECOND, HOUR), default "20s";
         /// Retained messages in all. At this bound those for new Topics are refused with Reason Code 0x97 or not retained, and
         /// counted. To retain none at all, set `mqtt.retain_available = false`.
@@ -336,6 +339,14 @@ settings! {
         algorithm: Option<Algorithm> = Kind::OneOf(Algorithm::WORDS), absent "ES256";
         /// Keys as a JSON Web Key Set (RFC 7517), each of which names its algorithm. SIGHUP reads it again.
         jwks_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwks.json";
+        /// The same at `https://HOST:PORT/PATH` or `http://HOST:PORT/PATH`, for public keys only. It is fetched at the start, every
+        /// `jwks_refresh`, and when a token names a key that is not there, but for that at most every 30s. While the server fails,
+        /// the last good keys stay in force; before there are any, tokens that need them are refused with Reason Code 0x88.
+        jwks_url: Option<String> = text(1, 2048, " "), absent "https://id.example.org/jwks.json";
+        /// Certificates of those who may issue the certificate of an https server of keys, PEM. Not set: those that this system trusts.
+        jwks_ca_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/jwks-ca.pem";
+        /// See `jwks_url`.
+        jwks_refresh: Duration = time(SECOND, DAY), default "10m";
         /// What `iss` must be. Not set: anything.
         issuer: Option<String> = text(1, 1024, ""), absent "https://id.example.org";
         /// What `aud` must be or contain. Not set: only tokens without `aud` are taken.
@@ -359,8 +370,11 @@ settings! {
     /// Client in, 200 with `{"result": "deny"}` does not, 200 with `{"result": "ignore"}` leaves it to the next way. Anything
     /// else, no answer in time, and a password that is not UTF-8, is a no.
     [http_login] HttpLogin {
-        /// `http://HOST:PORT/PATH`. The request is not encrypted: let the service be on this machine or in a trusted network.
-        url: Option<String> = text(1, 2048, " "), absent "http://127.0.0.1:8000/login";
+        /// `https://HOST:PORT/PATH` or `http://HOST:PORT/PATH`. With http the passwords are not encrypted on their way: then let the
+        /// service be on this machine or in a trusted network.
+        url: Option<String> = text(1, 2048, " "), absent "https://login.example.org/mqtt";
+        /// Certificates of those who may issue the certificate of an https service, PEM. Not set: those that this system trusts.
+        ca_file: Option<PathBuf> = Kind::Path, absent "/etc/waypost/login-ca.pem";
         /// Sent as the header `Authorization`.
         authorization: Option<String> = text(1, 4096, ""), absent "Bearer SECRET";
         /// Longest time for one answer.
@@ -382,6 +396,16 @@ settings! {
     [sys] Sys {
         /// How often they are published. 0s means never.
         interval: Duration = time_or_zero(100 * MILLISECOND, DAY), default "10s";
+    }
+
+    /// Figures and health for programs that watch the broker, over HTTP: `GET /metrics` (Prometheus text format), `/healthz` (does
+    /// every thread answer) and `/readyz` (may Clients come).
+    [admin] Admin {
+        /// Where they are served, by plain HTTP and to everybody who can reach it. Not set: on 127.0.0.1:18083, and when that is taken
+        /// the broker says so and goes on without; where an address is set, it does not start without it. `off`: nowhere.
+        address: Option<AddressOrOff> = Kind::AddressOrOff, absent "127.0.0.1:18083";
+        /// Whether `address` may be one that other machines can reach. There is no login: let a firewall or a proxy stand before it.
+        allow_remote: bool = Kind::Switch, default false;
     }
 
     /// The log, written to standard error.

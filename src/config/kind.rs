@@ -2,7 +2,7 @@
 //! A kind checks one value by itself; what keys demand of one another is said in `rules.rs`.
 //! Read `keys.rs` next, where every key names its kind.
 
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::units::{NotUnits, ShownDuration, ShownSize, read_duration, read_size};
 use crate::access::Network;
 use crate::notice::Outside;
@@ -32,6 +32,8 @@ pub enum Kind {
     Path,
     /// `IP:PORT`, `[IPv6]:PORT`, `HOST:PORT` or `unix:PATH`.
     Address,
+    /// The same, or `off`.
+    AddressOrOff,
     /// An IP address, or a network in the form `ADDRESS/BITS`.
     Network,
     /// Permissions of a file, in octal.
@@ -133,6 +135,10 @@ impl Kind {
                 Ok(_) => Ok(text.as_str().into()),
                 Err(why) => Err(Wrong::Because(why.to_string())),
             },
+            (Self::AddressOrOff, Given::Text(text)) => match text.parse::<AddressOrOff>() {
+                Ok(_) => Ok(text.as_str().into()),
+                Err(why) => Err(Wrong::Because(why.to_string())),
+            },
             (Self::Network, Given::Text(text)) => match text.parse::<Network>() {
                 Ok(_) => Ok(text.as_str().into()),
                 Err(_) => Err(Wrong::Form),
@@ -173,7 +179,7 @@ impl Kind {
                 allowed
             }
             Self::Path => format!("1 to {PATH_SIZE_MAX} bytes without control characters"),
-            Self::Address | Self::Network | Self::Mode => self.examples().to_owned(),
+            Self::Address | Self::AddressOrOff | Self::Network | Self::Mode => self.examples().to_owned(),
             Self::ListOf(kind) => format!("a list of up to {LIST_LENGTH_MAX} values, each {}", kind.allowed()),
         }
     }
@@ -192,6 +198,7 @@ impl Kind {
             Self::Text { .. } => format!("Text of {allowed}"),
             Self::Path => "A path".to_owned(),
             Self::Address => "An address".to_owned(),
+            Self::AddressOrOff => "An address, or \"off\"".to_owned(),
             Self::Network => "A network".to_owned(),
             Self::Mode => "Permissions".to_owned(),
             Self::ListOf(_) => format!("A list of {}", self.plural()),
@@ -209,7 +216,7 @@ impl Kind {
             Self::ListOf(_) => "a list of text",
             Self::Network => "an IP address or a network",
             Self::Mode => "permissions in octal",
-            Self::OneOf(_) | Self::Text { .. } | Self::Path | Self::Address => "text",
+            Self::OneOf(_) | Self::Text { .. } | Self::Path | Self::Address | Self::AddressOrOff => "text",
         }
     }
 
@@ -235,6 +242,7 @@ impl Kind {
             Self::Address => {
                 r#""127.0.0.1:1883", "[::1]:1883", "localhost:1883" or "unix:/run/waypost.sock""#.to_owned()
             }
+            Self::AddressOrOff => r#""127.0.0.1:18083", "[::1]:18083" or "off""#.to_owned(),
             Self::Network => r#""10.0.0.0/8", "fd00::/8" or "192.0.2.1""#.to_owned(),
             Self::Mode => r#""0660""#.to_owned(),
             Self::ListOf(Self::Network) => r#"["10.0.0.0/8", "::1"]"#.to_owned(),

@@ -23,11 +23,11 @@ mod rules;
 mod units;
 mod unknown;
 
-pub use address::{ANY, Address, NotAnAddress};
+pub use address::{ANY, Address, AddressOrOff, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits, Listener, Log,
-    Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
+    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits, Listener,
+    Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
     SubscribePolicy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;
@@ -54,6 +54,7 @@ pub struct Config {
     pub jwt: Jwt,
     pub http_login: HttpLogin,
     pub sys: Sys,
+    pub admin: Admin,
     pub log: Log,
     /// Where all this came from; see `reload`.
     pub sources: Sources,
@@ -94,6 +95,7 @@ impl Config {
             jwt: Jwt::of(&table(merged, "jwt")),
             http_login: HttpLogin::of(&table(merged, "http_login")),
             sys: Sys::of(&table(merged, "sys")),
+            admin: Admin::of(&table(merged, "admin")),
             log: Log::of(&table(merged, "log")),
             sources: sources.clone(),
             files: layers.files,

@@ -3,7 +3,7 @@
 //! Read `mod.rs` next, which makes the `Config` once all rules hold.
 
 use super::Config;
-use super::address::Address;
+use super::address::{Address, AddressOrOff};
 use super::errors::ConfigErrors;
 use super::keys::{ClientAuth, Fallback, Listener, Method, Protocol, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
@@ -21,6 +21,7 @@ pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
     methods(merged, layers, &mut errors);
     jwt_keys(merged, layers, &mut errors);
     shared_groups(&tables(merged, "shared_group"), &mut errors);
+    admin(merged, layers, &mut errors);
     layers.errors = errors;
 }
 
@@ -215,11 +216,11 @@ fn methods(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErro
                 "password" | "scram" if !listener.contains_key("password_file") && !is_set("password", "file") => {
                     "[password] has no file; write for example file = \"/etc/waypost/passwd\" there"
                 }
-                "jwt" if !is_set("jwt", "key_file") && !is_set("jwt", "jwks_file") => {
-                    "[jwt] has no key_file and no jwks_file; one of them must say where the key is"
+                "jwt" if !["key_file", "jwks_file", "jwks_url"].iter().any(|key| is_set("jwt", key)) => {
+                    "[jwt] has no key_file, no jwks_file and no jwks_url; one of them must say where the key is"
                 }
                 "http" if !is_set("http_login", "url") => {
-                    "[http_login] has no url; write for example url = \"http://127.0.0.1:8000/login\" there"
+                    "[http_login] has no url; write for example url = \"https://login.example.org/mqtt\" there"
                 }
                 _ => continue,
             };
@@ -238,6 +239,43 @@ fn jwt_keys(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErr
             place,
             "jwt.key_file needs jwt.algorithm beside it; write for example algorithm = \"ES256\"".to_owned(),
         );
+    }
+}
+
+/// There is no login: only this machine may reach it, unless somebody has decided otherwise.
+fn admin(merged: &Map<String, Value>, layers: &Layers, errors: &mut ConfigErrors) {
+    let Some(table) = table(merged, "admin") else { return };
+    let Some(value) = table.get("address") else { return };
+    let ValueKind::String(text) = &value.kind else { return };
+    let Ok(AddressOrOff::At(own)) = text.parse() else { return };
+    let place = value.origin().unwrap_or(DEFAULT);
+    let may_be_remote = matches!(table.get("allow_remote").map(|value| &value.kind), Some(ValueKind::Boolean(true)))
+        || layers.refused.contains("admin.allow_remote");
+    if matches!(own, Address::Unix(_)) {
+        let message = "admin.address cannot be a unix: socket; write for example \"127.0.0.1:18083\", or \"off\"";
+        errors.push(place, message.to_owned());
+    } else if !own.is_loopback() && !may_be_remote {
+        let line = if place.starts_with(PREFIX) {
+            format!("set {PREFIX}ADMIN__ALLOW_REMOTE=true")
+        } else {
+            "write the line allow_remote = true in [admin]".to_owned()
+        };
+        errors.push(
+            place,
+            format!(
+                "other machines can reach admin.address {own}, and there is no login for it; {line} if a firewall or a \
+                 proxy stands before it, or let it be 127.0.0.1:{} for this machine only",
+                own.port()
+            ),
+        );
+    }
+    for (listener, other_place) in tables(merged, "listener").into_iter().filter_map(address) {
+        if own.collides(&listener) {
+            let message = format!(
+                "admin.address {own} takes the same address as listener {listener} at {other_place}; give each its own"
+            );
+            errors.push(place, message);
+        }
     }
 }
 
@@ -290,6 +328,14 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for (key, url, what) in [
+        ("http_login.url", &config.http_login.url, "passwords are on it as they are"),
+        ("jwt.jwks_url", &config.jwt.jwks_url, "whoever is on it can make keys"),
+    ] {
+        if url.as_deref().is_some_and(leaves_this_machine_openly) {
+            notes.push(format!("{key} is http, and the way to it leaves this machine: {what}; use https"));
+        }
+    }
     for (key, size) in [
         ("limits.queue_size_max", limits.queue_size_max),
         ("limits.queue_qos0_size_max", limits.queue_qos0_size_max),
@@ -305,6 +351,15 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Whether a URL is http and not of this machine.
+fn leaves_this_machine_openly(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let with_port =
+        if authority.ends_with(']') || !authority.contains(':') { &format!("{authority}:80") } else { authority };
+    !with_port.parse::<Address>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Keys of a listener that have no effect there.

@@ -3,7 +3,7 @@
 use super::throttle::{Held, Throttle};
 use crate::access::{Authenticator, Exchange, Identity, Login, Pending, Step};
 use crate::codec::{Moment, ReasonCode};
-use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit, Tally};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub trait Link: Send + Sync {
 #[derive(Clone)]
 pub struct Porter {
     throttle: Arc<Throttle>,
+    failed: Arc<Tally>,
     now: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
@@ -61,11 +62,16 @@ const STEPS_MAX: u32 = 10;
 
 impl Porter {
     pub fn new(throttle: Throttle, now: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
-        Self { throttle: Arc::new(throttle), now: Arc::new(now) }
+        Self { throttle: Arc::new(throttle), failed: Arc::default(), now: Arc::new(now) }
     }
 
     pub fn now(&self) -> Moment {
         (self.now)()
+    }
+
+    /// Logins that have failed, for what they brought.
+    pub fn failed(&self) -> &Arc<Tally> {
+        &self.failed
     }
 
     /// Whether that login is worth looking at, or its turn has not come yet.
@@ -80,6 +86,7 @@ impl Porter {
     /// A failure is counted and told; any other refusal passes.
     fn refused(&self, login: &Login, user: Option<&str>, reason: ReasonCode, why: &'static str) -> Step {
         if matches!(reason, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized) {
+            self.failed.add();
             self.throttle.failed(self.now(), login.address, user);
         }
         if let Permit::Log { suppressed } = REFUSED.permit(self.now().as_millis()) {

@@ -1,34 +1,32 @@
 //! A service of the operator's is asked about logins, by HTTP. It is somebody else's program: it may be slow, gone or wrong, and
-//! each of that is a no. Plain HTTP only: what is asked are passwords, so it belongs on this machine or in a trusted network.
+//! each of that is a no. What is asked are passwords: over plain HTTP it belongs on this machine or in a trusted network. How a
+//! request is made is in `fetch.rs`.
 
 use super::chain::{Answer, Asked, Link, Porter};
+use super::fetch::{Failure, NotAUrl, Server, Url};
 use super::waiting::Waiting;
 use crate::access::{Identity, Login, Proof};
 use crate::codec::{Moment, ReasonCode};
-use crate::notice::{LINES_PER_SECOND_MAX, Limited, Permit};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use aws_lc_rs::hmac;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{HashSet, VecDeque};
 use std::future::ready;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 /// Which service is asked, and how patiently.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// `http://HOST:PORT/PATH`
-    pub url: String,
+    pub url: Url,
     pub authorization: Option<String>,
     /// For one answer, the wait for a free request included.
     pub timeout: Duration,
@@ -45,10 +43,8 @@ pub struct HttpSettings {
 /// Why a service cannot be asked.
 #[derive(Debug, Error)]
 pub enum NotAService {
-    #[error("http_login.url is not a URL: {0}")]
-    Url(String),
-    #[error("http_login.url does not begin with http://HOST; https is not supported, use a service on this machine")]
-    Scheme,
+    #[error("{0}")]
+    Url(#[from] NotAUrl),
     #[error("http_login.authorization is not what a header may hold")]
     Authorization,
 }
@@ -59,10 +55,7 @@ pub struct HttpLink {
 }
 
 struct Service {
-    /// `HOST:PORT`
-    authority: Box<str>,
-    host: HeaderValue,
-    path: Box<str>,
+    server: Server,
     authorization: Option<HeaderValue>,
     settings: HttpSettings,
     free: Semaphore,
@@ -96,9 +89,8 @@ enum Verdict {
     Ignore,
 }
 
-/// Largest answer, in bytes, and the most of its headers.
+/// Largest answer, in bytes.
 const ANSWER_SIZE_MAX: usize = 64 << 10;
-const HEADERS_SIZE_MAX: usize = 16 << 10;
 /// Longest password that is passed on, in bytes.
 const PASSWORD_SIZE_MAX: usize = 16 << 10;
 
@@ -106,8 +98,7 @@ impl HttpLink {
     /// # Errors
     /// What of the settings cannot be used. The service itself is not asked before somebody comes.
     pub fn new(settings: HttpSettings) -> Result<Self, NotAService> {
-        let uri: Uri = settings.url.parse().map_err(|error| NotAService::Url(format!("{error}")))?;
-        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or(NotAService::Scheme)?;
+        let server = Server::new(&settings.url)?;
         let authorization = settings.authorization.as_deref().map(HeaderValue::try_from).transpose();
         let mut authorization = authorization.map_err(|_| NotAService::Authorization)?;
         if let Some(secret) = &mut authorization {
@@ -115,9 +106,7 @@ impl HttpLink {
         }
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new());
         let service = Service {
-            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)).into(),
-            host: HeaderValue::try_from(authority.as_str()).map_err(|_| NotAService::Scheme)?,
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).into(),
+            server,
             authorization,
             free: Semaphore::new(settings.requests_max.clamp(1, Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
@@ -126,6 +115,16 @@ impl HttpLink {
             settings,
         };
         Ok(Self { service: Arc::new(service) })
+    }
+}
+
+impl HttpLink {
+    /// Reads again who may have issued the service's certificate.
+    ///
+    /// # Errors
+    /// The file cannot be used; then nothing has changed.
+    pub fn reload(&self) -> Result<(), NotAUrl> {
+        self.service.server.reload()
     }
 }
 
@@ -160,10 +159,10 @@ impl Service {
             return unavailable("the login service has failed and is left alone for a while");
         }
         let answered = tokio::time::timeout(self.settings.timeout, async {
-            let _free = self.free.acquire().await.map_err(|_| "the node is stopping")?;
+            let _free = self.free.acquire().await.map_err(|_| Trouble::Late)?;
             self.ask(login, password).await
         });
-        let answered = answered.await.unwrap_or(Err("the login service did not answer in time"));
+        let answered = answered.await.unwrap_or(Err(Trouble::Late));
         self.state.lock().note(answered.is_ok(), porter.now(), &self.settings);
         match answered {
             Ok(Verdict::Allow) => {
@@ -172,37 +171,24 @@ impl Service {
             }
             Ok(Verdict::Deny) => Answer::wrong("the login service says no"),
             Ok(Verdict::Ignore) => Answer::NotMine,
-            Err(why) => {
+            Err(trouble) => {
                 if let Permit::Log { suppressed } = FAILED.permit(porter.now().as_millis()) {
-                    tracing::warn!(target: "waypost::login", service = %self.authority, suppressed, "login refused: {why}");
+                    let trouble = trouble.to_string();
+                    tracing::warn!(
+                        target: "waypost::login",
+                        service = %self.server.name(),
+                        suppressed,
+                        "login refused: the login service {}",
+                        Outside::of(&trouble)
+                    );
                 }
-                unavailable(why)
+                unavailable("the login service has failed")
             }
         }
     }
 
-    /// One request on a connection of its own.
-    async fn ask(&self, login: &Login, password: &str) -> Result<Verdict, &'static str> {
-        let stream = TcpStream::connect(&*self.authority).await;
-        let stream = stream.map_err(|_| "the login service cannot be reached")?;
-        let mut builder = hyper::client::conn::http1::Builder::new();
-        let handshake = builder.max_buf_size(HEADERS_SIZE_MAX).handshake(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.map_err(|_| "the login service cannot be reached")?;
-        let request = self.request(login, password);
-        let mut connection = pin!(connection);
-        let mut answer = pin!(async {
-            let response = sender.send_request(request).await.map_err(|_| "the login service does not speak HTTP")?;
-            if response.status() != StatusCode::OK {
-                return Err("the login service answered with a status other than 200");
-            }
-            let body = http_body_util::Limited::new(response.into_body(), ANSWER_SIZE_MAX).collect().await;
-            verdict(&body.map_err(|_| "the login service's answer is cut or too large")?.to_bytes())
-        });
-        tokio::select! {
-            answer = &mut answer => answer,
-            // Whatever has arrived before the connection ended can still be taken.
-            _ = &mut connection => answer.await,
-        }
+    async fn ask(&self, login: &Login, password: &str) -> Result<Verdict, Trouble> {
+        verdict(&self.server.ask(self.request(login, password), ANSWER_SIZE_MAX).await?)
     }
 
     /// Everything that a peer chose goes into a JSON string, where it cannot be anything else.
@@ -215,11 +201,8 @@ impl Service {
             "listener": login.listener.as_deref(),
         });
         let mut request = Request::new(Full::new(Bytes::from(body.to_string())));
-        *request.method_mut() = hyper::Method::POST;
-        *request.uri_mut() = self.path.parse().unwrap_or_default(); // it came out of a URL
+        *request.method_mut() = Method::POST;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(secret) = &self.authorization {
             headers.insert(AUTHORIZATION, secret.clone());
@@ -253,13 +236,24 @@ fn unavailable(why: &'static str) -> Answer {
     Answer::Deny { reason: ReasonCode::ServerUnavailable, why }
 }
 
-fn verdict(body: &[u8]) -> Result<Verdict, &'static str> {
-    let answer: Value = serde_json::from_slice(body).map_err(|_| "the login service's answer is not JSON")?;
+/// Why there is no verdict. It continues a sentence that begins with the login service.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error("{0}")]
+    Fetch(#[from] Failure),
+    #[error("did not answer in time")]
+    Late,
+    #[error("gave an answer that {0}")]
+    Answer(&'static str),
+}
+
+fn verdict(body: &[u8]) -> Result<Verdict, Trouble> {
+    let answer: Value = serde_json::from_slice(body).map_err(|_| Trouble::Answer("is not JSON"))?;
     match answer.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Verdict::Allow),
         Some("deny") => Ok(Verdict::Deny),
         Some("ignore") => Ok(Verdict::Ignore),
-        _ => Err("the login service's answer has no result that is allow, deny or ignore"),
+        _ => Err(Trouble::Answer("has no result that is allow, deny or ignore")),
     }
 }
 
@@ -315,59 +309,15 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, HttpLink, HttpSettings};
+    use super::super::stub::{Authority, Stub, gone, wait_for};
+    use super::{Answer, HttpLink, HttpSettings, Url};
     use crate::access::Login;
     use crate::codec::{Moment, ReasonCode};
     use crate::login::{Link, Patience, Porter, Throttle};
-    use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-    use std::sync::mpsc::{Receiver, channel};
     use std::time::Duration;
-
-    /// A service that answers each request with these bytes, and tells what it was asked.
-    struct Stub {
-        address: SocketAddr,
-        asked: Receiver<String>,
-    }
-
-    impl Stub {
-        #[expect(clippy::disallowed_methods, reason = "a service is a program of its own")]
-        fn answering(answers: Vec<&'static [u8]>) -> Self {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let address = listener.local_addr().expect("it is bound");
-            let (tell, asked) = channel();
-            std::thread::spawn(move || {
-                for answer in answers {
-                    let Ok((mut stream, _)) = listener.accept() else { return };
-                    let mut request = Vec::new();
-                    let mut some = [0; 4096];
-                    while !is_whole(&request) {
-                        match stream.read(&mut some) {
-                            Ok(count) if count > 0 => request.extend_from_slice(&some[..count]),
-                            _ => break,
-                        }
-                    }
-                    let _ = tell.send(String::from_utf8(request).expect("a request is UTF-8"));
-                    let _ = stream.write_all(answer);
-                }
-            });
-            Self { address, asked }
-        }
-
-        fn url(&self) -> String {
-            format!("http://{}/login?a=b", self.address)
-        }
-    }
-
-    fn is_whole(request: &[u8]) -> bool {
-        let text = String::from_utf8_lossy(request);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-        let length =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        body.len() >= length.unwrap_or(0_usize)
-    }
 
     const ALLOW: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{\"result\":\"allow\"}";
     const DENY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"result\":\"deny\"}";
@@ -375,7 +325,7 @@ mod tests {
 
     fn settings(url: String) -> HttpSettings {
         HttpSettings {
-            url,
+            url: Url { key: "http_login.url", url, ca_key: "http_login.ca_file", ca_file: None },
             authorization: Some("Bearer x".to_owned()),
             timeout: Duration::from_secs(5),
             requests_max: 10,
@@ -415,8 +365,7 @@ mod tests {
                 password: Some(password.as_bytes().into()),
                 ..Login::default()
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            match runtime.block_on(self.link.ask(&self.porter, &Arc::new(login))) {
+            match wait_for(self.link.ask(&self.porter, &Arc::new(login))) {
                 Answer::Accept { identity, .. } => Ok(identity.proven_name().expect("it has shown its name").into()),
                 Answer::Deny { reason, .. } => Err(reason),
                 Answer::NotMine => Ok("not mine".to_owned()),
@@ -469,8 +418,7 @@ mod tests {
             assert_eq!(house.logs_in("alice", "1"), Err(ReasonCode::ServerUnavailable), "{shown}");
         }
         // Nobody listens there any more.
-        let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr().expect("it is bound");
-        let house = House::new(settings(format!("http://{gone}")));
+        let house = House::new(settings(format!("http://{}", gone())));
         assert_eq!(house.logs_in("alice", "1"), Err(ReasonCode::ServerUnavailable));
     }
 
@@ -525,10 +473,32 @@ mod tests {
 
     #[test]
     fn what_is_no_service_is_told_at_the_start() {
-        for url in ["https://a/b", "a/b", "/b", "http://", "ftp://a", "http://a b"] {
+        for url in ["https://a_b:x/", "a/b", "/b", "http://", "ftp://a", "http://a b"] {
             assert!(HttpLink::new(settings(url.to_owned())).is_err(), "{url}");
         }
         let secret = HttpSettings { authorization: Some("a\r\nb".to_owned()), ..settings("http://a".to_owned()) };
         assert!(HttpLink::new(secret).is_err());
+    }
+
+    #[test]
+    fn a_service_over_tls_decides_if_it_is_trusted() {
+        let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+        let over_tls = |stub: &Stub| {
+            let mut settings = settings(format!("https://localhost:{}/login", stub.port()));
+            settings.url.ca_file = Some(ours.file());
+            House::new(HttpSettings { failures_max: 10, ..settings })
+        };
+        let stub = Stub::over_tls(vec![ALLOW, DENY], ours.server("localhost"));
+        let house = over_tls(&stub);
+        assert_eq!(house.logs_in("alice", "1").as_deref(), Ok("alice"));
+        assert_eq!(house.logs_in("alice", "2"), Err(ReasonCode::BadUserNameOrPassword));
+        assert!(stub.asked.recv().expect("it was asked").starts_with("POST /login HTTP/1.1\r\n"));
+        // Row P10: never is anybody let in on the word of a stranger, nor is the stranger told a password.
+        let stranger = Stub::over_tls(vec![ALLOW; 3], theirs.server("localhost"));
+        let house = over_tls(&stranger);
+        for _ in 0..3 {
+            assert_eq!(house.logs_in("alice", "1"), Err(ReasonCode::ServerUnavailable));
+            assert_eq!(stranger.asked.recv().as_deref(), Ok(""));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! that does not say when it expires is none.
 
 use super::chain::{Answer, Asked, Link, Porter};
+use super::key_set::KeySet;
 use crate::access::{Grants, Identity, Login, Proof, Token};
 use crate::codec::{ReasonCode, check_filter};
 use crate::files;
@@ -11,6 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
 use std::future::ready;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,9 +67,11 @@ pub struct Tokens {
     rules: TokenRules,
     files: Vec<KeyFile>,
     keys: ArcSwap<Vec<Key>>,
+    /// More keys, of somebody else.
+    set: Option<KeySet>,
 }
 
-struct Key {
+pub(super) struct Key {
     /// `kid`; a key without one is tried for every token.
     id: Option<String>,
     algorithm: Algorithm,
@@ -88,12 +92,25 @@ impl Tokens {
     ///
     /// # Errors
     /// The first file that cannot be read or that has no key that we can use.
-    pub fn load(rules: TokenRules, files: Vec<KeyFile>) -> Result<Self, KeysNotLoaded> {
+    pub fn load(rules: TokenRules, files: Vec<KeyFile>, set: Option<KeySet>) -> Result<Self, KeysNotLoaded> {
         let keys = ArcSwap::from_pointee(read_all(&files)?);
-        Ok(Self { rules, files, keys })
+        Ok(Self { rules, files, keys, set })
     }
 
-    /// Reads the keys again: how many there are now.
+    /// Begins to fetch the set, if there is one, and does not wait for it.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(&self) -> io::Result<()> {
+        self.set.as_ref().map_or(Ok(()), KeySet::start)
+    }
+
+    /// The keys that are fetched.
+    pub fn set(&self) -> Option<&KeySet> {
+        self.set.as_ref()
+    }
+
+    /// Reads the files again: how many keys they have now.
     ///
     /// # Errors
     /// As [`Tokens::load`]; then nothing has changed.
@@ -144,7 +161,8 @@ impl Tokens {
         if header.crit.is_some() {
             return Err("a token with an extension that must be understood");
         }
-        for key in self.keys.load().iter() {
+        let set = self.set.as_ref().and_then(KeySet::keys);
+        for key in self.keys.load().iter().chain(set.iter().flat_map(|keys| keys.iter())) {
             let is_meant = header.kid.is_none() || key.id.is_none() || key.id == header.kid;
             if key.algorithm != header.alg || !is_meant {
                 continue;
@@ -154,6 +172,17 @@ impl Tokens {
             }
         }
         Err("a token that no key of ours has signed, or for somebody else than us")
+    }
+
+    /// Whether its key may be in a set that has not been fetched yet.
+    fn may_lack_key(&self, token: &[u8]) -> bool {
+        let Some(set) = &self.set else { return false };
+        let Ok(header) = decode_header(token) else { return false };
+        match (set.keys(), header.kid) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(keys), kid) => !self.keys.load().iter().chain(keys.iter()).any(|key| key.id == kid),
+        }
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -243,6 +272,13 @@ fn bare(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> {
     Ok(Key { id: None, algorithm, key })
 }
 
+/// A set that somebody else publishes. What is published is no secret, so there is none for HS256.
+pub(super) fn keys_of_others(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let mut keys = set(bytes)?;
+    keys.retain(|key| key.algorithm != Algorithm::HS256);
+    if keys.is_empty() { Err("there is no public key for RS256, ES256 or EdDSA".to_owned()) } else { Ok(keys) }
+}
+
 fn set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet = serde_json::from_slice(bytes).map_err(|error| format!("this is no JSON Web Key Set: {error}"))?;
     if set.keys.len() > KEYS_MAX {
@@ -278,6 +314,7 @@ fn one_of_a_set(jwk: &Jwk) -> Option<Key> {
 }
 
 /// Takes a password for a token where it looks like one; then nobody else is asked.
+#[derive(Clone)]
 pub struct JwtLink {
     tokens: Arc<Tokens>,
     /// Seconds since 1970.
@@ -289,10 +326,19 @@ impl JwtLink {
         Self { tokens, wall_clock }
     }
 
-    fn answer(&self, porter: &Porter, login: &Login) -> Answer {
-        let Some(token) = login.password.as_deref().filter(|password| looks_like_a_token(password)) else {
-            return Answer::NotMine;
-        };
+    async fn answer_when_keys_are_fresh(self, porter: Porter, login: Arc<Login>) -> Answer {
+        let token = login.password.as_deref().unwrap_or_default();
+        if let Some(set) = &self.tokens.set {
+            set.fresher().await;
+            if set.keys().is_none() {
+                let why = "a token whose key may be in a set that could not be fetched yet";
+                return Answer::Deny { reason: ReasonCode::ServerUnavailable, why };
+            }
+        }
+        self.answer(&porter, &login, token)
+    }
+
+    fn answer(&self, porter: &Porter, login: &Login, token: &[u8]) -> Answer {
         let now_s = (self.wall_clock)();
         match self.tokens.judge(token, login, now_s) {
             Err(why) => Answer::Deny { reason: ReasonCode::BadUserNameOrPassword, why },
@@ -318,7 +364,15 @@ fn looks_like_a_token(password: &[u8]) -> bool {
 
 impl Link for JwtLink {
     fn ask(&self, porter: &Porter, login: &Arc<Login>) -> Asked {
-        Box::pin(ready(self.answer(porter, login)))
+        let Some(token) = login.password.as_deref().filter(|password| looks_like_a_token(password)) else {
+            return Box::pin(ready(Answer::NotMine));
+        };
+        match self.answer(porter, login, token) {
+            Answer::Deny { .. } if token.len() <= TOKEN_SIZE_MAX && self.tokens.may_lack_key(token) => {
+                Box::pin(self.clone().answer_when_keys_are_fresh(porter.clone(), Arc::clone(login)))
+            }
+            answer => Box::pin(ready(answer)),
+        }
     }
 }
 
@@ -383,7 +437,7 @@ mod tests {
     }
 
     fn tokens(rules: TokenRules, keys: Vec<Key>) -> Tokens {
-        Tokens { rules, files: Vec::new(), keys: ArcSwap::from_pointee(keys) }
+        Tokens { rules, files: Vec::new(), keys: ArcSwap::from_pointee(keys), set: None }
     }
 
     fn shared() -> Key {

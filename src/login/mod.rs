@@ -5,19 +5,25 @@
 
 mod certificate;
 mod chain;
+mod fetch;
 mod hashing;
 mod http;
 mod jwt;
+mod key_set;
 mod password;
 mod scram;
+#[cfg(test)]
+mod stub;
 mod throttle;
 mod waiting;
 
 pub use certificate::CertificateLink;
 pub use chain::{Answer, Asked, Chain, Link, Porter};
+pub use fetch::{NotAUrl, Url};
 pub use hashing::Hashing;
 pub use http::{HttpLink, HttpSettings, NotAService};
 pub use jwt::{JwtLink, KeyFile, KeysNotLoaded, TokenRules, Tokens};
+pub use key_set::{KeySet, KeySetSettings};
 pub use password::{NotLoaded, PasswordFiles, PasswordLink, Passwords};
 pub use scram::ScramLink;
 pub use throttle::{Patience, Throttle};

@@ -1,5 +1,6 @@
 //! How many Network Connections there may be, and how fast they may come: in all, before CONNECT, for each listener and address.
 
+use super::counts::{Cause, Counts};
 use super::listener::{Door, Peer};
 use super::thread::DoorSettings;
 use crate::broker::Shared;
@@ -20,6 +21,7 @@ pub(super) struct Admission {
     handshakes_max: usize,
     addresses: Mutex<HashMap<IpAddr, Place>>,
     per_address_max: usize,
+    pub(super) counts: Arc<Counts>,
     rate_per_address: u32,
     /// Network Connections of all listeners that have a descriptor.
     sockets: Arc<AtomicUsize>,
@@ -38,7 +40,7 @@ const ADDRESSES_KEPT: usize = 1024;
 const NETWORK_BITS: u32 = 64;
 
 impl Admission {
-    pub(super) fn new(settings: &DoorSettings) -> Self {
+    pub(super) fn new(settings: &DoorSettings, counts: Arc<Counts>) -> Self {
         Self {
             pending: Arc::default(),
             pending_max: settings.connections_pending_max,
@@ -47,6 +49,7 @@ impl Admission {
             handshakes_max: settings.tls_handshakes_max,
             addresses: Mutex::default(),
             per_address_max: settings.connections_per_address_max,
+            counts,
             rate_per_address: settings.connect_rate_per_address_max,
             sockets: Arc::default(),
             sockets_max: settings.sockets_max,
@@ -64,6 +67,11 @@ impl Admission {
         Pass::take(&self.handshakes, self.handshakes_max)
     }
 
+    /// Network Connections before CONNECT, and TLS handshakes under way.
+    pub(super) fn pending(&self) -> (usize, usize) {
+        (self.pending.load(Ordering::Relaxed), self.handshakes.load(Ordering::Relaxed))
+    }
+
     pub(super) fn sockets(&self) -> &Arc<AtomicUsize> {
         &self.sockets
     }
@@ -74,7 +82,7 @@ impl Admission {
     }
 
     /// One more from this address.
-    fn enter_from(&self, address: IpAddr, now: Instant) -> Result<Pass, &'static str> {
+    fn enter_from(&self, address: IpAddr, now: Instant) -> Result<Pass, (Cause, &'static str)> {
         let address = match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS)),
             address => address,
@@ -87,9 +95,10 @@ impl Admission {
             .entry(address)
             .or_insert_with(|| Place { taken: Arc::default(), rate: Rate::per_second(self.rate_per_address) });
         if !place.rate.admits(now) {
-            return Err("connections from this address come too fast");
+            return Err((Cause::TooFastOfAddress, "connections from this address come too fast"));
         }
-        Pass::take(&place.taken, self.per_address_max).ok_or("too many connections from this address")
+        let too_many = (Cause::TooManyOfAddress, "too many connections from this address");
+        Pass::take(&place.taken, self.per_address_max).ok_or(too_many)
     }
 }
 
@@ -109,7 +118,7 @@ impl Seat {
 
     /// # Errors
     /// There are too many from this address, or they come too fast.
-    pub(super) fn take_address(&mut self, admission: &Admission, peer: Peer) -> Result<(), &'static str> {
+    pub(super) fn take_address(&mut self, admission: &Admission, peer: Peer) -> Result<(), (Cause, &'static str)> {
         if let Some(address) = peer.ip() {
             self.address = Some(admission.enter_from(address, Instant::now())?);
         }

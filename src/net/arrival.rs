@@ -5,6 +5,7 @@
 
 use super::admission::Seat;
 use super::certificate;
+use super::counts::Cause;
 use super::credentials::Credentials;
 use super::listener::{Door, Peer};
 use super::proxy;
@@ -30,18 +31,21 @@ pub(super) struct Arrived {
 /// A connection that gets no further: send `answer` (it may be empty), then close.
 pub(super) struct Turned {
     pub(super) answer: Vec<u8>,
+    pub(super) cause: Cause,
     pub(super) why: Cow<'static, str>,
 }
 
 impl From<Refused> for Turned {
     fn from(refused: Refused) -> Self {
-        Self { answer: refused.answer, why: refused.why.into() }
+        let cause = refused.reason.map_or(Cause::NotMqtt, Cause::Said);
+        Self { answer: refused.answer, cause, why: refused.why.into() }
     }
 }
 
-impl From<&'static str> for Turned {
-    fn from(why: &'static str) -> Self {
-        Self { answer: Vec::new(), why: why.into() }
+impl Turned {
+    /// Without a word.
+    pub(super) fn silently(cause: Cause, why: &'static str) -> Self {
+        Self { answer: Vec::new(), cause, why: why.into() }
     }
 }
 
@@ -64,10 +68,11 @@ pub(super) async fn arrive(
         if let Some(name) = proxied.common_name {
             arrived.certificate = certificate::of_common_name(name, door.identity).map(|found| Some(Box::new(found)));
         }
-        seat.take_address(&thread.admission, arrived.peer)?;
+        let seated = seat.take_address(&thread.admission, arrived.peer);
+        seated.map_err(|(cause, why)| Turned::silently(cause, why))?;
     }
     if let Some(credentials) = &door.tls {
-        accept_tls(thread, stream, credentials).await?;
+        thread.admission.counts.handshakes.note(accept_tls(thread, stream, credentials).await)?;
         if let Some(found) = shown(stream, &door) {
             arrived.certificate = found;
         }
@@ -89,9 +94,10 @@ async fn read_proxy_header(thread: &Thread, stream: &mut Stream) -> Result<proxy
     let mut received = Vec::new();
     loop {
         if !read(thread, stream, |bytes| received.extend_from_slice(bytes)).await {
-            return Err("closed before its PROXY header was complete".into());
+            return Err(Turned::silently(Cause::Gone, "closed before its PROXY header was complete"));
         }
-        if let Some((proxied, size)) = proxy::read(&received)? {
+        let header = proxy::read(&received).map_err(|why| Turned::silently(Cause::ProxyHeader, why))?;
+        if let Some((proxied, size)) = header {
             stream.ahead = received.split_off(size);
             return Ok(proxied);
         }
@@ -101,6 +107,7 @@ async fn read_proxy_header(thread: &Thread, stream: &mut Stream) -> Result<proxy
 async fn accept_tls(thread: &Thread, stream: &mut Stream, credentials: &Arc<Credentials>) -> Result<(), Turned> {
     let failed = |answer: Vec<u8>, error: rustls::Error| Turned {
         answer,
+        cause: Cause::Tls,
         why: format!("TLS handshake failed: {}", Outside::of(&error.to_string())).into(),
     };
     let mut tls =
@@ -112,15 +119,16 @@ async fn accept_tls(thread: &Thread, stream: &mut Stream, credentials: &Arc<Cred
         // A message of the handshake may go over several records, and stays until it is complete.
         if !tls.has_record() || tls.unprocessed().len() <= looked_at {
             if !collect(thread, stream, &mut tls).await {
-                return Err("closed during the TLS handshake".into());
+                return Err(Turned::silently(Cause::Gone, "closed during the TLS handshake"));
             }
             if tls.unprocessed().len() > BUFFER_BYTES {
-                return Err("a TLS handshake that is too large".into());
+                return Err(Turned::silently(Cause::Tls, "a TLS handshake that is too large"));
             }
             continue;
         }
         if under_way.is_none() {
-            under_way = Some(thread.admission.begin_handshake().ok_or("too many TLS handshakes at a time")?);
+            let too_many = || Turned::silently(Cause::TooManyHandshakes, "too many TLS handshakes at a time");
+            under_way = Some(thread.admission.begin_handshake().ok_or_else(too_many)?);
         }
         let is_tls = tls.is_tls();
         let meant = guess(tls.unprocessed());
@@ -140,11 +148,11 @@ async fn accept_tls(thread: &Thread, stream: &mut Stream, credentials: &Arc<Cred
         };
         match step {
             Ok(()) => {}
-            Err(_) if !is_tls => return Err(Turned { answer, why: meant.into() }),
+            Err(_) if !is_tls => return Err(Turned { answer, cause: Cause::Tls, why: meant.into() }),
             Err(error) => return Err(failed(answer, error)),
         }
         if stream.write_all(&thread.buffers, &answer).await.is_err() {
-            return Err("closed during the TLS handshake".into());
+            return Err(Turned::silently(Cause::Gone, "closed during the TLS handshake"));
         }
         looked_at = tls.unprocessed().len();
     }
@@ -173,7 +181,7 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
     loop {
         let before = received.len();
         if !read(thread, stream, |bytes| received.extend_from_slice(bytes)).await {
-            return Err("closed before its WebSocket request was complete".into());
+            return Err(Turned::silently(Cause::Gone, "closed before its WebSocket request was complete"));
         }
         // Looked at line by line, so that a request that comes byte by byte is not read as often as it has bytes.
         let has_line = memchr::memchr(b'\n', &received[before..]).is_some();
@@ -184,7 +192,7 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
             Ok(None) => {}
             Ok(Some((answer, size))) => {
                 if stream.write_all(&thread.buffers, &answer).await.is_err() {
-                    return Err("closed before its WebSocket request was answered".into());
+                    return Err(Turned::silently(Cause::Gone, "closed before its WebSocket request was answered"));
                 }
                 stream.ahead = received.split_off(size);
                 stream.layers_mut().websocket = Some(WebSocket::default());
@@ -192,13 +200,16 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
             }
             // HTTP is no answer to somebody who does not speak it.
             Err(NotUpgraded { why, .. }) if !received.first().is_some_and(u8::is_ascii_uppercase) => {
-                return Err(match received.first() {
-                    Some(0x10) => "not WebSocket; it looks like MQTT without WebSocket".into(),
-                    Some(0x16) => "not WebSocket; it looks like TLS".into(),
-                    _ => why.into(),
-                });
+                let why = match received.first() {
+                    Some(0x10) => "not WebSocket; it looks like MQTT without WebSocket",
+                    Some(0x16) => "not WebSocket; it looks like TLS",
+                    _ => why,
+                };
+                return Err(Turned::silently(Cause::WebSocket, why));
             }
-            Err(NotUpgraded { answer, why }) => return Err(Turned { answer, why: why.into() }),
+            Err(NotUpgraded { answer, why }) => {
+                return Err(Turned { answer, cause: Cause::WebSocket, why: why.into() });
+            }
         }
     }
 }

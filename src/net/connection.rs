@@ -7,6 +7,7 @@
 
 use super::admission::Seat;
 use super::arrival::{Turned, arrive};
+use super::counts::Cause;
 use super::listener::{Accepted, Door, Peer};
 use super::stream::{Input, Reader, SocketWire, Source, Stream, read};
 use super::thread::{Counted, Errand, Moved, Thread};
@@ -78,7 +79,7 @@ async fn enter(
             let why = "a Client Identifier that is not the one of the certificate";
             return Err(request.refused(ReasonCode::ClientIdentifierNotValid, why).into());
         }
-        Ok::<_, Turned>(log_in(thread, &mut stream, request, &*door.authenticator).await?)
+        log_in(thread, &mut stream, request, &*door.authenticator).await
     };
     let turned = match tokio::time::timeout(thread.settings.connect_timeout, entering).await {
         Ok(Ok((request, mut identity))) => {
@@ -87,9 +88,9 @@ async fn enter(
             return Some((stream, request, identity));
         }
         Ok(Err(turned)) => turned,
-        Err(_) => Turned::from("CONNECT was not complete in time"),
+        Err(_) => Turned::silently(Cause::TooLate, "CONNECT was not complete in time"),
     };
-    thread.log_refused(known_as, &turned.why);
+    thread.note_turned(known_as, turned.cause, &turned.why);
     say_last(thread, stream, &turned.answer).await;
     None
 }
@@ -102,7 +103,7 @@ fn is_bound(request: &Request) -> bool {
     }
 }
 
-async fn read_connect(thread: &Thread, stream: &mut Stream, versions: Versions) -> Result<Box<Request>, Refused> {
+async fn read_connect(thread: &Thread, stream: &mut Stream, versions: Versions) -> Result<Box<Request>, Turned> {
     let mut handshake = Handshake::new(versions);
     let shared = thread.shard.borrow().shared().clone();
     loop {
@@ -112,7 +113,7 @@ async fn read_connect(thread: &Thread, stream: &mut Stream, versions: Versions) 
                 .receive(bytes, shared.settings(), thread.clock.now(), |client_id| shared.origin_of(client_id));
         };
         if !read(thread, stream, take).await {
-            return Err(Refused { answer: Vec::new(), why: "closed by the peer before CONNECT was complete" });
+            return Err(Turned::silently(Cause::Gone, "closed by the peer before CONNECT was complete"));
         }
         if let Some(request) = request? {
             return Ok(request);
@@ -126,7 +127,7 @@ async fn log_in(
     stream: &mut Stream,
     mut request: Box<Request>,
     authenticator: &dyn Authenticator,
-) -> Result<(Box<Request>, Identity), Refused> {
+) -> Result<(Box<Request>, Identity), Turned> {
     let mut step = authenticator.begin(request.login.clone()).await;
     loop {
         step = match step {
@@ -134,7 +135,7 @@ async fn log_in(
                 request.authentication_data = data;
                 return Ok((request, identity));
             }
-            Step::Refuse(reason, why) => return Err(request.refused(reason, why)),
+            Step::Refuse(reason, why) => return Err(request.refused(reason, why).into()),
             Step::Challenge { data, exchange } => {
                 let mut packet = Vec::new();
                 let auth = Auth {
@@ -143,8 +144,8 @@ async fn log_in(
                 };
                 Packet::Auth(auth).encode(request.version, &mut packet);
                 if !request.takes(&packet) {
-                    return Err(request
-                        .refused(ReasonCode::ImplementationSpecificError, "an AUTH larger than the Client takes"));
+                    let why = "an AUTH larger than the Client takes";
+                    return Err(request.refused(ReasonCode::ImplementationSpecificError, why).into());
                 }
                 let _ = stream.write_all(&thread.buffers, &packet).await;
                 let answer = read_auth(thread, stream, &mut request).await?;
@@ -155,18 +156,18 @@ async fn log_in(
 }
 
 /// The Client's next packet, which must be AUTH 0x18 with the same method [MQTT-4.12.0-3] [MQTT-3.1.2-30].
-async fn read_auth(thread: &Thread, stream: &mut Stream, request: &mut Request) -> Result<Option<Box<[u8]>>, Refused> {
+async fn read_auth(thread: &Thread, stream: &mut Stream, request: &mut Request) -> Result<Option<Box<[u8]>>, Turned> {
     let limits = thread.shard.borrow().shared().settings().session.codec;
     loop {
         match Header::decode(&request.rest, Sender::Client, Version::V5, &limits) {
-            Err(violation) => return Err(request.refused(violation.reason, violation.why)),
+            Err(violation) => return Err(request.refused(violation.reason, violation.why).into()),
             Ok(Some(header)) if header.packet_size() > limits.property_bytes_max as usize + 16 => {
-                return Err(request.refused(ReasonCode::PacketTooLarge, "a large packet during authentication"));
+                return Err(request.refused(ReasonCode::PacketTooLarge, "a large packet during authentication").into());
             }
             Ok(Some(header)) if header.packet_size() <= request.rest.len() => {
                 let packet: Vec<u8> = request.rest.drain(..header.packet_size()).collect();
                 return match Packet::decode(&header, &packet[header.header_size()..], Version::V5, &limits) {
-                    Err(violation) => Err(request.refused(violation.reason, violation.why)),
+                    Err(violation) => Err(request.refused(violation.reason, violation.why).into()),
                     Ok(Packet::Auth(auth))
                         if auth.reason == ReasonCode::ContinueAuthentication
                             && auth.method == request.login.method.as_deref() =>
@@ -174,18 +175,18 @@ async fn read_auth(thread: &Thread, stream: &mut Stream, request: &mut Request) 
                         Ok(auth.data.map(Into::into))
                     }
                     Ok(Packet::Disconnect(_)) => {
-                        Err(Refused { answer: Vec::new(), why: "the Client gave up its authentication" })
+                        Err(Turned::silently(Cause::Gone, "the Client gave up its authentication"))
                     }
                     Ok(_) => {
-                        Err(request
-                            .refused(ReasonCode::ProtocolError, "something else than AUTH during authentication"))
+                        let why = "something else than AUTH during authentication";
+                        Err(request.refused(ReasonCode::ProtocolError, why).into())
                     }
                 };
             }
             Ok(_) => {}
         }
         if !read(thread, stream, |bytes| request.rest.extend_from_slice(bytes)).await {
-            return Err(Refused { answer: Vec::new(), why: "closed by the peer during authentication" });
+            return Err(Turned::silently(Cause::Gone, "closed by the peer during authentication"));
         }
     }
 }
@@ -211,7 +212,7 @@ async fn connect(thread: Rc<Thread>, entered: Box<Entered>, count: Counted) {
     while let Some(authentication) = poll_fn(|context| thread.poll_read(me, &mut reader, context)).await {
         exchange = Box::pin(reauthenticate(&thread, me, &seat.door, authentication, exchange)).await;
     }
-    Box::pin(linger(&thread, reader)).await;
+    Box::pin(part(&thread, me, reader)).await;
     drop(count);
 }
 
@@ -252,7 +253,10 @@ fn open(
             }
             Err(None)
         }
-        Opened::Refused(refused, wire) => Err(Stream::whole(reader, wire).map(|stream| (stream, refused))),
+        Opened::Refused(refused, wire) => {
+            thread.admission.counts.turned(refused.reason.map_or(Cause::NotMqtt, Cause::Said));
+            Err(Stream::whole(reader, wire).map(|stream| (stream, refused)))
+        }
     };
     thread.see_to_tick();
     opened
@@ -336,7 +340,8 @@ impl Thread {
             if !shard.may_read(me, context.waker()) {
                 return Poll::Pending;
             }
-            match reader.poll_read(context, &mut scratch) {
+            let room = if shard.sends_many(me) { reader.least_room() } else { scratch.len() };
+            match reader.poll_read(context, &mut scratch[..room]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Input::Closed) => {
                     shard.lost(me, self.clock.now());
@@ -368,8 +373,17 @@ async fn say_last(thread: &Thread, mut stream: Stream, answer: &[u8]) {
     .await;
 }
 
-async fn linger(thread: &Thread, reader: Reader) {
-    let _ = tokio::time::timeout(LINGER, drop_input(thread, reader)).await;
+/// The same for a Client whose last packet the shard has written already, unless the Client took nothing then.
+async fn part(thread: &Thread, me: Attachment, reader: Reader) {
+    let parting = thread.shard.borrow_mut().take_parting(me);
+    match parting {
+        None => drop(tokio::time::timeout(LINGER, drop_input(thread, reader)).await),
+        Some((wire, words)) => {
+            if let Some(stream) = Stream::whole(reader, wire) {
+                say_last(thread, stream, &words).await;
+            }
+        }
+    }
 }
 
 async fn drop_input(thread: &Thread, mut source: impl Source) {

@@ -8,6 +8,7 @@
 use super::Clock;
 use super::admission::{Admission, Pass, Rate, Seat};
 use super::certificate::ClientIdentity;
+use super::counts::Cause;
 use super::credentials::Credentials;
 use super::thread::{Errand, log_refused};
 use super::unix::{self, SocketFile, UnixSettings};
@@ -172,7 +173,8 @@ impl Listener {
                             let _ = shards[usize::from(home.0)].send(Errand::Accepted(accepted));
                             rate.take(Instant::now())
                         }
-                        Err(why) => {
+                        Err((cause, why)) => {
+                            admission.counts.turned(cause);
                             log_refused(clock.now(), peer, why);
                             refused_rate.take(Instant::now())
                         }
@@ -315,16 +317,17 @@ impl Door {
         shared: &Shared,
         peer: Peer,
         connections_max: usize,
-    ) -> Result<(Pass, Seat), &'static str> {
+    ) -> Result<(Pass, Seat), (Cause, &'static str)> {
         let is_trusted = match (&self.proxies, peer) {
             (Some(proxies), Peer::Ip(address)) => proxies.iter().any(|network| network.contains(address.ip())),
             (Some(_), Peer::Unix) | (None, _) => true,
         };
         if !is_trusted {
-            return Err("not one of the trusted proxies");
+            return Err((Cause::UntrustedProxy, "not one of the trusted proxies"));
         }
-        let pass = admission.enter(shared).ok_or("too many connections")?;
-        let mut seat = Seat::take(self, connections_max).ok_or("too many connections on this listener")?;
+        let pass = admission.enter(shared).ok_or((Cause::TooMany, "too many connections"))?;
+        let mut seat = Seat::take(self, connections_max)
+            .ok_or((Cause::TooManyOfListener, "too many connections on this listener"))?;
         // Behind a proxy, the Client's own address counts, once it is known.
         if self.proxies.is_none() {
             seat.take_address(admission, peer)?;

@@ -2,12 +2,14 @@
 //!
 //! `listener.rs` lets Network Connections in (`admission.rs` says how many), `arrival.rs` brings them to MQTT, `connection.rs` is
 //! the one task that each of them has, `thread.rs` runs a shard. `stream.rs` is what a connection reads from and writes to,
-//! with `tls.rs` and `websocket.rs` as its layers; `credentials.rs` holds certificates and keys, which `watch.rs` keeps fresh.
+//! with `tls.rs` and `websocket.rs` as its layers; `credentials.rs` holds certificates and keys, which `watch.rs` keeps fresh; `counts.rs`
+//! says what happened.
 
 mod admission;
 mod arrival;
 mod certificate;
 mod connection;
+mod counts;
 mod credentials;
 mod listener;
 pub mod proxy;
@@ -19,6 +21,7 @@ mod watch;
 pub mod websocket;
 
 pub use certificate::ClientIdentity;
+pub use counts::Doors;
 pub use credentials::{ClientAuth, Credentials, CredentialsError, Expiry, Issuers, TlsSettings};
 pub use listener::{Listener, ListenerSettings, Place};
 pub use thread::{DoorSettings, Threads};

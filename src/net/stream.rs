@@ -137,7 +137,13 @@ impl Stream {
     /// Writes all of it. After an error the connection is of no use.
     pub(super) async fn write_all(&mut self, buffers: &Buffers, bytes: &[u8]) -> io::Result<()> {
         let Some(layers) = &mut self.layers else { return self.socket.write_all(bytes).await };
-        for part in bytes.chunks(BUFFER_BYTES) {
+        // Of what the shard could not write, some is encoded already.
+        let unencoded = &bytes[std::mem::take(&mut layers.owed).min(bytes.len())..];
+        if unencoded.is_empty() {
+            let unsent = std::mem::take(&mut layers.unsent);
+            self.socket.write_all(&unsent).await?;
+        }
+        for part in unencoded.chunks(BUFFER_BYTES) {
             let encoded = {
                 let mut encoded = buffers.encoded.borrow_mut();
                 encoded.clear();
@@ -266,6 +272,15 @@ impl Reader {
                 let Layered { socket, layers, ahead, buffers, .. } = &mut *layered.borrow_mut();
                 layers.poll_read(socket, ahead, buffers, context, out)
             }
+        }
+    }
+
+    /// Bytes to read at a time from a peer of whom less is to be read: a few thousand of the smallest packets, or what a
+    /// record of TLS needs.
+    pub(super) fn least_room(&self) -> usize {
+        match self {
+            Self::Plain(_) => 8 << 10,
+            Self::Layered(_) => 32 << 10,
         }
     }
 

@@ -9,7 +9,8 @@
 use super::Clock;
 use super::admission::{Admission, Seat, Share};
 use super::connection::{serve, serve_moved};
-use super::credentials::{Credentials, CredentialsError, Expiry};
+use super::counts::{Cause, Counts, Doors};
+use super::credentials::{Credentials, CredentialsError};
 use super::listener::{Accepted, Listener, Peer};
 use super::stream::{Buffers, Layered, Layers, Reader, SocketWire};
 use super::tls::Tls;
@@ -22,14 +23,14 @@ use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Barrier, Semaphore};
+use tokio::sync::{Barrier, Semaphore, oneshot};
 use tokio::time::Sleep;
 
 /// What the doors are told by the configuration.
@@ -60,6 +61,8 @@ pub(super) enum Errand {
     Moved(Box<Moved>),
     /// Other certificates are in force: look whether those of our Clients would still be accepted.
     CheckCertificates(Arc<Credentials>),
+    /// Show that you live.
+    Answer(oneshot::Sender<()>),
     /// Say goodbye to everybody and end.
     Stop,
 }
@@ -109,6 +112,7 @@ pub struct Threads {
     handles: Vec<std::thread::JoinHandle<()>>,
     /// Where a listener has certificates.
     watch: Option<Watch>,
+    doors: Doors,
 }
 
 impl Threads {
@@ -129,8 +133,10 @@ impl Threads {
                 credentials.push(Arc::clone(found));
             }
         }
-        let watch = Watch::start(credentials, errands.clone())?;
-        let admission = Arc::new(Admission::new(settings));
+        let counts = Arc::new(Counts::default());
+        let watch = Watch::start(credentials.clone(), errands.clone(), Arc::clone(&counts))?;
+        let admission = Arc::new(Admission::new(settings, counts));
+        let doors = Doors { admission: Arc::clone(&admission), credentials, errands: errands.clone() };
         let farewell = Arc::new(Barrier::new(errands.len()));
         let mut listeners = Some(listeners);
         let mut handles = Vec::new();
@@ -145,7 +151,7 @@ impl Threads {
                 }
             })?);
         }
-        Ok(Self { errands, handles, watch })
+        Ok(Self { errands, handles, watch, doors })
     }
 
     /// Reads the certificates, keys and revocation lists of all listeners again. Nobody is disconnected but Clients whose
@@ -156,9 +162,9 @@ impl Threads {
         self.watch.as_ref().map(Watch::reload).unwrap_or_default()
     }
 
-    /// When each certificate in force ends, of all listeners; for the metrics.
-    pub fn certificate_expiries(&self) -> Vec<Expiry> {
-        self.watch.as_ref().map(Watch::expiries).unwrap_or_default()
+    /// What they say of themselves.
+    pub fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// Says goodbye to all Clients and waits for the threads to end. `false`: one of them has panicked.
@@ -167,7 +173,7 @@ impl Threads {
         for errand in &self.errands {
             let _ = errand.send(Errand::Stop);
         }
-        drop(self.errands);
+        drop((self.errands, self.doors));
         let ended: Vec<bool> = self.handles.into_iter().map(|handle| handle.join().is_ok()).collect();
         ended.iter().all(|ended| *ended)
     }
@@ -233,6 +239,7 @@ impl Thread {
                 Errand::Accepted(accepted) => drop(tokio::task::spawn_local(serve(Rc::clone(&self), accepted, count))),
                 Errand::Moved(moved) => serve_moved(Rc::clone(&self), *moved, count),
                 Errand::CheckCertificates(credentials) => self.check_certificates(&credentials),
+                Errand::Answer(answer) => drop(answer.send(())), // whoever asked may have gone
                 Errand::Stop => break,
             }
         }
@@ -333,6 +340,10 @@ impl Thread {
                 let again = shard.wants_tick();
                 self.tick_is_coming.set(again);
                 if again {
+                    if shard.has_long_work() {
+                        // Woken by the runtime when it has looked at the sockets, and not only at every EVENT_INTERVAL-th.
+                        return pin!(tokio::task::yield_now()).poll(context);
+                    }
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -358,8 +369,9 @@ impl Thread {
         .await;
     }
 
-    /// One line about a connection that never became a Client, but not more of them than anyone can read.
-    pub(super) fn log_refused(&self, peer: Peer, why: &str) {
+    /// Counts a connection that never became a Client; one line about it, but not more of them than anyone can read.
+    pub(super) fn note_turned(&self, peer: Peer, cause: Cause, why: &str) {
+        self.admission.counts.turned(cause);
         log_refused(self.clock.now(), peer, why);
     }
 }

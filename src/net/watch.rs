@@ -4,7 +4,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a door starts threads and knows the time")]
 
-use super::credentials::{Credentials, CredentialsError, Expiry};
+use super::counts::Counts;
+use super::credentials::{Credentials, CredentialsError};
 use super::thread::Errand;
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,6 @@ const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// The thread that watches; it ends when this is dropped.
 pub(super) struct Watch {
-    credentials: Vec<Arc<Credentials>>,
     orders: Option<Sender<Order>>,
     handle: Option<JoinHandle<()>>,
 }
@@ -36,21 +36,16 @@ impl Watch {
     pub(super) fn start(
         credentials: Vec<Arc<Credentials>>,
         errands: Vec<UnboundedSender<Errand>>,
+        counts: Arc<Counts>,
     ) -> io::Result<Option<Self>> {
         if credentials.is_empty() {
             return Ok(None);
         }
         let (orders, inbox) = channel();
-        let watched = credentials.clone();
         let handle = std::thread::Builder::new()
             .name("waypost-watch".to_owned())
-            .spawn(move || watch(&watched, &errands, &inbox))?;
-        Ok(Some(Self { credentials, orders: Some(orders), handle: Some(handle) }))
-    }
-
-    /// When each certificate in force ends.
-    pub(super) fn expiries(&self) -> Vec<Expiry> {
-        self.credentials.iter().flat_map(|one| one.expiries()).collect()
+            .spawn(move || watch(&credentials, &errands, &counts, &inbox))?;
+        Ok(Some(Self { orders: Some(orders), handle: Some(handle) }))
     }
 
     /// Reads all files again, whether they have changed or not. What is wrong is in the log, too.
@@ -70,7 +65,12 @@ impl Drop for Watch {
     }
 }
 
-fn watch(credentials: &[Arc<Credentials>], errands: &[UnboundedSender<Errand>], inbox: &Receiver<Order>) {
+fn watch(
+    credentials: &[Arc<Credentials>],
+    errands: &[UnboundedSender<Errand>],
+    counts: &Counts,
+    inbox: &Receiver<Order>,
+) {
     let mut warned: Option<Instant> = None;
     loop {
         if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
@@ -79,12 +79,13 @@ fn watch(credentials: &[Arc<Credentials>], errands: &[UnboundedSender<Errand>], 
         }
         match inbox.recv_timeout(LOOK_EVERY) {
             Ok(Order { answer }) => {
-                let failures = credentials.iter().filter_map(|one| reload(one, errands).err()).collect();
+                let reload = |one| counts.certificate_reloads.note(reload(one, errands)).err();
+                let failures = credentials.iter().filter_map(reload).collect();
                 let _ = answer.send(failures); // whoever asked may have gone
             }
             Err(RecvTimeoutError::Timeout) => {
                 for one in credentials.iter().filter(|one| one.has_changed()) {
-                    let _ = reload(one, errands); // the log has it
+                    let _ = counts.certificate_reloads.note(reload(one, errands)); // the log has it
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,

@@ -1,16 +1,23 @@
 //! Builds each listener's chain out of the configuration, and reads again what it judges by.
 
 use crate::access::{Access, Accounts};
+use crate::admin::Reloads;
 use crate::config::{self, Config, Method};
 use crate::login::{
-    CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeysNotLoaded, Link, NotAService,
-    NotLoaded, PasswordFiles, PasswordLink, Passwords, Patience, Porter, ScramLink, Throttle, TokenRules, Tokens,
+    CertificateLink, Chain, Hashing, HttpLink, HttpSettings, JwtLink, KeyFile, KeySet, KeySetSettings, KeysNotLoaded,
+    Link, NotAService, NotAUrl, NotLoaded, PasswordFiles, PasswordLink, Passwords, Patience, Porter, ScramLink,
+    Throttle, TokenRules, Tokens, Url,
 };
 use crate::net::Clock;
+use crate::notice::{Outcomes, Tally};
 use jsonwebtoken::Algorithm;
+use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
+
+/// For one answer of the server that has keys of tokens; logins may wait for it.
+const KEY_SET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the chains of all listeners share.
 pub(super) struct Logins {
@@ -18,6 +25,7 @@ pub(super) struct Logins {
     hashing: Arc<Hashing>,
     passwords: Arc<PasswordFiles>,
     tokens: Option<Arc<Tokens>>,
+    key_set: Option<Arc<Outcomes>>,
     service: Option<Arc<HttpLink>>,
 }
 
@@ -28,6 +36,8 @@ pub enum LoginsError {
     Passwords(#[from] NotLoaded),
     #[error("{0}")]
     Keys(#[from] KeysNotLoaded),
+    #[error("{0}")]
+    KeySet(#[from] NotAUrl),
     #[error("{0}")]
     Service(#[from] NotAService),
 }
@@ -56,13 +66,29 @@ impl Logins {
             0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
             max => max,
         };
+        let porter = Porter::new(Throttle::new(patience), move || clock.now());
+        let (mut tokens, mut key_set) = (None, None);
+        if is_used(Method::Jwt) {
+            let set = key_set_of(config).map(|settings| KeySet::new(settings, porter.clone())).transpose()?;
+            key_set = set.as_ref().map(|set| Arc::clone(set.outcomes()));
+            tokens = Some(Arc::new(tokens_of(&config.jwt, set)?));
+        }
         Ok(Self {
-            porter: Porter::new(Throttle::new(patience), move || clock.now()),
+            porter,
             hashing: Arc::new(Hashing::new(at_work, limits.logins_waiting_max)),
             passwords,
             service: if is_used(Method::Http) { service(config)? } else { None },
-            tokens: if is_used(Method::Jwt) { Some(Arc::new(tokens(&config.jwt)?)) } else { None },
+            tokens,
+            key_set,
         })
+    }
+
+    /// Starts what does not wait to be asked.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.start())
     }
 
     pub(super) fn chain(&self, listener: &config::Listener) -> Chain {
@@ -90,21 +116,38 @@ impl Logins {
         }
     }
 
+    /// What came of fetching keys, if they are fetched.
+    pub(super) fn key_set(&self) -> Option<&Arc<Outcomes>> {
+        self.key_set.as_ref()
+    }
+
+    /// Logins that have failed.
+    pub(super) fn failed(&self) -> &Arc<Tally> {
+        self.porter.failed()
+    }
+
     /// Reads all files again; what cannot be read leaves the former in force, and the log says so.
-    pub(super) fn reload(&self) {
+    pub(super) fn reload(&self, reloads: &Reloads) {
         if let Some(tokens) = &self.tokens {
-            match tokens.reload() {
+            match reloads.keys.note(tokens.reload()) {
                 Ok(keys) => tracing::info!(target: "waypost::login", keys, "keys of tokens read again"),
                 Err(error) => tracing::error!(target: "waypost::login", "{error}; the former keys stay in force"),
             }
         }
-        self.passwords.each().for_each(|passwords| reload_passwords(passwords));
+        let service = self.service.as_ref().map(|service| service.reload());
+        let set = self.tokens.as_ref().and_then(|tokens| tokens.set()).map(KeySet::reload);
+        for reloaded in service.into_iter().chain(set) {
+            if let Err(error) = reloads.authorities.note(reloaded) {
+                tracing::error!(target: "waypost::login", "{error}; the former authorities stay in force");
+            }
+        }
+        self.passwords.each().for_each(|passwords| reload_passwords(passwords, reloads));
     }
 }
 
-fn reload_passwords(passwords: &Passwords) {
+fn reload_passwords(passwords: &Passwords, reloads: &Reloads) {
     let path = passwords.path().display();
-    match passwords.reload() {
+    match reloads.passwords.note(passwords.reload()) {
         Ok(()) => {
             let users = passwords.current().len();
             tracing::info!(target: "waypost::login", file = %path, users, "password file read again");
@@ -118,7 +161,22 @@ fn reload_passwords(passwords: &Passwords) {
     }
 }
 
-fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
+fn key_set_of(config: &Config) -> Option<KeySetSettings> {
+    let jwt = &config.jwt;
+    Some(KeySetSettings {
+        url: Url {
+            key: "jwt.jwks_url",
+            url: jwt.jwks_url.clone()?,
+            ca_key: "jwt.jwks_ca_file",
+            ca_file: jwt.jwks_ca_file.clone(),
+        },
+        refresh: jwt.jwks_refresh,
+        timeout: KEY_SET_TIMEOUT,
+        waiting_max: config.limits.logins_waiting_max,
+    })
+}
+
+fn tokens_of(jwt: &config::Jwt, set: Option<KeySet>) -> Result<Tokens, KeysNotLoaded> {
     let rules = TokenRules {
         issuer: jwt.issuer.clone(),
         audience: jwt.audience.clone(),
@@ -137,15 +195,15 @@ fn tokens(jwt: &config::Jwt) -> Result<Tokens, KeysNotLoaded> {
         };
         KeyFile::Bare(path, algorithm)
     });
-    let set = jwt.jwks_file.clone().map(KeyFile::Set);
-    Tokens::load(rules, bare.into_iter().chain(set).collect())
+    let file = jwt.jwks_file.clone().map(KeyFile::Set);
+    Tokens::load(rules, bare.into_iter().chain(file).collect(), set)
 }
 
 fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
     let http = &config.http_login;
     let Some(url) = http.url.clone() else { return Ok(None) };
     let link = HttpLink::new(HttpSettings {
-        url,
+        url: Url { key: "http_login.url", url, ca_key: "http_login.ca_file", ca_file: http.ca_file.clone() },
         authorization: http.authorization.clone(),
         timeout: http.timeout,
         requests_max: http.requests_max,
@@ -160,6 +218,6 @@ fn service(config: &Config) -> Result<Option<Arc<HttpLink>>, NotAService> {
 
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "tokens expire by the clock on the wall")]
-fn wall_clock() -> f64 {
+pub(super) fn wall_clock() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -137,7 +137,7 @@ impl Session {
         room: usize,
         limits: &Limits,
         now: Moment,
-        may_receive: impl Fn(&Message) -> bool,
+        may_receive: impl Fn(&Outgoing) -> bool,
         filled: &mut Filled,
     ) -> bool {
         filled.forget_sole();
@@ -178,7 +178,7 @@ impl Session {
     /// Whether what [`fill`](Self::fill) appended last, for another receiver and at the same time, is just what this one
     /// would get, and all that it would get; then it counts as sent.
     #[inline]
-    pub fn repeat(&mut self, may_receive: impl Fn(&Message) -> bool, filled: &mut Filled) -> bool {
+    pub fn repeat(&mut self, may_receive: impl Fn(&Outgoing) -> bool, filled: &mut Filled) -> bool {
         let (Some(sole), Some(queue)) = (&filled.sole, &mut self.queue) else { return false };
         let plain = self.control.is_empty()
             && self.terms.version == sole.version
@@ -187,7 +187,7 @@ impl Session {
             && self.in_flight.as_ref().is_none_or(|in_flight| !in_flight.has_resends());
         let same = plain
             && queue.holds_only(&sole.queued)
-            && (may_receive(sole.queued.message()) || is_left_out(Fault::Repeated));
+            && (may_receive(&sole.queued.outgoing) || is_left_out(Fault::Repeated));
         if same {
             queue.pop(0);
             filled.published += 1;
@@ -235,7 +235,7 @@ impl Session {
         out: &mut Vec<u8>,
         limits: &Limits,
         now: Moment,
-        may_receive: &impl Fn(&Message) -> bool,
+        may_receive: &impl Fn(&Outgoing) -> bool,
         filled: &mut Filled,
     ) {
         let Some(queued) = self.queue.as_mut().and_then(|queue| queue.pop(lane)) else { return };
@@ -244,7 +244,7 @@ impl Session {
         if message.is_expired(now) {
             return Self::give_up(&queued, Dropped::Expired, filled);
         }
-        if !may_receive(message) && !is_unchecked(&queued) {
+        if !may_receive(&queued.outgoing) && !is_unchecked(&queued) {
             return Self::give_up(&queued, Dropped::NotAuthorized, filled);
         }
         let single = [queued.subscription_id()];
@@ -308,7 +308,7 @@ impl Session {
         out: &mut Vec<u8>,
         end: usize,
         now: Moment,
-        may_receive: &impl Fn(&Message) -> bool,
+        may_receive: &impl Fn(&Outgoing) -> bool,
         filled: &mut Filled,
     ) {
         while out.len() < end {
@@ -323,7 +323,7 @@ impl Session {
         packet_id: PacketId,
         out: &mut Vec<u8>,
         now: Moment,
-        may_receive: &impl Fn(&Message) -> bool,
+        may_receive: &impl Fn(&Outgoing) -> bool,
         filled: &mut Filled,
     ) {
         let Some(in_flight) = &mut self.in_flight else { return };
@@ -332,7 +332,7 @@ impl Session {
             Some(Slot::ExactlyOnce(queued)) => (queued.clone(), Qos::ExactlyOnce),
             _ => return,
         };
-        if !may_receive(queued.message()) && !is_left_out(Fault::Resent) {
+        if !may_receive(&queued.outgoing) && !is_left_out(Fault::Resent) {
             in_flight.finish(packet_id);
             return Self::give_up(&queued, Dropped::NotAuthorized, filled);
         }

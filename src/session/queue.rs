@@ -5,6 +5,7 @@
 
 use super::Limits;
 use crate::codec::{LiveBytes, Message, Moment, Qos};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -14,11 +15,26 @@ pub struct Outgoing {
     pub message: Message,
     /// Subscription Identifiers, where one delivery has several [MQTT-3.3.4-4]. Otherwise empty.
     pub subscription_ids: Box<[u32]>,
+    /// What the first receiver that had to be decided about has made of the Topic; 0 = none has been yet.
+    topic_hash: Cell<u64>,
 }
 
 impl Outgoing {
     pub fn new(message: Message) -> Rc<Self> {
-        Rc::new(Self { message, subscription_ids: Box::default() })
+        Self::with_ids(message, Box::default())
+    }
+
+    pub fn with_ids(message: Message, subscription_ids: Box<[u32]>) -> Rc<Self> {
+        Rc::new(Self { message, subscription_ids, topic_hash: Cell::new(0) })
+    }
+
+    /// The hash of the Topic, by a function that is always the same: it is called once for all receivers.
+    #[inline]
+    pub fn topic_hash(&self, hash: impl FnOnce(&[u8]) -> u64) -> u64 {
+        if self.topic_hash.get() == 0 {
+            self.topic_hash.set(hash(self.message.topic()));
+        }
+        self.topic_hash.get()
     }
 }
 

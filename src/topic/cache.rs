@@ -147,16 +147,25 @@ impl<V: Clone> MatchCache<V> {
         Self { slots: Vec::new(), used: 0 }
     }
 
-    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now. `hash` is
-    /// [`Epochs::hash`] of the topic.
+    /// What was found for this topic; if that is not known, or not good any more, what `search` finds now, which is kept if
+    /// `is_kept`. `hash` is [`Epochs::hash`] of the topic.
     #[inline]
-    pub fn get_or_search(&mut self, topic: &[u8], hash: u64, epochs: &Epochs, search: impl FnOnce() -> V) -> V {
+    pub fn get_or_search(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        epochs: &Epochs,
+        search: impl FnOnce() -> V,
+        is_kept: impl FnOnce(&V) -> bool,
+    ) -> V {
         if let Some(found) = self.lookup(topic, hash, epochs) {
             return found.clone();
         }
         let stamps = epochs.stamps(topic, hash);
         let found = search();
-        self.insert(topic, hash, stamps, found.clone());
+        if is_kept(&found) {
+            self.insert(topic, hash, stamps, found.clone());
+        }
         found
     }
 
@@ -384,10 +393,10 @@ mod tests {
     fn a_search_is_made_once() {
         let (epochs, mut cache) = (epochs(), MatchCache::new());
         let hash = epochs.hash(b"a");
-        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 1), 1);
-        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || panic!("it is known")), 1);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 1, |_| true), 1);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || panic!("it is known"), |_| true), 1);
         epochs.bump(b"a");
-        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 2), 2);
+        assert_eq!(cache.get_or_search(b"a", hash, &epochs, || 2, |_| false), 2);
     }
 
     #[test]

@@ -476,7 +476,7 @@ fn a11_many_packets_per_segment(version: Version) {
     let mut client = scene.connected(version, "a11");
     let writer = client.writer();
     let pings = PINGREQ.repeat(5000);
-    let duration = Duration::from_secs(load(2, 10) as u64);
+    let duration = Duration::from_millis(load(2_000, 10_000) as u64);
     let mut answers = 0;
     let sent = thread::scope(|scope| {
         let sender = scope.spawn(move || {

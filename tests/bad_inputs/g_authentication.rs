@@ -13,6 +13,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64ct::{Base64, Encoding};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -28,6 +30,7 @@ each_version! {
     g02_anonymous_off,
     g04_password_bytes,
     g06_authenticator_fails,
+    g06_keys_at_a_url,
     g07_bad_tokens,
     g08_token_runs_out,
     g09_parameter_injection,
@@ -397,6 +400,47 @@ fn g06_authenticator_fails(version: Version) {
     assert_eq!(answer(scene.open(version), &with(version, "g06", "alice", "right")), refused);
     drop(silent);
     assert_eq!(answer(scene.open(version), &with(version, "g06", "alice", "right")), refused);
+    scene.holds();
+}
+
+/// Keys of tokens at a URL: while there are none, or not the right one, it is a no, and their server is not asked by each login.
+fn g06_keys_at_a_url(version: Version) {
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key");
+    let x = base64ct::Base64UrlUnpadded::encode_string(pair.public_key().as_ref());
+    let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": x, "alg": "EdDSA"}]}).to_string();
+    let service = Service::start(
+        Duration::ZERO,
+        vec![says("503 Service Unavailable", ""), says("200 OK", "{}"), says("200 OK", &keys)],
+    );
+    let scene = Scene::with(|profile| {
+        profile.set("[listener].authentication", ["jwt"]).set("limits.failed_logins_max", 1_000_000);
+        profile.set("jwt.jwks_url", format!("http://{}/keys", service.address)).set("jwt.jwks_refresh", "1s");
+    });
+    let private = EncodingKey::from_ed_der(document.as_ref());
+    let signed_by = |key: &str| {
+        let header = Header { kid: Some(key.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        encode(&header, &json!({"sub": "alice", "exp": now_s() + 600}), &private).expect("a token")
+    };
+    let came = with(version, "g06", "alice", signed_by("k1"));
+    let doubt = either(version, code::SERVER_UNAVAILABLE, SERVER_UNAVAILABLE);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match answer(scene.open(version), &came) {
+            0 => break,
+            code => assert_eq!(code, doubt),
+        }
+        assert!(Instant::now() < deadline, "the keys are there and are not fetched");
+    }
+    assert!(service.asked.try_iter().count() >= 3);
+    let began = Instant::now();
+    for number in 0..20 {
+        let code = answer(scene.open(version), &with(version, "g06", "alice", signed_by(&format!("unknown {number}"))));
+        assert_eq!(code, wrong(version));
+    }
+    let asked = service.asked.try_iter().count() as u64;
+    assert!(asked <= began.elapsed().as_secs() + 2, "{asked} times in {:?}", began.elapsed());
+    assert_eq!(answer(scene.open(version), &came), 0);
     scene.holds();
 }
 

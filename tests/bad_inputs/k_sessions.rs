@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Event, PATIENCE, prompt};
 use crate::e_qos::{forget, lasting, open_session, publish_many};
 use crate::packet::{Connect, Received, Version, ack, code, connect, disconnect_with, kind, property, publish, will};
-use crate::rules::{Scene, busyness, load, load_is_full};
+use crate::rules::{Scene, busyness, load, load_is_full, unique};
 
 const MIB: u64 = 1024 * 1024;
 const KIB: usize = 1024;
@@ -137,11 +137,15 @@ fn k02_takeover_by_the_owner(version: Version) {
         for qos in 1..=2 {
             assert!(sender.publish(format!("ok/k02/{qos}"), numbered(round as u32, 4), qos) < 0x80);
         }
-        // Now more and now less of it is done before the next one comes.
+        // Now more and now less of it is done before the next one comes, but never so little that the queue gets full.
         for _ in 0..round % 5 {
             if let Event::Packet(packet) = owner.event(Duration::from_micros(500)) {
                 inbox.take(&mut owner, &packet);
             }
+        }
+        while inbox.numbers.iter().any(|numbers| numbers.len() + 200 < round) {
+            let packet = owner.receive();
+            inbox.take(&mut owner, &packet);
         }
         let old = std::mem::replace(&mut owner, resume(&scene, version, "k02"));
         inbox.drain_taken_over(old);
@@ -272,8 +276,8 @@ fn k05_clean_start_frees(version: Version) {
         profile.set("sys.interval", "100ms");
     });
     // Three times 28 MB, in the place of one another.
-    let scene = scene.may_grow_by(48 * MIB).may_keep(48 * MIB);
-    let mut stored = Gauge::of(&scene, "$SYS/broker/store/messages/bytes");
+    let scene = scene.may_grow_by(48 * MIB).may_keep_it();
+    let mut stored = Gauge::of(&scene, STORED);
     let sessions: Vec<String> = (0..4).map(|number| format!("k05-{number}")).collect();
     let mut sender = scene.connected(version, "k05-sender");
     for _ in 0..3 {
@@ -297,13 +301,16 @@ fn k05_clean_start_frees(version: Version) {
     scene.holds();
 }
 
+/// The bytes of all messages in the broker.
+pub(crate) const STORED: &str = "$SYS/broker/store/messages/bytes";
+
 /// The values of a Topic as they change.
 pub(crate) struct Gauge(Client);
 
 impl Gauge {
     #[track_caller]
     pub(crate) fn of(scene: &Scene, topic: &str) -> Self {
-        let mut client = scene.connected(Version::V5, "gauge");
+        let mut client = scene.connected(Version::V5, unique("gauge"));
         let id = client.new_packet_id();
         client.send(&crate::packet::subscribe(Version::V5, id, &[(topic.as_bytes(), 0)]));
         client.receive_kind(kind::SUBACK);
@@ -395,7 +402,7 @@ fn k07_slow_resume(version: Version) {
     let (messages, size) = if load_is_full() { (100, KIB) } else { (500, 8 * KIB) };
     let full = (count * messages * (size + 200)) as u64;
     let scene = Scene::under_load();
-    let scene = scene.may_grow_by(full + count as u64 * 320 * KIB as u64 + 16 * MIB).may_keep(full + 16 * MIB);
+    let scene = scene.may_grow_by(full + count as u64 * 320 * KIB as u64 + 16 * MIB).may_keep_it();
     let mut sender = scene.connected(version, "k07-sender");
     let name = |number: usize| format!("k07-{number}");
     for number in 0..count {
@@ -585,25 +592,26 @@ fn k11_takeover_while_writing(version: Version) {
     let mut send = |count: u32| {
         for number in sent..sent + count {
             for qos in 1..=2 {
-                let reason = sender.publish(format!("ok/k11/{qos}"), numbered(number, 60 * KIB), qos);
+                let reason = sender.publish(format!("ok/k11/{qos}"), numbered(number, 40 * KIB), qos);
                 assert_eq!(reason, 0);
             }
         }
         sent += count;
         sent
     };
-    // 6 MB: more than sockets hold, less than the queue.
+    // 4 MB: more than sockets hold, less than the queue.
     send(50);
     let mut inbox = Inbox::default();
     let rounds = load(60, 10_000);
     for round in 0..rounds {
-        let before = inbox.numbers.each_ref().map(|numbers| numbers.len());
         for _ in 0..round % 7 {
             let packet = owner.receive();
             inbox.take(&mut owner, &packet);
         }
-        let arrived = inbox.numbers.iter().zip(before).map(|(now, before)| now.len() - before).min().unwrap_or(0);
-        send(arrived as u32);
+        // Fifty or more are always under way, and never so many that the queue is full.
+        let arrived = inbox.numbers.iter().map(HashSet::len).min().unwrap_or(0);
+        let sent = send(0);
+        send((arrived as u32 + 50).saturating_sub(sent));
         // What is on the way to the old connection is lost with it.
         owner = resume(&scene, version, "k11");
     }

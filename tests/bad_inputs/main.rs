@@ -1,11 +1,17 @@
-//! Hostile Clients: what real brokers have stumbled over, sent to the built binary over TCP.
+//! Hostile Clients: what real brokers have stumbled over, sent to the built binary over every transport.
 //!
 //! A test carries the number of its row: a letter for the section, two digits for the case. Each module is a section, and
-//! opens with the list of its rows; `each_version!` makes two tests of a row, `v5` and `v311`. Around every row the rules
-//! of `rules.rs` are checked: the broker lives, other Clients do not notice, nothing grows, nothing rejected has an effect.
+//! opens with the lists of its rows; what a row is played over, and how its tests are called, is said by the macro around the
+//! list. `v5` and `v311` are MQTT 5 and 3.1.1 over TCP; `v5_tls_ws_wss` is the same row over TLS, over WebSocket and over
+//! WebSocket inside TLS, all at once, with fewer repetitions: what lies below must not change the verdict. A failure names the
+//! thread, and so the transport. Rows know nothing of this (`transport.rs`); those that are not played over all of them stand
+//! in `rows.rs` with the reason.
 //!
-//! Load rows are small by default; `WAYPOST_LOAD=full` plays them in full. They report figures on standard error.
-//! Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
+//! Around every row the rules of `rules.rs` are checked: the broker lives, other Clients do not notice, nothing grows, nothing
+//! rejected has an effect.
+//!
+//! Load rows are small by default, and smaller with layers; `WAYPOST_LOAD=full` plays them in full. They report figures on
+//! standard error. Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
 
 #![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
@@ -30,6 +36,22 @@ macro_rules! each_version {
             #[test]
             fn v311_tls_ws_wss() {
                 crate::transport::play_over_layers(|| super::$row(V311));
+            }
+        }
+    )+};
+}
+
+/// The same over TCP alone: for sections about the process and its machine rather than about what Clients say.
+macro_rules! each_version_over_tcp {
+    ($($row:ident,)+) => {$(
+        mod $row {
+            #[test]
+            fn v5() {
+                super::$row(crate::packet::Version::V5);
+            }
+            #[test]
+            fn v311() {
+                super::$row(crate::packet::Version::V311);
             }
         }
     )+};
@@ -71,6 +93,7 @@ mod a_framing;
 mod authenticating;
 mod b_connect;
 mod broker;
+mod by_chance;
 mod c_topics;
 mod client;
 mod corpus;
@@ -78,6 +101,9 @@ mod d_properties;
 mod e_qos;
 mod f_subscribe;
 mod g_authentication;
+#[path = "../support/grammar.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod grammar;
 mod j_cost;
 mod k_sessions;
 mod l_wills;
@@ -85,6 +111,10 @@ mod m_retained;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
+#[path = "../support/random.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod random;
+mod rows;
 mod rules;
 mod t_files;
 mod transport;

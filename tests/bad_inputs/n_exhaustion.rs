@@ -17,10 +17,14 @@ use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, proper
 use crate::rules::{SLOWNESS, Scene, busyness, load, load_is_full, unique};
 
 each_version! {
+    n04_blocked_consumer,
+}
+
+// What these are about lies below or above the layers of a connection.
+each_version_over_tcp! {
     n01_connect_flood,
     n02_pending_connections,
     n03_out_of_descriptors,
-    n04_blocked_consumer,
     n08_greedy_sender,
     n09_answers_nobody_reads,
     n13_message_rate_limit,
@@ -69,15 +73,30 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 
 /// Publishes QoS 1 to each topic and waits for its acknowledgement, which comes when it has been routed.
 #[track_caller]
-fn round_trips(client: &mut Client, topics: impl Iterator<Item = String>) -> Vec<Duration> {
-    topics
-        .map(|topic| {
+fn round_trips(scene: &Scene, client: &mut Client, topics: impl Iterator<Item = String>) -> Cost {
+    let mut times = Vec::new();
+    let spent = scene.cpu_of(|| {
+        for topic in topics {
             let begun = Instant::now();
             let reason = client.publish(topic, "x", 1);
             assert!(reason <= code::NO_MATCHING_SUBSCRIBERS, "refused: {reason:#x}");
-            begun.elapsed()
-        })
-        .collect()
+            times.push(begun.elapsed());
+        }
+    });
+    Cost { each: spent / times.len().max(1) as u32, p99: p99(times) }
+}
+
+/// What one of many exchanges costs the broker, that with the innocents included, and what 99 of a hundred take at most. The
+/// former does not depend on what else this machine does.
+struct Cost {
+    each: Duration,
+    p99: Duration,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:.1?} of CPU each and {:.1?} at most", self.each, self.p99)
+    }
 }
 
 /// Subscribes to many filters, as many in one packet as the broker takes.
@@ -218,7 +237,8 @@ fn n04_blocked_consumer(version: Version) {
     assert_eq!((consumer.subscribe("n04/0", 0), consumer.subscribe("n04/1", 1)), (0, 1));
     let mut publisher = scene.connected(version, "n04-publisher");
     let payload = vec![b'x'; 64 * 1024];
-    for round in 0..load(16, 100) {
+    let rounds = load(16, 100);
+    for round in 0..rounds {
         for _ in 0..16 {
             publisher.send(&publish(version, "n04/0", &payload).bytes());
         }
@@ -232,22 +252,22 @@ fn n04_blocked_consumer(version: Version) {
         scene.log_lines_with("takes no data") == 1
     });
     let took = sent.elapsed();
-    // What was written before stays readable, then there is an end.
-    let mut messages = 0;
+    // What was written before stays readable, then it is told why, then there is an end.
+    let (mut messages, mut told) = (0, None);
     loop {
         match consumer.event(PATIENCE) {
             Event::Packet(packet) if packet.kind() == kind::PUBLISH => messages += 1,
             Event::Packet(packet) => {
-                assert_eq!(
-                    (version, packet.kind(), packet.reason()),
-                    (Version::V5, kind::DISCONNECT, code::QUOTA_EXCEEDED)
-                );
+                assert_eq!(packet.kind(), kind::DISCONNECT);
+                told = Some(packet.reason());
             }
             Event::Closed => break,
             Event::Silence => panic!("the consumer is not closed"),
         }
     }
-    assert!(scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
+    assert_eq!(told, version.is_v5().then_some(code::QUOTA_EXCEEDED));
+    let is_too_much = rounds >= 16;
+    assert!(!is_too_much || scene.log_lines_with("messages dropped") >= 1, "what is lost is told");
     crate::report(&format!("n04: closed {took:.1?} after the last message, {messages} messages had got through"));
     publisher.disconnect();
     scene.holds();
@@ -347,7 +367,11 @@ fn n06_fan_out_bomb() {
         let first = reader.receive_message();
         assert!(first.payload == payload(0), "{:?}: the first message is not whole", reader.version());
     }
+    // They all go at the same moment, with all that they have not taken.
     drop(readers);
+    let gone = Instant::now();
+    publisher.ping();
+    crate::report(&format!("n06: an answer {:.1?} after they were gone", gone.elapsed()));
     publisher.disconnect();
     scene.holds();
 }
@@ -355,25 +379,36 @@ fn n06_fan_out_bomb() {
 /// Who sends as fast as it can has its turn, like everybody else.
 fn n08_greedy_sender(version: Version) {
     let scene = Scene::under_load();
-    for packets in [publish(version, "n08/nobody", "x").bytes().repeat(2000), PINGREQ.repeat(10_000)] {
-        let until = Instant::now() + seconds(1, 10);
+    let kinds = [publish(version, "n08/nobody", "x").bytes().repeat(2000), PINGREQ.repeat(10_000)];
+    for packets in one_or_all(version, kinds) {
+        let lasts = seconds(1, 10);
         // Two of them: neither gets much more than the other.
         let [one, other] = thread::scope(|scope| {
             [0, 1]
-                .map(|_| scope.spawn(|| send_as_fast_as_possible(scene.address(), version, &packets, until)))
+                .map(|_| scope.spawn(|| send_as_fast_as_possible(scene.address(), version, &packets, lasts)))
                 .map(|thread| thread.join().expect("it is served"))
         });
         crate::report(&format!("n08: {one} and {other} KiB"));
-        assert!(one * 5 >= other && other * 5 >= one, "{one} and {other} KiB were taken");
+        assert!(one * 10 >= other && other * 10 >= one, "{one} and {other} KiB were taken");
     }
     scene.holds();
 }
 
+/// Under a small load each version plays another kind of the two.
+fn one_or_all<T>(version: Version, [one, other]: [T; 2]) -> Vec<T> {
+    match (load_is_full(), version) {
+        (true, _) => vec![one, other],
+        (false, Version::V5) => vec![one],
+        (false, Version::V311) => vec![other],
+    }
+}
+
 /// Reads whatever is answered meanwhile; gives the KiB that were taken.
-fn send_as_fast_as_possible(address: SocketAddr, version: Version, packets: &[u8], until: Instant) -> usize {
+fn send_as_fast_as_possible(address: SocketAddr, version: Version, packets: &[u8], lasts: Duration) -> usize {
     let mut client = connected(address, version, unique("greedy"));
     let mut writer = client.writer();
     let over = AtomicBool::new(false);
+    let until = Instant::now() + lasts;
     let sent = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -395,7 +430,8 @@ fn n09_answers_nobody_reads(version: Version) {
     let scene = Scene::under_load_with(|profile| {
         profile.set("limits.write_stall_max", if load_is_full() { "20s" } else { "1s" });
     });
-    for packets in [PINGREQ.repeat(1000), subscribe(version, 1, &[(b"n09/a", 0)]).repeat(1000)] {
+    let kinds = [PINGREQ.repeat(1000), subscribe(version, 1, &[(b"n09/a", 0)]).repeat(1000)];
+    for packets in one_or_all(version, kinds) {
         let closed_before = scene.log_lines_with("takes no data");
         let mut client = scene.connected(version, "n09");
         client.shrink();
@@ -440,17 +476,19 @@ fn n10_wildcard_explosion() {
     let count = load(100, 1000);
     let path: Vec<_> = (0..LEVELS).map(level).collect();
     // A new topic each time, so that no cache knows it.
-    let hits = round_trips(&mut publisher, (0..count).map(|number| format!("{}/{number}", path.join("/"))));
+    let hits = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("{}/{number}", path.join("/"))));
     assert_eq!(subscriber.settle().iter().filter(|packet| packet.kind() == kind::PUBLISH).count(), count);
     // Much of that work without any result: the topic is a level too short for all of them.
-    let misses =
-        round_trips(&mut publisher, (0..count).map(|number| format!("{}/{number}", path[..LEVELS - 2].join("/"))));
+    let misses = round_trips(
+        &scene,
+        &mut publisher,
+        (0..count).map(|number| format!("{}/{number}", path[..LEVELS - 2].join("/"))),
+    );
     assert!(subscriber.settle().iter().all(|packet| packet.kind() != kind::PUBLISH));
-    let few = round_trips(&mut publisher, (0..count).map(|number| format!("x/{number}")));
-    let (hit, miss, few) = (p99(hits), p99(misses), p99(few));
-    crate::report(&format!("n10: p99 {hit:.2?} for 4,096 filters, {miss:.2?} for none of them, {few:.2?} elsewhere"));
-    let allowed = (Duration::from_millis(1) * SLOWNESS + 3 * few).mul_f64(busyness());
-    assert!(hit <= allowed && miss <= allowed, "a match of 4,096 filters took {hit:?}, one of none {miss:?}");
+    let few = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("x/{number}")));
+    crate::report(&format!("n10: {hits} for 4,096 filters, {misses} for none of them, {few} elsewhere"));
+    let allowed = Duration::from_millis(2) * SLOWNESS; // of CPU, with all that is not the match
+    assert!(hits.each <= allowed && misses.each <= allowed, "of 4,096 filters {hits}, of none {misses}");
     subscriber.disconnect();
     publisher.disconnect();
     scene.may_grow_by(32 * MIB as u64).holds();
@@ -472,20 +510,19 @@ fn n11_very_many_subscriptions() {
     };
     let filters: Vec<_> = (0..100).map(|number| format!("n11/{number}/+")).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
-    round_trips(&mut publisher, topics("warm").take(200));
-    let few = round_trips(&mut publisher, topics("few"));
+    round_trips(&scene, &mut publisher, topics("warm").take(200));
+    let few = round_trips(&scene, &mut publisher, topics("few"));
     subscriber.settle();
     let filters: Vec<_> = (0..exact).map(|number| format!("n11/{}/exact/{number}", number % 1000)).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
     let filters: Vec<_> = (0..wildcard).map(|number| format!("n11/+/{number}/wild/#")).collect();
     subscribe_to_all(&mut subscriber, &filters, 0);
     // Whether anything is retained for them is looked up in steps; that is not what is measured.
-    round_trips(&mut publisher, topics("warm again"));
-    let many = round_trips(&mut publisher, topics("many"));
-    let (few, many) = (p99(few), p99(many));
-    crate::report(&format!("n11: p99 {few:.2?} with 100 filters, {many:.2?} with {}", exact + wildcard));
-    let noise = Duration::from_millis(1).mul_f64(busyness());
-    assert!(many <= few * 2 + noise, "with {} filters {many:?}, with 100 {few:?}", exact + wildcard);
+    round_trips(&scene, &mut publisher, topics("warm again"));
+    let many = round_trips(&scene, &mut publisher, topics("many"));
+    crate::report(&format!("n11: {few} with 100 filters, {many} with {}", exact + wildcard));
+    let noise = Duration::from_micros(20) * SLOWNESS;
+    assert!(many.each <= few.each * 2 + noise, "with {} filters {many}, with 100 {few}", exact + wildcard);
     subscriber.settle();
     drop(subscriber);
     publisher.disconnect();
@@ -518,18 +555,22 @@ fn n12_share_membership_storm() {
                 let mut client =
                     place.take().unwrap_or_else(|| connected(address, version, format!("n12-{}", first + number)));
                 let id = client.new_packet_id();
-                if round % 2 == 0 {
+                let is_joining = round % 2 == 0;
+                let packets = if is_joining {
                     client.send(&subscribe(version, id, &[(b"$share/g/n12", 1)]));
-                } else {
-                    client.send(&crate::packet::unsubscribe(version, id, &[b"$share/g/n12"]));
-                }
-                while let Event::Packet(packet) = client.event(Duration::from_micros(100)) {
-                    if packet.kind() == kind::PUBLISH {
-                        let delivery = packet.delivery(version);
-                        note(&mut client, &delivery);
+                    let mut packets = Vec::new();
+                    while let Event::Packet(packet) = client.event(Duration::from_micros(100)) {
+                        packets.push(packet);
                     }
+                    packets
+                } else {
+                    // What is on its way to somebody who leaves is its own.
+                    client.send(&crate::packet::unsubscribe(version, id, &[b"$share/g/n12"])).settle()
+                };
+                for packet in packets.iter().filter(|packet| packet.kind() == kind::PUBLISH) {
+                    note(&mut client, &packet.delivery(version));
                 }
-                if (round + number) % 7 == 0 {
+                if is_joining && (round + number) % 7 == 0 {
                     client.reset()
                 } else {
                     *place = Some(client)
@@ -797,7 +838,7 @@ struct Hash {
 /// Names that collide under hashes without a key cost no more than others.
 #[test]
 fn n17_colliding_keys() {
-    let count = load(3_000, 25_000);
+    let count = load(1_000, 25_000);
     let scene = Scene::under_load_with(|profile| {
         without_rates(profile);
     })
@@ -867,17 +908,19 @@ fn colliding(count: usize, start: u32, step: fn(u32, u8) -> u32) -> Vec<String> 
     let mut texts = vec![String::new()];
     let mut state = start;
     while texts.len() < count {
-        let mut seen: HashMap<u32, String> = HashMap::new();
-        let (one, other, next) = (0..)
+        let mut seen: HashMap<u32, usize> = HashMap::new();
+        let after = |number: usize| scrambled_bytes::<6>(number).into_iter().fold(state, step);
+        let (one, other) = (0..)
             .find_map(|number| {
-                let block = scrambled(number, 6);
-                let next = block.bytes().fold(state, step);
-                seen.insert(next, block.clone()).filter(|before| *before != block).map(|before| (before, block, next))
+                let before = seen.insert(after(number), number)?;
+                (scrambled(before, 6) != scrambled(number, 6)).then_some((before, number))
             })
             .expect("there are more blocks than hashes");
-        texts =
-            [&one, &other].iter().flat_map(|block| texts.iter().map(move |text| format!("{text}{block}"))).collect();
-        state = next;
+        state = after(one);
+        texts = [scrambled(one, 6), scrambled(other, 6)]
+            .iter()
+            .flat_map(|block| texts.iter().map(move |text| format!("{text}{block}")))
+            .collect();
     }
     texts.truncate(count);
     texts
@@ -885,15 +928,17 @@ fn colliding(count: usize, start: u32, step: fn(u32, u8) -> u32) -> Vec<String> 
 
 /// Letters and digits that differ from number to number.
 fn scrambled(number: usize, length: usize) -> String {
+    scrambled_bytes::<128>(number)[..length].iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn scrambled_bytes<const COUNT: usize>(number: usize) -> [u8; COUNT] {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
     let mut random = (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (0..length)
-        .map(|_| {
-            random ^= random >> 27;
-            random = random.wrapping_mul(0x94D0_49BB_1331_11EB);
-            char::from(LETTERS[(random >> 59) as usize])
-        })
-        .collect()
+    std::array::from_fn(|_| {
+        random ^= random >> 27;
+        random = random.wrapping_mul(0x94D0_49BB_1331_11EB);
+        LETTERS[(random >> 59) as usize]
+    })
 }
 
 /// One user at all of its limits; another one, who sends at an even pace, is served as before.

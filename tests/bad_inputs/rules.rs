@@ -43,6 +43,12 @@ pub(crate) fn rounds(times: usize) -> usize {
     if Transport::of_this_test() == Transport::Tcp || load_is_full() { times } else { times.min(2) }
 }
 
+/// Of many inputs of one kind, each over TCP and every so manyth with layers.
+pub(crate) fn some_of<T>(all: impl IntoIterator<Item = T>, one_in: usize) -> impl Iterator<Item = T> {
+    let is_all = Transport::of_this_test() == Transport::Tcp || load_is_full();
+    all.into_iter().step_by(if is_all { 1 } else { one_in })
+}
+
 /// How many of something a load row does: few by default, fewer with layers below, all of it when `WAYPOST_LOAD=full` is set.
 pub(crate) fn load(small: usize, full: usize) -> usize {
     match Transport::of_this_test() {
@@ -147,13 +153,6 @@ impl Scene {
     pub(crate) fn may_grow_by(mut self, bytes: u64) -> Self {
         self.peak_max = bytes;
         self.keep_max = self.keep_max.max(bytes / 4);
-        self
-    }
-
-    /// So much of it may stay with the allocator. For rows that free many blocks smaller than those that it gives back one by
-    /// one: it uses them again, which the row has to show, but the system sees nothing of it.
-    pub(crate) fn may_keep(mut self, bytes: u64) -> Self {
-        self.keep_max = bytes;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::n_exhaustion::wait_until;
 use crate::packet::{Version, code};
 use crate::rules::Scene;
 
-each_version! {
+each_version_over_tcp! {
     t07_bad_reload,
 }
 

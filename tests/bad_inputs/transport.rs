@@ -17,6 +17,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+#[path = "../support/frame.rs"]
+mod frame;
+use frame::frame;
+
 /// How long something may take that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -236,7 +240,7 @@ impl Link {
 
     /// Sends a Close frame, which ends WebSocket in both directions.
     pub(crate) fn close_websocket(&mut self) {
-        let close = frame(0x88, &1000_u16.to_be_bytes(), &mut Noise(0x2545_F491_4F6C_DD1D));
+        let close = frame(0x88, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
         let _ = self.writer.encrypt_and_send(&close);
     }
 
@@ -344,9 +348,7 @@ impl Writer {
             }
         }
     }
-}
 
-impl Writer {
     /// How long the socket may take nothing.
     pub(crate) fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
         self.socket.set_write_timeout(patience)
@@ -371,28 +373,8 @@ fn in_frames(content: &[u8], noise: &mut Noise) -> Vec<u8> {
     let first = content.len().min(usize::from(noise.byte() % 32));
     let (first, rest) = content.split_at(first);
     let as_one_message = noise.byte().is_multiple_of(2);
-    bytes.extend(frame(if as_one_message { 0x02 } else { 0x82 }, first, noise));
-    bytes.extend(frame(if as_one_message { 0x80 } else { 0x82 }, rest, noise));
-    bytes
-}
-
-/// One frame of a Client.
-fn frame(first: u8, content: &[u8], noise: &mut Noise) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match content.len() {
-        size @ 0..=125 => bytes.push(0x80 | size as u8),
-        size @ 126..=0xFFFF => {
-            bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&(size as u16).to_be_bytes());
-        }
-        size => {
-            bytes.push(0x80 | 127);
-            bytes.extend_from_slice(&(size as u64).to_be_bytes());
-        }
-    }
-    let mask = [noise.byte(), noise.byte(), noise.byte(), noise.byte()];
-    bytes.extend_from_slice(&mask);
-    bytes.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes.extend(frame(if as_one_message { 0x02 } else { 0x82 }, first, noise.bytes()));
+    bytes.extend(frame(if as_one_message { 0x80 } else { 0x82 }, rest, noise.bytes()));
     bytes
 }
 
@@ -442,5 +424,9 @@ impl Noise {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 32) as u8
+    }
+
+    fn bytes(&mut self) -> [u8; 4] {
+        [(); 4].map(|()| self.byte())
     }
 }

@@ -13,7 +13,7 @@ use crate::n_exhaustion::wait_until;
 use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, property, publish, will};
 use crate::rules::{Scene, Turn, busyness, load};
 
-each_version! {
+each_version_over_tcp! {
     v09_frozen,
     v13_log_is_full_or_gone,
 }

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "who meets the broker from outside has clocks and sockets of his own")]
 
 mod certificates;
+#[path = "../support/frame.rs"]
+mod frame;
 mod limits;
 mod tls;
 mod websocket;

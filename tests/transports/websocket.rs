@@ -40,22 +40,7 @@ fn upgraded<S: Read + Write>(mut stream: S) -> S {
 
 /// A masked frame.
 fn frame(first: u8, content: &[u8]) -> Vec<u8> {
-    let mask = [0x11, 0x22, 0x33, 0x44];
-    let mut bytes = vec![first];
-    match content.len() {
-        size @ 0..=125 => bytes.push(0x80 | size as u8),
-        size @ 126..=0xFFFF => {
-            bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&(size as u16).to_be_bytes());
-        }
-        size => {
-            bytes.push(0x80 | 127);
-            bytes.extend_from_slice(&(size as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(&mask);
-    bytes.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
+    crate::frame::frame(first, content, [0x11, 0x22, 0x33, 0x44])
 }
 
 /// First byte and content of the next frame.
