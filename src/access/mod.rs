@@ -335,14 +335,15 @@ impl Access {
 
     /// The one way to a verdict.
     fn judge<'a>(&'a self, who: &'a Identity, act: Act<'a>) -> (Verdict, Cause<'a>) {
-        let rules = self.rules_for(who);
         match act {
             _ if let Some(verdict) = self.decide_at_once(who, act) => match verdict {
                 Verdict::Denied => (verdict, Cause::TopicOfTheBroker),
                 Verdict::Allowed => (verdict, Cause::NoRules),
             },
-            Act::Publish { topic, qos, retain } => judge_topic(rules, &about_publishing(who, topic, qos, retain)),
-            Act::Receive { topic } => judge_topic(rules, &about_receiving(who, topic)),
+            Act::Publish { topic, qos, retain } => {
+                judge_topic(self.rules_for(who), &about_publishing(who, topic, qos, retain))
+            }
+            Act::Receive { topic } => judge_topic(self.rules_for(who), &about_receiving(who, topic)),
             Act::Subscribe { .. } if self.subscribing == Subscribing::Lenient => (Verdict::Allowed, Cause::Lenient),
             Act::Subscribe { filter } => self.judge_filter(who, filter),
         }
