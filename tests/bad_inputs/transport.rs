@@ -173,7 +173,7 @@ impl Link {
             tls.set_buffer_limit(None);
             Arc::new(Mutex::new(tls))
         });
-        let masks = transport.has_websocket().then(|| Noise(0x2545_F491_4F6C_DD1D));
+        let masks = transport.has_websocket().then_some(Noise(0x2545_F491_4F6C_DD1D));
         let writer = Writer { socket: Arc::new(socket), tls, sending: Arc::new(Mutex::new(masks)) };
         let mut link = Self { writer, frames: None, tls_has_ended: false, end: None };
         if link.put_on_layers(transport).is_err() {
