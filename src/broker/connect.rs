@@ -380,7 +380,7 @@ fn assign(prefix: &str) -> String {
     })
 }
 
-const BANNED: &str = "banned; `waypost acl explain` says by which line";
+const BANNED: &str = "banned";
 const GONE: &str = "the account has gone or changed during the login";
 
 impl<W: Wire> Shard<W> {
