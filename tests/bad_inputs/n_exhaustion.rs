@@ -477,7 +477,9 @@ fn n10_wildcard_explosion() {
     let path: Vec<_> = (0..LEVELS).map(level).collect();
     // A new topic each time, so that no cache knows it.
     let hits = round_trips(&scene, &mut publisher, (0..count).map(|number| format!("{}/{number}", path.join("/"))));
-    assert_eq!(subscriber.settle().iter().filter(|packet| packet.kind() == kind::PUBLISH).count(), count);
+    for _ in 0..count {
+        subscriber.receive_message();
+    }
     // Much of that work without any result: the topic is a level too short for all of them.
     let misses = round_trips(
         &scene,
@@ -980,7 +982,7 @@ fn n18_noisy_neighbour() {
     });
     crate::report(&format!("n18: {before} messages without and {during} with a noisy neighbour"));
     assert!(during * 10 >= before * 9, "{during} messages instead of {before}");
-    neighbour.disconnect();
+    drop(neighbour); // a last message may still be on its way to it
     scene.holds();
 }
 
