@@ -157,6 +157,7 @@ impl Node {
             failed_logins: Arc::clone(logins.failed()),
             reloads: Arc::clone(&reloads),
             key_set: logins.key_set().cloned(),
+            log_lines_lost: crate::log::lines_lost,
             started_s: logins::wall_clock(),
         };
         let admin = admin.map(|bound| bound.serve(sources)).transpose().map_err(NodeError::Thread)?;

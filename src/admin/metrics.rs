@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// The page as of now. Figures of a shard are those of its last tick.
 pub(super) fn write(sources: &Sources) -> String {
-    let Sources { shared, doors, failed_logins, reloads, key_set, started_s } = sources;
+    let Sources { shared, doors, failed_logins, reloads, key_set, log_lines_lost, started_s } = sources;
     let mut page = Page::default();
     let statistics = shared.statistics();
     process(&mut page, *started_s);
@@ -21,6 +21,9 @@ pub(super) fn write(sources: &Sources) -> String {
     messages(&mut page, &statistics);
     state(&mut page, shared, &statistics);
     files(&mut page, doors, reloads);
+    let about_lines =
+        "Lines of the log that came faster than they could be written, or that standard error did not take.";
+    page.counter("log_lines_lost_total", about_lines).is(log_lines_lost());
     if let Some(key_set) = key_set {
         let mut family = page.counter("key_set_fetches_total", "Attempts to fetch keys of tokens from jwt.jwks_url.");
         outcomes(&mut family, "result", ["taken", "failed"], key_set);

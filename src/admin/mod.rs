@@ -23,6 +23,8 @@ pub struct Sources {
     pub reloads: Arc<Reloads>,
     /// What came of fetching keys of tokens, where they are fetched.
     pub key_set: Option<Arc<Outcomes>>,
+    /// Lines of the log that were lost since the process began.
+    pub log_lines_lost: fn() -> u64,
     /// When the node started, in seconds since 1970.
     pub started_s: f64,
 }
