@@ -244,10 +244,11 @@ settings! {
         /// Bytes that one Client may send in a second, everything counted. The same happens.
         byte_rate_max: u64 = size(KIB, TIB), default "1GiB";
         /// Messages that one Client is sent in a second. Further ones wait in its queue, with its bounds; acknowledgements do not
-        /// wait. A second's worth may go at once. With both rates at their most nothing is counted.
-        message_rate_out_max: u32 = count(1, 1_000_000_000), default 1_000_000;
+        /// wait. A second's worth may go at once. With both rates at their most, which is more than anybody can be sent, nothing
+        /// is counted.
+        message_rate_out_max: u32 = count(1, 1_000_000_000), default 1_000_000_000;
         /// Bytes that one Client is sent in a second, everything counted. The same happens.
-        byte_rate_out_max: u64 = size(KIB, TIB), default "1GiB";
+        byte_rate_out_max: u64 = size(KIB, TIB), default "1TiB";
         /// Sessions of one user that has proved who it is, connected or not. Further ones are refused with Reason Code 0x97, or
         /// return code 3.
         sessions_per_user_max: usize = count(1, 1_000_000_000), default 100_000;
