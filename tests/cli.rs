@@ -3,9 +3,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "a real process takes real time")]
 
+#[path = "support/port.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod port;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -539,7 +543,7 @@ fn faults_keep_their_exit_code_when_standard_error_is_closed() {
 fn a_broker_whose_standard_error_is_closed_runs_on() {
     for closed in [true, false] {
         let folder = Folder::new();
-        let port = free_port();
+        let port = port::free_port();
         let mut broker = folder.waypost();
         broker
             .args(["-vv", "--data-dir", "data", "-p", &port.to_string()])
@@ -565,7 +569,7 @@ fn a_broker_whose_standard_error_is_closed_runs_on() {
 fn a_running_broker_logs_lines_of_time_level_and_message_to_standard_error() {
     let folder = Folder::new();
     folder.write("a.toml", "[limits]\nretained_size_max = '1MiB'\n");
-    let port = free_port();
+    let port = port::free_port();
     let mut broker = folder.waypost();
     broker.args(["-c", "a.toml", "--data-dir", "data", "-p", &port.to_string()]);
     let mut broker = Running(broker.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs"));
@@ -579,7 +583,7 @@ fn a_running_broker_logs_lines_of_time_level_and_message_to_standard_error() {
 #[test]
 fn a_running_broker_logs_json_when_it_is_told_to() {
     let folder = Folder::new();
-    let port = free_port();
+    let port = port::free_port();
     let mut broker = folder.waypost();
     broker.args(["--data-dir", "data", "-p", &port.to_string()]).env("WAYPOST__LOG__FORMAT", "json");
     broker.env("WAYPOST__LIMITS__RETAINED_SIZE_MAX", "1MiB").stdout(Stdio::null()).stderr(Stdio::piped());
@@ -607,12 +611,6 @@ fn waypost() -> Command {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("all that it prints is UTF-8")
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// A broker that is killed at the end of its test.

@@ -7,9 +7,13 @@
     reason = "real processes take real time, and a test reports"
 )]
 
+#[path = "support/port.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod port;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -250,7 +254,7 @@ struct Broker {
 
 impl Broker {
     fn waypost(folder: &Folder) -> Self {
-        let port = free_port();
+        let port = port::free_port();
         let config = format!(
             "[[listener]]\naddress = '127.0.0.1:{port}'\nauthentication = ['password']\n[password]\nfile = 'file'\n\
              [limits]\nfailed_logins_max = 1000\n[admin]\naddress = 'off'\n"
@@ -261,7 +265,7 @@ impl Broker {
     }
 
     fn mosquitto(folder: &Folder) -> Self {
-        let port = free_port();
+        let port = port::free_port();
         let file = folder.path("file");
         // Started by root it reads its files as the user `mosquitto`, unless told otherwise.
         let config = format!("listener {port} 127.0.0.1\npassword_file {}\nuser root\n", file.display());
@@ -304,11 +308,6 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// Debian keeps servers where an ordinary user's path does not lead.

@@ -54,14 +54,20 @@ impl Decisions {
 
     /// The keyed hash stands for the Topic: who could find two that have the same could also guess the key.
     #[inline]
-    fn remembered(&self, key: u64, decide: impl FnOnce() -> Verdict) -> Verdict {
-        let place = &self.known[(key >> 32) as usize % PLACES];
-        if place.get() | 1 == key | 1 {
-            return if place.get() & 1 == 1 { Verdict::Allowed } else { Verdict::Denied };
-        }
-        let verdict = decide();
-        place.set(if verdict == Verdict::Allowed { key | 1 } else { key & !1 });
+    fn recalled(&self, key: u64) -> Option<Verdict> {
+        let known = self.place(key).get();
+        let verdict = if known & 1 == 1 { Verdict::Allowed } else { Verdict::Denied };
+        (known | 1 == key | 1).then_some(verdict)
+    }
+
+    fn remember(&self, key: u64, verdict: Verdict) -> Verdict {
+        self.place(key).set(if verdict == Verdict::Allowed { key | 1 } else { key & !1 });
         verdict
+    }
+
+    #[inline]
+    fn place(&self, key: u64) -> &Cell<u64> {
+        &self.known[(key >> 32) as usize % PLACES]
     }
 }
 
@@ -77,20 +83,21 @@ impl<W> Client<W> {
         let Some(decisions) = &self.decisions else { return Verdict::Denied };
         let how = u64::from(message.qos() as u8) << 2 | u64::from(message.retain()) << 1;
         let how = if is_left_out(Fault::DecisionAct) { 0 } else { how };
-        decisions.remembered(hash ^ PUBLISHING ^ how, || access.decide(&self.identity, act))
+        let key = hash ^ PUBLISHING ^ how;
+        decisions.recalled(key).unwrap_or_else(|| decisions.remember(key, access.decide(&self.identity, act)))
     }
 
     /// Decisions under the rights in force.
+    #[inline]
     pub(super) fn decisions(&mut self, access: &Access) -> &mut Decisions {
-        let kept = self.decisions.take().filter(|decisions| decisions.holds_under(access));
-        let decisions = kept.unwrap_or_else(|| {
+        if !self.decisions.as_ref().is_some_and(|decisions| decisions.holds_under(access)) {
             let nothing_to_read = self.subscriptions.is_empty()
                 && self.shares().is_empty()
                 && self.session.waiting().0 == 0
                 && self.session.in_flight() == 0;
-            Box::new(Decisions::new(access.version(), nothing_to_read))
-        });
-        self.decisions.insert(decisions)
+            self.decisions = Some(Box::new(Decisions::new(access.version(), nothing_to_read)));
+        }
+        self.decisions.get_or_insert_with(|| Box::new(Decisions::new(access.version(), false))) // it is there
     }
 
     /// It subscribes to this filter, which it may.
@@ -103,7 +110,7 @@ impl<W> Client<W> {
 }
 
 /// Whether this Client may receive a Message now. Asked when the Message is encoded, on whichever way it came.
-#[inline(never)]
+#[inline]
 pub(super) fn may_receive(
     access: &Access,
     who: &Identity,
@@ -111,13 +118,13 @@ pub(super) fn may_receive(
     outgoing: &Outgoing,
     hash: impl FnOnce(&[u8]) -> u64,
 ) -> bool {
-    let topic = outgoing.message.topic();
-    let decide = || access.decide(who, Act::Receive { topic });
+    let decide = || access.decide(who, Act::Receive { topic: outgoing.message.topic() });
     let verdict = match decisions.filter(|decisions| decisions.holds_under(access)) {
-        Some(decisions) if decisions.reads_all => return true,
+        Some(decisions) if decisions.reads_all => Verdict::Allowed,
         Some(decisions) => {
             let act = if is_left_out(Fault::DecisionAct) { PUBLISHING } else { RECEIVING };
-            decisions.remembered(outgoing.topic_hash(hash) ^ act, decide)
+            let key = outgoing.topic_hash(hash) ^ act;
+            decisions.recalled(key).unwrap_or_else(|| decisions.remember(key, decide()))
         }
         None => decide(),
     };

@@ -80,6 +80,7 @@ impl Session {
     ///
     /// # Errors
     /// The reason why it was not queued; nothing has changed then.
+    #[inline]
     pub fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits, now: Moment) -> Result<(), Dropped> {
         if !self.connected && how.qos == Qos::AtMostOnce && !limits.queue_qos0_offline {
             return Err(Dropped::Offline);

@@ -146,6 +146,7 @@ impl Queue {
     ///
     /// # Errors
     /// `QueueFull`: the bound of the lane is reached even without what has expired; nothing was queued.
+    #[inline]
     pub(super) fn push(
         &mut self,
         outgoing: &Rc<Outgoing>,
@@ -155,11 +156,8 @@ impl Queue {
     ) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        if how.bound == Bound::Queue && self.is_full(kept, size, limits) {
-            self.drop_expired(now);
-            if self.is_full(kept, size, limits) {
-                return Err(Dropped::QueueFull);
-            }
+        if how.bound == Bound::Queue && self.is_full(kept, size, limits) && !self.makes_room(kept, size, limits, now) {
+            return Err(Dropped::QueueFull);
         }
         self.bytes[kept] += size;
         let lane = &mut self.lanes[how.qos as usize];
@@ -169,6 +167,13 @@ impl Queue {
             self.count_places();
         }
         Ok(())
+    }
+
+    /// By letting go of what has expired.
+    #[cold]
+    fn makes_room(&mut self, kept: usize, size: usize, limits: &Limits, now: Moment) -> bool {
+        self.drop_expired(now);
+        !self.is_full(kept, size, limits)
     }
 
     /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how

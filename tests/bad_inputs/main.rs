@@ -111,6 +111,9 @@ mod m_retained;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
+#[path = "../support/port.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod port;
 #[path = "../support/random.rs"]
 #[allow(unreachable_pub, reason = "other test programs share it")]
 mod random;

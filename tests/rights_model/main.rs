@@ -16,6 +16,9 @@ mod support;
 mod broker;
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod model;
+#[path = "../support/port.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod port;
 #[path = "../support/random.rs"]
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod random;
