@@ -127,7 +127,7 @@ fn subscriptions(mut subscribing: Subscribing) -> Subscribing {
 #[library_benchmark]
 #[bench::subscribe_existing_filter(args = (1_000), setup = subscribing, config = at_most(13_930, 1_000))]
 #[bench::subscribe_new_filter(args = (0), setup = subscribing, config = at_most(14_350, 1_000))]
-#[bench::unsubscribe_filter_of_others(args = (1_000), setup = unsubscribing, config = at_most(4_030, 1_000))]
+#[bench::unsubscribe_filter_of_others(args = (1_000), setup = unsubscribing, config = at_most(4_160, 1_000))]
 #[bench::unsubscribe_last_of_filter(args = (0), setup = unsubscribing, config = at_most(7_940, 1_000))]
 fn one_filter(subscribing: Subscribing) -> Subscribing {
     subscriptions(subscribing)
@@ -213,16 +213,17 @@ fn check_10_000(audience: Audience) {
     check(audience, 10_000);
 }
 
-// 3,380 from bytes to bytes; 446 and 445 for each delivery to a Client of its own with a write of its own. The aim for
+// 3,545 from bytes to bytes; 481 for each delivery to a Client of its own with a write of its own. The aim for
 // putting it into the Session and taking it out is 350; what is above that is the flush around it. With
-// rules, 5 percent more is what decisions that are remembered may cost.
+// rules, 5 percent more is what decisions that are remembered may cost; where a subscription has a hole, each delivery is
+// one, and takes 557.
 #[library_benchmark]
-#[bench::to_1(args = (1), setup = audience, teardown = check_1_000, config = at_most(3_480, 1_000))]
-#[bench::to_100(args = (100), setup = audience, teardown = check_10_000, config = at_most(460, 10_000))]
-#[bench::to_10_000(args = (10_000), setup = audience, teardown = check_10_000, config = at_most(460, 10_000))]
-#[bench::to_1_under_rules(args = (1), setup = audience_under_rules, teardown = check_1_000, config = at_most(3_549, 1_000))]
-#[bench::to_100_under_rules(args = (100), setup = audience_under_rules, teardown = check_10_000, config = at_most(468, 10_000))]
-#[bench::to_100_with_a_hole(args = (100), setup = audience_with_a_hole, teardown = check_10_000, config = at_most(500, 10_000))]
+#[bench::to_1(args = (1), setup = audience, teardown = check_1_000, config = at_most(3_650, 1_000))]
+#[bench::to_100(args = (100), setup = audience, teardown = check_10_000, config = at_most(496, 10_000))]
+#[bench::to_10_000(args = (10_000), setup = audience, teardown = check_10_000, config = at_most(496, 10_000))]
+#[bench::to_1_under_rules(args = (1), setup = audience_under_rules, teardown = check_1_000, config = at_most(3_722, 1_000))]
+#[bench::to_100_under_rules(args = (100), setup = audience_under_rules, teardown = check_10_000, config = at_most(505, 10_000))]
+#[bench::to_100_with_a_hole(args = (100), setup = audience_with_a_hole, teardown = check_10_000, config = at_most(574, 10_000))]
 fn fanout(mut audience: Audience) -> Audience {
     let times = match audience.receivers {
         1 => 1_000,

@@ -127,10 +127,7 @@ impl<W: Wire> Shard<W> {
     pub(super) fn flush(&mut self, slot: u32) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(slot) else { return };
-        let open = self.access.is_open_to(&client.identity);
-        if !open {
-            client.decisions(&self.access); // those of former rights are of no use any more
-        }
+        let reads_all = client.reads_all(&self.access);
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
             match tail.write(wire, now, &mut self.statistics.bytes_sent) {
@@ -148,7 +145,7 @@ impl<W: Wire> Shard<W> {
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
         let may_receive = |outgoing: &Outgoing| {
-            open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
+            reads_all || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic))
         };
         let limits = &self.shared.settings.session;
         let repeated = client.session.repeat(may_receive, &mut self.filled);
@@ -208,9 +205,9 @@ impl<W: Wire> Shard<W> {
         let Some(wire) = &mut client.wire else { return };
         let (access, epochs) = (&self.access, &self.shared.router.epochs);
         let (identity, decisions) = (&client.identity, client.decisions.as_deref());
-        let open = access.is_open_to(identity);
+        let reads_all = access.is_open_to(identity);
         let may_receive: &dyn Fn(&Outgoing) -> bool =
-            &|outgoing| open || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic));
+            &|outgoing| reads_all || may_receive(access, identity, decisions, outgoing, |topic| epochs.hash(topic));
         let limits = &self.shared.settings.session;
         self.out.clear();
         self.filled.forget_sole();

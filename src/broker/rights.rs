@@ -87,8 +87,16 @@ impl<W> Client<W> {
         decisions.recalled(key).unwrap_or_else(|| decisions.remember(key, access.decide(&self.identity, act)))
     }
 
-    /// Decisions under the rights in force.
+    /// Whether it may receive whatever is for it, under the rights in force, so that no Message need be asked about.
     #[inline]
+    pub(super) fn reads_all(&mut self, access: &Access) -> bool {
+        match &self.decisions {
+            Some(decisions) if decisions.holds_under(access) => decisions.reads_all,
+            _ => access.is_open_to(&self.identity) || self.decisions(access).reads_all,
+        }
+    }
+
+    /// Decisions under the rights in force; those of former rights are of no use any more.
     pub(super) fn decisions(&mut self, access: &Access) -> &mut Decisions {
         if !self.decisions.as_ref().is_some_and(|decisions| decisions.holds_under(access)) {
             let nothing_to_read = self.subscriptions.is_empty()
@@ -109,8 +117,9 @@ impl<W> Client<W> {
     }
 }
 
-/// Whether this Client may receive a Message now. Asked when the Message is encoded, on whichever way it came.
-#[inline]
+/// Whether this Client may receive a Message now. Asked when the Message is encoded, on whichever way it came. Not inlined into
+/// each of these ways: where there are no rules it is not called, and should cost nothing.
+#[inline(never)]
 pub(super) fn may_receive(
     access: &Access,
     who: &Identity,
