@@ -12,7 +12,7 @@ use crate::access::{Access, Authenticator};
 use crate::acl::{AclError, RuleFiles};
 use crate::admin::{Admin, Bound, Reloads, Sources};
 use crate::broker::{Settings, Shared, Strategies, Versions};
-use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos};
+use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos, TopicLimits};
 use crate::config::{self, Address, AddressOrOff, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
@@ -480,7 +480,10 @@ pub fn settings(config: &Config) -> Settings {
             receive_maximum: limits.receive_maximum,
             topic_alias_maximum: limits.topic_alias_maximum,
             topic_alias_outbound_max: limits.topic_alias_outbound_max,
-            topic_levels_max: usize::from(limits.topic_levels_max),
+            topic: TopicLimits {
+                levels_max: usize::from(limits.topic_levels_max),
+                size_max: usize::from(limits.topic_size_max),
+            },
             maximum_qos: Qos::from_value(mqtt.maximum_qos).unwrap_or(Qos::ExactlyOnce),
             retain_available: mqtt.retain_available,
             validate_utf8_payload: mqtt.validate_utf8_payload,

@@ -15,7 +15,7 @@ use super::{Settings, ShardId};
 use crate::access::{Access, Identity, Login, Verdict};
 use crate::codec::{
     Auth, ConnAck, ConnAckProperties, Connect, Delivery, Header, Message, Moment, Origin, Packet, PacketId, Property,
-    Qos, ReasonCode, Sender, UnknownProtocol, Version, Violation, check_name, protocol, publish_size,
+    Qos, ReasonCode, Sender, TopicLimits, UnknownProtocol, Version, Violation, check_name, protocol, publish_size,
 };
 use crate::faults::{Fault, is_left_out};
 use crate::session::{Session, Terms};
@@ -334,7 +334,7 @@ fn check_will(
     settings: &Settings,
 ) -> Result<(), (ReasonCode, &'static str)> {
     let limits = &settings.session;
-    if let Err(reason) = check_name(will.topic, limits.topic_levels_max) {
+    if let Err(reason) = check_name(will.topic, limits.topic) {
         return Err((reason, "a Will Topic that is no Topic Name"));
     }
     if will.qos > limits.maximum_qos {
@@ -351,8 +351,8 @@ fn check_will(
     if will.retain && will.payload.len() > settings.retained_payload_bytes_max {
         return Err((ReasonCode::QuotaExceeded, "a Will that is too large to be retained"));
     }
-    if has_deep_response_topic(will, limits.topic_levels_max) {
-        return Err((ReasonCode::ProtocolError, "a Response Topic with too many levels"));
+    if has_deep_response_topic(will, limits.topic) {
+        return Err((ReasonCode::ProtocolError, "a Response Topic that is too long or has too many levels"));
     }
     if limits.validate_utf8_payload && claims_utf8(will) && std::str::from_utf8(will.payload).is_err() {
         return Err((ReasonCode::PayloadFormatInvalid, "a Will payload that is not the UTF-8 it claims to be"));
@@ -360,8 +360,8 @@ fn check_will(
     Ok(())
 }
 
-fn has_deep_response_topic(will: &crate::codec::Will<'_>, levels_max: usize) -> bool {
-    let too_deep = |topic: &str| check_name(topic, levels_max).is_err();
+fn has_deep_response_topic(will: &crate::codec::Will<'_>, limits: TopicLimits) -> bool {
+    let too_deep = |topic: &str| check_name(topic, limits).is_err();
     will.properties.iter().any(|property| matches!(property, Property::ResponseTopic(topic) if too_deep(topic)))
 }
 

@@ -80,7 +80,7 @@ impl<W: Wire> Shard<W> {
 
     fn subscribe_one(&mut self, slot: u32, text: &str, options: Options, subscription_id: u32) -> ReasonCode {
         let settings = &self.shared.settings;
-        let parsed = match check_filter(text, settings.session.topic_levels_max) {
+        let parsed = match check_filter(text, settings.session.topic) {
             Ok(parsed) => parsed,
             Err(reason) => return reason,
         };
@@ -200,7 +200,7 @@ impl<W: Wire> Shard<W> {
 
     /// What was queued or begun stays and is finished [MQTT-3.10.4-3].
     fn unsubscribe_one(&mut self, slot: u32, text: &str) -> ReasonCode {
-        let parsed = match check_filter(text, self.shared.settings.session.topic_levels_max) {
+        let parsed = match check_filter(text, self.shared.settings.session.topic) {
             Ok(parsed) => parsed,
             Err(reason) => return reason,
         };

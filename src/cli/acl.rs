@@ -5,7 +5,7 @@
 use super::{WRONG_SETTINGS, complain, print};
 use crate::access::{Access, Act, Identity, Token, Verdict};
 use crate::acl::{self, RuleFiles};
-use crate::codec::{Moment, Qos, check_filter, check_name};
+use crate::codec::{Moment, Qos, TopicLimits, check_filter, check_name};
 use crate::config::{Config, Sources};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -167,7 +167,7 @@ impl What {
     fn act(&self, qos: Qos, retain: bool) -> Result<Act<'_>, String> {
         match (&self.publish, &self.subscribe, &self.receive) {
             (Some(topic), ..) => Ok(Act::Publish { topic: checked(topic)?, qos, retain }),
-            (_, Some(filter), _) => match check_filter(filter, usize::MAX) {
+            (_, Some(filter), _) => match check_filter(filter, TopicLimits::NONE) {
                 Ok(subscription) => Ok(Act::Subscribe { filter: subscription.filter.as_bytes() }),
                 Err(_) => Err(format!("{filter:?} is no Topic Filter")),
             },
@@ -178,7 +178,7 @@ impl What {
 }
 
 fn checked(topic: &str) -> Result<&[u8], String> {
-    match check_name(topic, usize::MAX) {
+    match check_name(topic, TopicLimits::NONE) {
         Ok(()) => Ok(topic.as_bytes()),
         Err(_) => Err(format!("{topic:?} is no Topic Name: it must not be empty or hold + or #")),
     }

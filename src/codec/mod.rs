@@ -39,7 +39,7 @@ pub use properties::{Place, Properties, Property, PropertyId, UserProperties};
 pub use publish::{Ack, Publish, encode_ack};
 pub use reason_code::ReasonCode;
 pub use subscribe::{Filters, Options, RetainHandling, SubAck, Subscribe, encode_suback};
-pub use topic::{SubscriptionFilter, check_filter, check_name, filter_matches};
+pub use topic::{SubscriptionFilter, TopicLimits, check_filter, check_name, filter_matches};
 pub use unsubscribe::{TopicFilters, UnsubAck, Unsubscribe, encode_unsuback};
 
 use primitive::malformed;

@@ -15,22 +15,42 @@ pub struct SubscriptionFilter<'a> {
     pub filter: &'a str,
 }
 
-/// A Topic Name that somebody publishes to: not empty [MQTT-4.7.3-1], without wildcards [MQTT-4.7.0-1], and of at most
-/// `levels_max` levels. Otherwise the answer is [`ReasonCode::TopicNameInvalid`].
-pub fn check_name(topic: &str, levels_max: usize) -> Result<(), ReasonCode> {
+/// How much of a Topic Name or Topic Filter there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// Levels, the parts between the slashes.
+    pub levels_max: usize,
+    /// Bytes; never more than 65,535 [MQTT-4.7.3-3].
+    pub size_max: usize,
+}
+
+impl TopicLimits {
+    /// As much as MQTT can express.
+    pub const NONE: Self = Self { levels_max: usize::MAX, size_max: u16::MAX as usize };
+
+    /// Whether a Topic Name, or a Topic Filter without `$share/` and its share name, keeps to them.
+    #[inline]
+    pub fn hold(&self, topic: &[u8]) -> bool {
+        topic.len() <= self.size_max && memchr::memchr_iter(b'/', topic).count() < self.levels_max
+    }
+}
+
+/// A Topic Name that somebody publishes to: not empty [MQTT-4.7.3-1], without wildcards [MQTT-4.7.0-1], and within the
+/// limits. Otherwise the answer is [`ReasonCode::TopicNameInvalid`].
+pub fn check_name(topic: &str, limits: TopicLimits) -> Result<(), ReasonCode> {
     let bytes = topic.as_bytes();
     let good = !bytes.is_empty()
         && bytes.len() <= usize::from(u16::MAX) // [MQTT-4.7.3-3]
         && memchr::memchr3(b'+', b'#', 0, bytes).is_none() // [MQTT-4.7.3-2]
-        && has_levels_up_to(bytes, levels_max);
+        && limits.hold(bytes);
     if good { Ok(()) } else { Err(ReasonCode::TopicNameInvalid) }
 }
 
 /// A Topic Filter as a Client subscribes to it, `$share/` included. Otherwise the answer for this one filter is
 /// [`ReasonCode::TopicFilterInvalid`].
 ///
-/// `levels_max` counts the levels of the filter itself, without `$share` and the share name.
-pub fn check_filter(filter: &str, levels_max: usize) -> Result<SubscriptionFilter<'_>, ReasonCode> {
+/// The limits are for the filter itself, without `$share` and the share name.
+pub fn check_filter(filter: &str, limits: TopicLimits) -> Result<SubscriptionFilter<'_>, ReasonCode> {
     let subscription = match filter.strip_prefix("$share/") {
         Some(rest) => split_share(rest)?,
         None if filter == "$share" => return Err(ReasonCode::TopicFilterInvalid),
@@ -40,7 +60,7 @@ pub fn check_filter(filter: &str, levels_max: usize) -> Result<SubscriptionFilte
     let good = !bytes.is_empty() // [MQTT-4.7.3-1]
         && filter.len() <= usize::from(u16::MAX) // [MQTT-4.7.3-3]
         && memchr::memchr(0, bytes).is_none() // [MQTT-4.7.3-2]
-        && has_levels_up_to(bytes, levels_max)
+        && limits.hold(bytes)
         && wildcards_fill_levels(bytes);
     if good { Ok(subscription) } else { Err(ReasonCode::TopicFilterInvalid) }
 }
@@ -90,27 +110,30 @@ fn wildcards_fill_levels(filter: &[u8]) -> bool {
     true
 }
 
-fn has_levels_up_to(topic: &[u8], levels_max: usize) -> bool {
-    memchr::memchr_iter(b'/', topic).take(levels_max).count() < levels_max
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::ReasonCode::{TopicFilterInvalid, TopicNameInvalid};
-    use super::{SubscriptionFilter, check_filter, check_name, filter_matches};
+    use super::{SubscriptionFilter, TopicLimits, check_filter, check_name, filter_matches};
+
+    const fn levels(levels_max: usize) -> TopicLimits {
+        TopicLimits { levels_max, ..TopicLimits::NONE }
+    }
 
     #[test]
     fn names() {
         let longest = "a".repeat(65_535);
         for name in ["a", "/", "//", "$SYS/x", " ", "a/b/c/", "\u{feff}t", &longest] {
-            assert_eq!(check_name(name, 4), Ok(()), "{name}");
+            assert_eq!(check_name(name, levels(4)), Ok(()), "{name}");
         }
         let too_long = "a".repeat(65_536);
         for name in ["", "+", "#", "a/+", "a#b", "a\0", "////", "a/b/c/d/e", &too_long] {
-            assert_eq!(check_name(name, 4), Err(TopicNameInvalid), "{name}");
+            assert_eq!(check_name(name, levels(4)), Err(TopicNameInvalid), "{name}");
         }
-        assert_eq!(check_name("a", 0), Err(TopicNameInvalid));
-        assert_eq!(check_name(&"/".repeat(65_535), 65_536), Ok(()));
+        let short = TopicLimits { size_max: 3, ..TopicLimits::NONE };
+        assert_eq!((check_name("a/b", short), check_name("a/bc", short)), (Ok(()), Err(TopicNameInvalid)));
+        assert!(check_filter("$share/group/a/b", short).is_ok() && check_filter("a/b/", short).is_err());
+        assert_eq!(check_name("a", levels(0)), Err(TopicNameInvalid));
+        assert_eq!(check_name(&"/".repeat(65_535), TopicLimits::NONE), Ok(()));
     }
 
     #[test]
@@ -118,12 +141,12 @@ mod tests {
         for filter in ["a", "#", "+", "+/+", "/", "a/#", "+/#", "/+/", "$share", "$shared/a", "$SYS/#"] {
             let expected = SubscriptionFilter { share: None, filter };
             let expected = if filter == "$share" { Err(TopicFilterInvalid) } else { Ok(expected) };
-            assert_eq!(check_filter(filter, 3), expected, "{filter}");
+            assert_eq!(check_filter(filter, levels(3)), expected, "{filter}");
         }
         for filter in ["", "a/#/b", "a#", "+a", "a+/b", "##", "#/", "a\0", "a/b/c/d", "++", "#+", "a/+#"] {
-            assert_eq!(check_filter(filter, 3), Err(TopicFilterInvalid), "{filter}");
+            assert_eq!(check_filter(filter, levels(3)), Err(TopicFilterInvalid), "{filter}");
         }
-        assert_eq!(check_filter(&"/".repeat(65_536), usize::MAX), Err(TopicFilterInvalid));
+        assert_eq!(check_filter(&"/".repeat(65_536), TopicLimits::NONE), Err(TopicFilterInvalid));
     }
 
     #[test]
@@ -135,7 +158,7 @@ mod tests {
             ("$share/g h/#", "g h", "#"),
         ] {
             let expected = SubscriptionFilter { share: Some(share), filter };
-            assert_eq!(check_filter(shared, 3), Ok(expected), "{shared}");
+            assert_eq!(check_filter(shared, levels(3)), Ok(expected), "{shared}");
         }
         for bad in [
             "$share",
@@ -148,7 +171,7 @@ mod tests {
             "$share/g/a#",
             "$share/g/a/b/c/d",
         ] {
-            assert_eq!(check_filter(bad, 3), Err(TopicFilterInvalid), "{bad}");
+            assert_eq!(check_filter(bad, levels(3)), Err(TopicFilterInvalid), "{bad}");
         }
     }
 

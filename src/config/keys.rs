@@ -206,6 +206,8 @@ settings! {
         topic_alias_outbound_max: u16 = count(0, 65_535), default 32;
         /// Levels of a Topic Name or Topic Filter, the parts between the slashes. More are refused with Reason Code 0x90 or 0x8F.
         topic_levels_max: u16 = count(1, 65_535), default 128;
+        /// Longest Topic Name or Topic Filter, in bytes. A longer one is refused in the same way.
+        topic_size_max: u16 = count(1, 65_535), default 65_535;
         /// Longest Client Identifier. A longer one is refused with Reason Code 0x85, or return code 2.
         client_id_size_max: u64 = size(23, 65_535), default "1KiB";
         /// User Properties in one packet. More end the Network Connection with Reason Code 0x97. 0 means none.

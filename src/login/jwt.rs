@@ -4,7 +4,7 @@
 use super::chain::{Answer, Asked, Link, Porter};
 use super::key_set::KeySet;
 use crate::access::{Grants, Identity, Login, Proof, Token};
-use crate::codec::{ReasonCode, check_filter};
+use crate::codec::{ReasonCode, TopicLimits, check_filter};
 use crate::files;
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
@@ -26,9 +26,9 @@ const SECRET_SIZE_MIN: usize = 32;
 const FILE_SIZE_MAX: u64 = 1 << 20;
 /// Most keys of a set.
 const KEYS_MAX: usize = 100;
-/// Most Topic Filters in one claim, and their most levels.
+/// Most Topic Filters in one claim, and what each may be.
 const FILTERS_MAX: usize = 1000;
-const LEVELS_MAX: usize = 128;
+const FILTER: TopicLimits = TopicLimits { levels_max: 128, ..TopicLimits::NONE };
 /// Longest user name, in bytes.
 const NAME_SIZE_MAX: usize = 1024;
 
@@ -223,7 +223,7 @@ fn filters(claims: &Map<String, Value>, name: &str) -> Result<Option<Box<[Box<st
     let listed = claim.as_array().filter(|listed| listed.len() <= FILTERS_MAX).ok_or(fault)?;
     let filter = |value: &Value| {
         let filter = value.as_str().ok_or(fault)?;
-        check_filter(filter, LEVELS_MAX).map_err(|_| fault)?;
+        check_filter(filter, FILTER).map_err(|_| fault)?;
         Ok(Box::from(filter))
     };
     listed.iter().map(filter).collect::<Result<_, _>>().map(Some)

@@ -27,7 +27,7 @@ pub use publish::{Answer, Arrived};
 pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
 
 use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe, Version, Violation};
-use crate::codec::{Limits as CodecLimits, Moment, Qos};
+use crate::codec::{Limits as CodecLimits, Moment, Qos, TopicLimits};
 use alias::{InboundAliases, OutboundAliases};
 use in_flight::InFlight;
 use publish::Received;
@@ -61,8 +61,8 @@ pub struct Limits {
     pub topic_alias_maximum: u16,
     /// Topic Aliases that we define towards a Client, where it allows so many.
     pub topic_alias_outbound_max: u16,
-    /// Levels of a Topic Name or Topic Filter.
-    pub topic_levels_max: usize,
+    /// Of Topic Names and Topic Filters.
+    pub topic: TopicLimits,
     /// Highest QoS a Client may publish with.
     pub maximum_qos: Qos,
     /// Whether a Client may publish with RETAIN.

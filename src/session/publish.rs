@@ -70,11 +70,14 @@ impl Session {
         limits: &Limits,
         arrival: &Arrival,
     ) -> Result<Action<'a>, Violation> {
-        check_levels(publish.topic.as_bytes(), limits)?;
+        check_topic(publish.topic.as_bytes(), limits)?;
         if let Some(response_topic) = publish.response_topic
-            && count_levels(response_topic.as_bytes()) > limits.topic_levels_max
+            && !limits.topic.hold(response_topic.as_bytes())
         {
-            return Err(Violation { reason: ReasonCode::ProtocolError, why: "a Response Topic with too many levels" });
+            return Err(Violation {
+                reason: ReasonCode::ProtocolError,
+                why: "a Response Topic that is too long or has too many levels",
+            });
         }
         if publish.qos > limits.maximum_qos {
             return Err(Violation { reason: ReasonCode::QosNotSupported, why: "a QoS above our Maximum QoS" }); // [MQTT-3.2.2-11]
@@ -213,13 +216,10 @@ fn check_receive_maximum(received: &Received, limits: &Limits) -> Result<(), Vio
     Ok(())
 }
 
-fn check_levels(topic: &[u8], limits: &Limits) -> Result<(), Violation> {
-    if count_levels(topic) > limits.topic_levels_max {
-        return Err(Violation { reason: ReasonCode::TopicNameInvalid, why: "a Topic Name with too many levels" });
+fn check_topic(topic: &[u8], limits: &Limits) -> Result<(), Violation> {
+    if !limits.topic.hold(topic) {
+        let why = "a Topic Name that is too long or has too many levels";
+        return Err(Violation { reason: ReasonCode::TopicNameInvalid, why });
     }
     Ok(())
-}
-
-fn count_levels(topic: &[u8]) -> usize {
-    memchr::memchr_iter(b'/', topic).count() + 1
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use waypost::codec::{
     Characters, Delivery, Header, Limits, Message, MessageParts, Moment, Origin, OutAlias, Packet, PacketId, Publish,
-    Qos, Sender, Version, check_filter, check_name, encode_publish, publish_size,
+    Qos, Sender, TopicLimits, Version, check_filter, check_name, encode_publish, publish_size,
 };
 
 /// The first byte chooses who sends, in which version and under which limits; the rest is what was received.
@@ -83,7 +83,7 @@ fn check_packet(bytes: &[u8], packet: &Packet<'_>, from: Sender, version: Versio
         Packet::Subscribe(subscribe) => {
             assert_eq!(subscribe.filters.iter().count(), subscribe.filters.len());
             for (filter, _) in subscribe.filters.iter() {
-                let _ = check_filter(filter, 128);
+                let _ = check_filter(filter, TopicLimits::NONE);
             }
         }
         Packet::Unsubscribe(unsubscribe) => {
@@ -103,7 +103,7 @@ fn decode<'a>(bytes: &'a [u8], from: Sender, version: Version, limits: &Limits) 
 
 fn check_publish(publish: &Publish<'_>, version: Version, limits: &Limits) {
     let topic = if publish.topic.is_empty() { "resolved" } else { publish.topic };
-    assert!(publish.topic.is_empty() || check_name(topic, usize::MAX).is_ok());
+    assert!(publish.topic.is_empty() || check_name(topic, TopicLimits::NONE).is_ok());
     let message = if publish.topic.is_empty() {
         Message::with_topic(publish, topic.as_bytes(), version, Origin::new(1), Moment::default())
     } else {

@@ -14,7 +14,7 @@ use waypost::broker::{
     Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
     Wire,
 };
-use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode};
+use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
 use waypost::store::{Journal, Memory};
 
@@ -31,7 +31,7 @@ pub fn settings() -> Settings {
             receive_maximum: 100,
             topic_alias_maximum: 16,
             topic_alias_outbound_max: 16,
-            topic_levels_max: 128,
+            topic: TopicLimits { levels_max: 128, ..TopicLimits::NONE },
             maximum_qos: Qos::ExactlyOnce,
             retain_available: true,
             validate_utf8_payload: false,
