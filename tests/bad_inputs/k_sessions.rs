@@ -691,18 +691,20 @@ fn k13_shared_member_vanishes(version: Version) {
         assert!(given.numbers[1].is_empty(), "QoS 2 went to another: {:?}", given.numbers[1]);
         let mut member = resume(&scene, version, "k13-member");
         let mut kept = Inbox::default();
-        while kept.numbers[1].len() < 50 {
-            let packet = member.receive();
-            kept.take(&mut member, &packet);
+        // What had not been acknowledged with QoS 1 comes to the one or the other, whenever it does.
+        let deadline = Instant::now() + PATIENCE.mul_f64(busyness());
+        let has = |inbox: &Inbox, number: u32| inbox.numbers[0].contains(&number);
+        while kept.numbers[1].len() < 50 || (0..=50).any(|number| !has(&kept, number) && !has(&given, number)) {
+            for (client, inbox) in [(&mut member, &mut kept), (&mut other, &mut given)] {
+                if let Event::Packet(packet) = client.event(Duration::from_millis(1)) {
+                    inbox.take(client, &packet);
+                }
+            }
+            assert!(Instant::now() < deadline, "lost: {:?} and {:?}", kept.numbers, given.numbers);
         }
-        kept.numbers[0].extend(&given.numbers[0]);
-        kept.complete(&mut member, 50);
-        for packet in other.settle() {
-            given.take(&mut other, &packet);
-        }
+        kept.complete(&mut member, 0);
+        given.complete(&mut other, 0);
         assert!(given.numbers[1].is_empty(), "QoS 2 went to another: {:?}", given.numbers[1]);
-        kept.numbers[0].extend(&given.numbers[0]);
-        assert!((0..=50).all(|number| kept.numbers[0].contains(&number)), "lost: {:?}", kept.numbers[0]);
         // And the share goes on.
         for number in 100..120 {
             sender.publish("ok/k13/1", numbered(number, 4), 1);
