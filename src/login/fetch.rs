@@ -2,6 +2,7 @@
 //! an error: redirects are not followed, and a certificate is verified each time, for no TLS session is resumed.
 //! It has no deadline; whoever calls it has.
 
+use crate::files;
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -12,7 +13,6 @@ use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -213,11 +213,7 @@ fn connector(place: &Url) -> Result<TlsConnector, NotAUrl> {
 
 fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let unreadable = |error| format!("the file of authorities cannot be read: {error}");
-    let about = fs::metadata(file).map_err(unreadable)?;
-    if !about.is_file() || about.len() > FILE_SIZE_MAX {
-        return Err("the file of authorities is not a regular file, or larger than 4 MiB".to_owned());
-    }
-    let bytes = fs::read(file).map_err(unreadable)?;
+    let bytes = files::read_whole(file, FILE_SIZE_MAX).map_err(unreadable)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("not certificates as PEM: {error}"))?;
