@@ -127,6 +127,14 @@ impl Port {
         self.wake();
     }
 
+    /// The same from outside of all shards, where it is rare. A shard that is the only one never says that it sleeps.
+    pub(super) fn rouse(&self) {
+        self.pending.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Wakes the shard if it sleeps; a busy one sees its mail at its next tick.
     fn wake(&self) {
         fence(Ordering::SeqCst);

@@ -171,7 +171,7 @@ impl Shared {
     /// Puts other rights in force, for Clients that are there as well: each shard takes them up with its next tick.
     pub fn set_access(&self, access: Access) {
         self.access.store(Arc::new(access));
-        self.ports.iter().for_each(Port::call);
+        self.ports.iter().for_each(Port::rouse);
     }
 
     /// The rights in force.
