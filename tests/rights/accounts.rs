@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, hello, hello_as, not_authorized};
 use crate::support::talk::{Client, both, seconds};
-use crate::support::wire::{Version, connect, publish, will};
+use crate::support::wire::{connect, publish, will};
 use waypost::access::Token;
 
 both!(k01_someone_elses_client_id, k01_someone_elses_client_id_in_3_1_1, |version| {
@@ -149,15 +149,7 @@ both!(g15_account_removed_during_a_login, g15_account_removed_during_a_login_in_
 #[test]
 fn g15_many_sessions_of_a_removed_account_go_in_steps() {
     let stage = Stage::new();
-    let clients: Vec<Client> = (0..1000)
-        .map(|number| {
-            let user = if number % 2 == 0 { "alice" } else { "bob" };
-            Client::connects(&stage.broker, hello_as(Version::V5, &format!("{user}-{number}"), user).persistent())
-        })
-        .collect();
-    for client in clients.iter().step_by(3) {
-        client.vanishes();
-    }
+    let clients = stage.crowd();
     stage.people.remove("alice");
     stage.look_again();
     assert_eq!(stage.broker.sessions(), 500);

@@ -171,15 +171,7 @@ both!(j15_a_banned_intruder_disturbs_nobody, j15_a_banned_intruder_disturbs_nobo
 #[test]
 fn j15_many_who_are_banned_go_in_steps() {
     let stage = Stage::new();
-    let clients: Vec<Client> = (0..1000)
-        .map(|number| {
-            let user = if number % 2 == 0 { "alice" } else { "bob" };
-            Client::connects(&stage.broker, hello_as(Version::V5, &format!("{user}-{number}"), user).persistent())
-        })
-        .collect();
-    for client in clients.iter().step_by(3) {
-        client.vanishes();
-    }
+    let clients = stage.crowd();
     stage.ban("[[ban]]\nuser = 'alice'\n");
     assert_eq!(stage.broker.sessions(), 500);
     for (number, client) in clients.iter().enumerate() {

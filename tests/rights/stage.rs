@@ -111,6 +111,20 @@ impl Stage {
     pub(crate) fn resume(&self, version: Version, user: &str) -> Client {
         Client::resumes(&self.broker, hello(version, user).persistent())
     }
+
+    /// A thousand Clients of alice and bob in turn, each third of which has lost its connection.
+    pub(crate) fn crowd(&self) -> Vec<Client> {
+        let clients: Vec<Client> = (0..1000)
+            .map(|number| {
+                let user = if number % 2 == 0 { "alice" } else { "bob" };
+                Client::connects(&self.broker, hello_as(Version::V5, &format!("{user}-{number}"), user).persistent())
+            })
+            .collect();
+        for client in clients.iter().step_by(3) {
+            client.vanishes();
+        }
+        clients
+    }
 }
 
 fn read(name: &str, text: &str, form: Form) -> Rules {
