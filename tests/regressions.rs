@@ -414,7 +414,7 @@ fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
     use waypost::access::Identity;
     use waypost::broker::{Broken, Handshake, Opened, Shard, ShardId, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    use waypost::store::Memory;
+    use waypost::store::single::Memory;
 
     struct Sink;
     impl Wire for Sink {
@@ -519,7 +519,7 @@ mod bare {
     use waypost::access::Identity;
     use waypost::broker::{Attachment, Broken, Handshake, Opened, Shard, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    use waypost::store::Memory;
+    use waypost::store::single::Memory;
 
     /// Takes nothing at first, then fails for ever: a Client that was slow, and has reset its connection.
     struct Failing(Arc<AtomicUsize>);

@@ -11,7 +11,7 @@ use waypost::access::{Access, Identity};
 use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, Shared, Versions, Wire};
 use waypost::codec::{Connect, Moment, Packet, PacketId, Publish, Qos, Version};
 use waypost::config::Config;
-use waypost::store::Memory;
+use waypost::store::single::Memory;
 
 pub const NOW: Moment = Moment::from_millis(1_000);
 pub const PAYLOAD: [u8; 80] = [b'x'; 80];

@@ -7,7 +7,8 @@
 use super::shard::Attachment;
 use crate::codec::{Message, ReasonCode};
 use crate::session::Answer;
-use crate::store::{Journal, Position, Record};
+use crate::store::Position;
+use crate::store::single::{Journal, Record};
 use std::collections::VecDeque;
 
 /// Kinds of records. The numbers are for ever.

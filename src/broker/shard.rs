@@ -26,7 +26,7 @@ use crate::codec::{
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
-use crate::store::Journal;
+use crate::store::single::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap, VecDeque};

@@ -19,7 +19,7 @@ use crate::access::Identity;
 use crate::broker::{Attachment, Request, Shard, ShardId, Shared};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::store::Memory;
+use crate::store::single::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;

@@ -10,7 +10,8 @@ use crate::support::wire::{
     pubrel, reason::*,
 };
 use crate::talk::{Client, both, seconds};
-use waypost::store::{Journal, Position, Record};
+use waypost::store::Position;
+use waypost::store::single::{Journal, Record};
 
 /// One who publishes, and one with a lasting Session who is subscribed to `t/#` with QoS 2.
 fn pair(broker: &TestBroker, version: Version) -> (Client, Client) {

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use waypost::access::{Access, Form, Rules, Source};
-use waypost::store::{self, Journal, Position};
+use waypost::store::Position;
+use waypost::store::single::{self as store, Journal};
 
 /// The users of the page, and a group of two more.
 pub(crate) const RULES: &str = "\

@@ -25,7 +25,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::TestBroker;
 use waypost::codec::{Qos, filter_matches};
-use waypost::store::{Journal, Position, Record};
+use waypost::store::Position;
+use waypost::store::single::{Journal, Record};
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 300;

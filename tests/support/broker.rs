@@ -16,7 +16,7 @@ use waypost::broker::{
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
-use waypost::store::{Journal, Memory};
+use waypost::store::single::{Journal, Memory};
 
 /// The settings that tests start from: small, so that bounds are reached fast.
 pub fn settings() -> Settings {
