@@ -989,24 +989,30 @@ fn n18_noisy_neighbour() {
 /// Takes whatever it can get: subscriptions, a queue, and as many messages as it may send.
 fn be_noisy(address: SocketAddr, number: usize, over: &AtomicBool) {
     let version = Version::BOTH[number % 2];
-    let mut noisy = connected(address, version, format!("n18-noisy-{number}"));
+    let connect = || {
+        let noisy = connected(address, version, format!("n18-noisy-{number}"));
+        // What somebody has sent who is allowed to send it counts when he has gone, too, and is read at his rate. With the
+        // megabytes that a system may keep on the way his connection would be there for many seconds.
+        noisy.shrink_sending();
+        let writer = noisy.writer();
+        writer.set_write_timeout(Some(Duration::from_millis(50))).expect("the duration is not zero");
+        (noisy, writer)
+    };
+    let (mut noisy, mut writer) = connect();
     noisy.shrink();
     let filters: Vec<_> = (0..900).map(|filter| format!("n18/noisy/{number}/+/{filter}/#")).collect();
     subscribe_to_all(&mut noisy, &filters, 1);
     if number == 0 {
         subscribe_to_all(&mut noisy, &["n18/noisy/#".to_owned()], 1);
     }
-    let mut writer = noisy.writer();
-    writer.set_write_timeout(Some(Duration::from_millis(50))).expect("the duration is not zero");
     let packets: Vec<u8> = (0..100)
         .flat_map(|each| publish(version, format!("n18/noisy/{number}/x/{each}/y"), vec![b'x'; 1000]).bytes())
         .collect();
     while !over.load(Ordering::Relaxed) {
         // In part or not at all: then the packets that follow are nonsense, and so is this Client from then on.
         if writer.write_all(&packets).is_err() {
-            noisy = connected(address, version, format!("n18-noisy-{number}"));
-            writer = noisy.writer();
-            writer.set_write_timeout(Some(Duration::from_millis(50))).expect("the duration is not zero");
+            (noisy, writer) = connect();
         }
     }
+    drop(noisy);
 }

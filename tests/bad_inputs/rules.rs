@@ -313,7 +313,7 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10).mul_f64(busyness());
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
