@@ -245,7 +245,7 @@ fn g04_password_bytes(version: Version) {
     let file = files.write("passwd", file.concat());
     // What Argon2 takes for its work it gives back.
     let scene = Scene::with(|profile| by_password(profile, &file)).may_grow_by(48 << 20);
-    scene.repeat(10, |_| {
+    scene.repeat(4, |_| {
         for user in ["six", "seven", "argon", "scram"] {
             assert_eq!(answer(scene.open(version), &with(version, "g04", user, "right")), 0, "{user}");
             for password in [

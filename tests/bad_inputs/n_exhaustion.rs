@@ -22,12 +22,24 @@ each_version! {
 
 // What these are about lies below or above the layers of a connection.
 each_version_over_tcp! {
-    n01_connect_flood,
-    n02_pending_connections,
+    n01_connect_flood: alone,
+    n02_pending_connections: alone,
     n03_out_of_descriptors,
-    n08_greedy_sender,
-    n09_answers_nobody_reads,
+    n08_greedy_sender: alone,
+    n09_answers_nobody_reads: alone,
     n13_message_rate_limit,
+}
+
+all_versions_over_tcp! {
+    n05_a_thousand_blocked_consumers: alone,
+    n06_fan_out_bomb: alone,
+    n10_wildcard_explosion: alone,
+    n11_very_many_subscriptions: alone,
+    n12_share_membership_storm: alone,
+    n14_hard_memory_ceiling: alone,
+    n16_everything_due_at_once: alone,
+    n17_colliding_keys: alone,
+    n18_noisy_neighbour: alone,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -274,7 +286,6 @@ fn n04_blocked_consumer(version: Version) {
 }
 
 /// A thousand who do not read: the memory of all of them together is bounded, and everything is as before once they are gone.
-#[test]
 fn n05_a_thousand_blocked_consumers() {
     let (consumers, budget) = (load(100, 1000), load(16, 256) * MIB);
     let scene = Scene::under_load_with(|profile| {
@@ -329,7 +340,6 @@ fn n05_a_thousand_blocked_consumers() {
 }
 
 /// A large message for many is held once, however many wait for the rest of it.
-#[test]
 fn n06_fan_out_bomb() {
     let (subscribers, rounds) = (load(100, 2000), load(5, 50));
     let budget = load(16, 256) * MIB;
@@ -457,7 +467,6 @@ fn n09_answers_nobody_reads(version: Version) {
 }
 
 /// Filters with `+` in every combination of twelve levels, all of which match.
-#[test]
 fn n10_wildcard_explosion() {
     const LEVELS: usize = 12;
     let scene = Scene::under_load_with(|profile| {
@@ -497,7 +506,6 @@ fn n10_wildcard_explosion() {
 }
 
 /// A publish does not take longer for subscriptions that do not concern it.
-#[test]
 fn n11_very_many_subscriptions() {
     let (exact, wildcard) = (load(20_000, 100_000), load(2_000, 10_000));
     let scene = Scene::under_load_with(|profile| {
@@ -532,7 +540,6 @@ fn n11_very_many_subscriptions() {
 }
 
 /// Members come and go, some without a word, while messages flow: each message reaches somebody.
-#[test]
 fn n12_share_membership_storm() {
     let (joiners, lasts) = (load(100, 2000), seconds(1, 30));
     let scene = Scene::under_load_with(|profile| {
@@ -690,7 +697,6 @@ fn n13_message_rate_limit(version: Version) {
 
 /// All at once under a ceiling that the system enforces: blocked consumers, everybody asking for everything that is retained,
 /// and Sessions with full queues that come back and do not read.
-#[test]
 fn n14_hard_memory_ceiling() {
     let full = load_is_full();
     let budget = load(64, 256) * MIB;
@@ -772,7 +778,6 @@ fn n14_hard_memory_ceiling() {
 }
 
 /// Wills, Sessions and retained messages that are all due in the same second: the work is done in steps.
-#[test]
 fn n16_everything_due_at_once() {
     let (wills, expiries) = (load(500, 10_000), load(5_000, 90_000));
     let scene = Scene::under_load_with(|profile| {
@@ -838,7 +843,6 @@ struct Hash {
 }
 
 /// Names that collide under hashes without a key cost no more than others.
-#[test]
 fn n17_colliding_keys() {
     let count = load(1_000, 25_000);
     let scene = Scene::under_load_with(|profile| {
@@ -944,7 +948,6 @@ fn scrambled_bytes<const COUNT: usize>(number: usize) -> [u8; COUNT] {
 }
 
 /// One user at all of its limits; another one, who sends at an even pace, is served as before.
-#[test]
 fn n18_noisy_neighbour() {
     const RATE: usize = 400;
     let scene = Scene::under_load_with(|profile| {
