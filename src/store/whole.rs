@@ -4,10 +4,11 @@ use super::disk::Folder;
 use super::engine::Engine;
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
-use super::recovery::{Move, blob_in, fault};
+use super::recovery::{Move, blob_in, fault, position_of};
 use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
 use super::{Disk, Error, Findings, Journal, Options, Statistics};
+use crate::faults::{self, Fault};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
@@ -139,7 +140,16 @@ impl Store {
     /// Moves closed segments to rest, once. After an error they are where they were.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let mut at_rest = self.at_rest.lock();
+        // What failed may be at rest all the same.
+        if !faults::is_left_out(Fault::StoreRestAgain)
+            && let Some(position) = position_of(&*self.rest)?
+        {
+            *at_rest = position;
+        }
         for (segment, end) in self.segments.closed() {
+            if faults::is_left_out(Fault::StoreRestFirst) {
+                self.remove(&segment)?;
+            }
             if end > *at_rest {
                 let piece = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
                 let mut findings = Findings::default();
@@ -155,7 +165,12 @@ impl Store {
 
     fn remove(&self, segment: &Segment) -> Result<(), Error> {
         let name = segment::name_of(segment.first);
-        self.disk.remove(&name).map_err(fault(format!("remove {name}")))?;
+        match self.disk.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fault(format!("remove {name}"))(error));
+            }
+            _ => {}
+        }
         self.segments.forget(segment.first);
         self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))
     }
