@@ -4,14 +4,13 @@ use crate::life::{History, crash_everywhere, live, open};
 use crate::model::{Event, Failing, Failure, Image, Lot, Model};
 use waypost::store::Safety;
 
-const FAILURES: [Failure; 4] = [Failure::Broken, Failure::Full, Failure::Short, Failure::Interrupted];
+const FAILURES: [Failure; 5] = [Failure::Broken, Failure::Full, Failure::Short, Failure::Interrupted, Failure::AtRest];
 
 fn failing(lot: &mut Lot) -> Failing {
-    Failing {
-        from: lot.below(60) + 1,
-        calls: lot.below(12) + 1,
-        error: FAILURES[lot.below(FAILURES.len() as u64) as usize],
-    }
+    let error = FAILURES[lot.below(FAILURES.len() as u64) as usize];
+    // Checkpoints are rare among calls.
+    let rarity = if error == Failure::AtRest { 10 } else { 1 };
+    Failing { from: lot.below(60) + 1, calls: (lot.below(12) + 1) * rarity, error }
 }
 
 /// Lives with calls that fail, and crashes after each.
