@@ -414,8 +414,7 @@ fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
     use waypost::access::Identity;
     use waypost::broker::{Broken, Handshake, Opened, Shard, ShardId, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    use waypost::store::Memory;
-
+    
     struct Sink;
     impl Wire for Sink {
         fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
@@ -430,7 +429,7 @@ fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
     settings.shards = 2;
     let shared = Shared::new(settings);
     let mut shards: Vec<Shard<Sink>> =
-        shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), now)).collect();
+        shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
     let open = |shard: &mut Shard<Sink>, id: &str| {
         let mut handshake = Handshake::new(Versions::ALL);
         let bytes = connect_v5(id).bytes(Version::V5);
@@ -519,8 +518,7 @@ mod bare {
     use waypost::access::Identity;
     use waypost::broker::{Attachment, Broken, Handshake, Opened, Shard, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    use waypost::store::Memory;
-
+    
     /// Takes nothing at first, then fails for ever: a Client that was slow, and has reset its connection.
     struct Failing(Arc<AtomicUsize>);
 
@@ -555,7 +553,7 @@ mod bare {
         settings.shards = 1;
         let shared = Shared::new(settings);
         let id = shared.shards().next().expect("one");
-        Shard::new(id, shared, Box::new(Memory::default()), Moment::from_millis(0))
+        Shard::new(id, shared, Moment::from_millis(0))
     }
 
     /// `poll_read_shard` loops while the connection is blocked and the socket is writable; a failed socket is for ever.

@@ -4,7 +4,7 @@
 
 use super::address::{Address, AddressOrOff};
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
+    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, Durability, QueueDrops, SharedStrategy, SubscribePolicy,
     TlsVersion, Version,
 };
 use crate::access::Network;
@@ -112,7 +112,7 @@ keep_words!(
     KeyExposed,
     ClientAuth,
     ClientIdentity,
-    QueueDrops,
+    Durability, QueueDrops,
     SharedStrategy,
     SubscribePolicy,
     Level,

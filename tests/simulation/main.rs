@@ -20,12 +20,12 @@ mod random;
 
 use client::{Client, Got, STEADY_SHARE, Sent};
 use random::Random;
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use support::TestBroker;
 use waypost::codec::{Qos, filter_matches};
-use waypost::store::{Journal, Position, Record};
+use waypost::store::{Appended, Batch, Journal, Position, Safety};
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 300;
@@ -37,18 +37,26 @@ const FILTERS: &[&str] =
 
 /// A journal in which records become safe only when the simulation says so.
 struct Late {
-    appended: Position,
-    safe: Rc<Cell<u64>>,
+    appended: AtomicU64,
+    safe: Arc<AtomicU64>,
 }
 
 impl Journal for Late {
-    fn append(&mut self, _record: Record<'_>) -> Position {
-        self.appended.0 += 1;
-        self.appended
+    fn append(&self, _: &Batch, _: Safety) -> Appended {
+        let id = self.appended.fetch_add(1, Relaxed) + 1;
+        Appended { id, end: Position(id) }
     }
 
-    fn durable(&self) -> Position {
-        Position(self.safe.get().min(self.appended.0))
+    fn reached(&self, _: Safety) -> Position {
+        Position(self.safe.load(Relaxed)).min(self.tail())
+    }
+
+    fn tail(&self) -> Position {
+        Position(self.appended.load(Relaxed))
+    }
+
+    fn trouble(&self) -> Option<Arc<str>> {
+        None
     }
 }
 
@@ -56,7 +64,7 @@ struct Simulation {
     random: Random,
     broker: TestBroker,
     clients: Vec<Client>,
-    safe: Rc<Cell<u64>>,
+    safe: Arc<AtomicU64>,
 }
 
 #[test]
@@ -102,14 +110,14 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let shards = 1 + random.below(4);
-        let safe = Rc::new(Cell::new(u64::MAX));
+        let safe = Arc::new(AtomicU64::new(u64::MAX));
         let late = random.one_in(2);
         if late {
-            safe.set(0);
+            safe.store(0, Relaxed);
         }
         let receive_maximum = [1, 2, 5, 100][random.below(4)];
-        let journal_safe = Rc::clone(&safe);
-        let broker = TestBroker::with_journals(
+        let journal = Late { appended: AtomicU64::new(0), safe: Arc::clone(&safe) };
+        let broker = TestBroker::with_journal(
             |settings| {
                 settings.shards = shards;
                 settings.seed = Some(seed);
@@ -118,7 +126,7 @@ impl Simulation {
                 settings.session.queue_messages_max = 1_000_000;
                 settings.session.queue_bytes_max = 1 << 30;
             },
-            move || Box::new(Late { appended: Position(0), safe: Rc::clone(&journal_safe) }),
+            Some(Arc::new(journal)),
             true,
         );
         let count = 3 + random.below(8);
@@ -158,13 +166,13 @@ impl Simulation {
                 self.clients[number].publish(topic, &mut self.random);
             }
             97..98 => self.broker.advance(Duration::from_millis(self.random.below(2000) as u64)),
-            _ => self.safe.set(self.safe.get().saturating_add(self.random.below(20) as u64)),
+            _ => self.safe.store(self.safe.load(Relaxed).saturating_add(self.random.below(20) as u64), Relaxed),
         }
     }
 
     /// Everybody comes back, everything becomes safe, and the broker works until nothing moves.
     fn come_to_rest(&mut self) {
-        self.safe.set(u64::MAX);
+        self.safe.store(u64::MAX, Relaxed);
         let mut quiet_rounds = 0;
         for _ in 0..20_000 {
             let mut quiet = true;

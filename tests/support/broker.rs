@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use waypost::access::{Access, Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
-    Attachment, Broken, Handshake, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
+    Attachment, Broken, Handshake, Keeping, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
     Wire,
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
-use waypost::store::{Journal, Memory};
+use waypost::store::{Journal, Safety};
 
 /// The settings that tests start from: small, so that bounds are reached fast.
 pub fn settings() -> Settings {
@@ -72,6 +72,9 @@ pub fn settings() -> Settings {
         seed: Some(1),
     }
 }
+
+/// The time of day when the time of a test begins: 2026-01-01.
+pub const BEGAN_UNIX_MS: u64 = 1_767_225_600_000;
 
 /// The broker, shared by all links to it.
 #[derive(Clone)]
@@ -149,24 +152,26 @@ impl TestBroker {
     }
 
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::with_journals(change, || Box::new(Memory::default()), false)
+        Self::with_journal(change, None, false)
     }
 
     /// Nothing moves unless the test says so.
     pub fn by_hand(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::with_journals(change, || Box::new(Memory::default()), true)
+        Self::with_journal(change, None, true)
     }
 
-    pub fn with_journals(
+    /// Sessions that outlive their Network Connections are kept in this journal.
+    pub fn with_journal(
         change: impl FnOnce(&mut Settings),
-        journal: impl Fn() -> Box<dyn Journal>,
+        journal: Option<Arc<dyn Journal>>,
         by_hand: bool,
     ) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);
-        let shared = Shared::new(settings);
-        let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), journal(), now)).collect();
+        let keeping = journal.map(|journal| Keeping { journal, safety: Safety::Synced, began_unix_ms: BEGAN_UNIX_MS });
+        let shared = Shared::keeping(settings, keeping);
+        let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
         let broker = Self {
             world: Rc::new(RefCell::new(World {
                 shared,
