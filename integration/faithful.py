@@ -18,9 +18,9 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class Stream:
     """The messages of one publisher with the same Topic and QoS, numbered from 1 in the order of sending."""
 
-    def __init__(self, publisher, topic, qos, retain=False):
+    def __init__(self, publisher, topic, qos, retain=False, size=None):
         self.key = (publisher, topic, qos)
-        self.publisher, self.topic, self.qos, self.retain = publisher, topic, qos, retain
+        self.publisher, self.topic, self.qos, self.retain, self.size = publisher, topic, qos, retain, size
         self.sent = 0
         self.acknowledged = set()  # by PUBACK, or by PUBREC: from then on the message is the broker's
         self.refused = {}  # by its Reason Code, 0x80 and up
@@ -29,7 +29,8 @@ class Stream:
         """Says who sent it; of different lengths, of which each is known. Every fourth retained one is empty: it clears."""
         if self.retain and number % 4 == 0:
             return b""
-        return f"{self.publisher} {self.qos} {number} ".encode() + b"." * (20_000 if number % 97 == 0 else number * 37 % 400)
+        size = self.size or (20_000 if number % 97 == 0 else number * 37 % 400)
+        return f"{self.publisher} {self.qos} {number} ".encode() + b"." * size
 
 
 class World:
@@ -54,11 +55,9 @@ class World:
         self.clients[name] = Client(self, name, **what)
         return self.clients[name]
 
-    def stream(self, publisher, topic, qos, retain=False):
-        key = (publisher, topic, qos)
-        if key not in self.streams:
-            self.streams[key] = Stream(publisher, topic, qos, retain)
-        return self.streams[key]
+    def stream(self, *what):
+        stream = Stream(*what)
+        return self.streams.setdefault(stream.key, stream)
 
     def note(self, client, what, key, number):
         self.history.append((self.cycle, client, what, key, number))
@@ -88,6 +87,10 @@ class World:
             return self.pump(seconds, until)
         finally:
             self.loading = False
+
+    def is_in(self):
+        """Everybody is connected, welcome and subscribed."""
+        return all(client.is_in and not client.asking for client in self.clients.values())
 
     def is_quiet(self):
         """Everybody who is connected has been let in, and nothing of theirs waits for an answer."""
