@@ -414,7 +414,7 @@ fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
     use waypost::access::Identity;
     use waypost::broker::{Broken, Handshake, Opened, Shard, ShardId, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    
+
     struct Sink;
     impl Wire for Sink {
         fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
@@ -428,8 +428,7 @@ fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
     let mut settings = support::settings();
     settings.shards = 2;
     let shared = Shared::new(settings);
-    let mut shards: Vec<Shard<Sink>> =
-        shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
+    let mut shards: Vec<Shard<Sink>> = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
     let open = |shard: &mut Shard<Sink>, id: &str| {
         let mut handshake = Handshake::new(Versions::ALL);
         let bytes = connect_v5(id).bytes(Version::V5);
@@ -518,7 +517,7 @@ mod bare {
     use waypost::access::Identity;
     use waypost::broker::{Attachment, Broken, Handshake, Opened, Shard, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    
+
     /// Takes nothing at first, then fails for ever: a Client that was slow, and has reset its connection.
     struct Failing(Arc<AtomicUsize>);
 

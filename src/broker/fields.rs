@@ -3,7 +3,7 @@
 
 use crate::access::{Grants, Identity, Proof, Token};
 use crate::codec::{Options, PacketId, Qos, RetainHandling};
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;

@@ -3,15 +3,17 @@
 //! Time has passed meanwhile: what has expired is left out, and the rest of an interval goes on. A Client that was connected when
 //! the process ended counts as gone since the node was last known to run. What of a row cannot be read is left out, and counted.
 
+use super::client::{Client, Will};
+use super::directory::Claim;
 use super::durable::{CLOCK, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use super::fields::{Fields, put_identity};
 use super::retained::Kept as RetainedMessage;
-use super::client::{Client, Will};
-use super::directory::Claim;
 use super::shard::{Shard, Wire};
 use super::{ShardId, Shared};
 use crate::access::Identity;
-use crate::codec::{Message, Moment, Options, Origin, PacketId, Qos, Version, check_filter, filter_matches, live_bytes};
+use crate::codec::{
+    Message, Moment, Options, Origin, PacketId, Qos, Version, check_filter, filter_matches, live_bytes,
+};
 use crate::session::{Kept, Outgoing, Restored, Session, Terms};
 use crate::store::{Error, Store};
 use std::collections::HashMap;
@@ -196,11 +198,12 @@ impl Reader<'_> {
         })?;
         let mut found = Vec::new();
         let mut unreadable = 0;
-        self.store.rows(SESSIONS, &mut |key, value, record| {
-            match std::str::from_utf8(key).ok().and_then(|client_id| SessionRow::decode(client_id, value)) {
-                Some(row) => found.push((row, record)),
-                None => unreadable += 1,
-            }
+        self.store.rows(SESSIONS, &mut |key, value, record| match std::str::from_utf8(key)
+            .ok()
+            .and_then(|client_id| SessionRow::decode(client_id, value))
+        {
+            Some(row) => found.push((row, record)),
+            None => unreadable += 1,
         })?;
         self.counts.unreadable += unreadable;
         for (row, record) in found {

@@ -26,8 +26,8 @@ mod unknown;
 pub use address::{ANY, Address, AddressOrOff, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Durability, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits, Listener,
-    Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
+    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Durability, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits,
+    Listener, Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
     Store, SubscribePolicy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;

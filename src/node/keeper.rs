@@ -31,7 +31,7 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Option<(Keeper, Keep
     let mut said = 0;
     let mut progress = |done: u64, of: u64| {
         let tenth = (done * 10).checked_div(of).unwrap_or(10);
-        if tenth > said {
+        if of > 0 && tenth > said {
             said = tenth;
             tracing::info!(target: "waypost::store", done, of, "reading the journal");
         }

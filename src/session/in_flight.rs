@@ -159,9 +159,8 @@ impl InFlight {
     /// Puts in what a former process had under way. Identifiers that are free between them count as done.
     pub(super) fn restore(mut slots: Vec<(PacketId, Slot)>) -> Self {
         slots.sort_by_key(|(packet_id, _)| *packet_id);
-        let distance = |from: PacketId, to: PacketId| {
-            (u32::from(to.get()) + IDENTIFIERS - u32::from(from.get())) % IDENTIFIERS
-        };
+        let distance =
+            |from: PacketId, to: PacketId| (u32::from(to.get()) + IDENTIFIERS - u32::from(from.get())) % IDENTIFIERS;
         // The numbering goes on in a circle: it began behind the widest gap.
         let gap_before = |place: usize| {
             let before = slots[(place + slots.len() - 1) % slots.len()].0;

@@ -18,6 +18,7 @@
 mod batch;
 mod checkpoint;
 mod disk;
+mod engine;
 mod home;
 mod journal;
 mod memory;

@@ -85,17 +85,18 @@ impl Move<'_> {
                 what: "a journal segment is missing".into(),
             });
         }
-        self.one(&Segment { first, file }, from.max(first), next, findings)
+        Ok(self.one(&Segment { first, file }, from.max(first), next, findings)?.0)
     }
 
-    /// Brings what a segment holds from a position on to rest. Returns the position up to which rest now includes the journal.
+    /// Brings what a segment holds from a position on to rest. Returns the position up to which rest now includes the journal, and
+    /// how many bytes were written for it.
     pub(super) fn one(
         self,
         segment: &Segment,
         from: u64,
         next: Option<u64>,
         findings: &mut Findings,
-    ) -> Result<u64, Error> {
+    ) -> Result<(u64, u64), Error> {
         let name = segment::name_of(segment.first);
         let unreadable = || fault(format!("read {name}"));
         let mut overlay = Overlay::new(self.rest, from);
@@ -125,8 +126,9 @@ impl Move<'_> {
             }
         }
         let changes = overlay.changes(to, &mut |id| self.blob(segment, id))?;
+        let bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.rest.apply(changes)?;
-        Ok(to)
+        Ok((to, bytes as u64))
     }
 
     /// The blob of a record in this segment.

@@ -1,10 +1,11 @@
 //! The store: journal and rest together.
 
 use super::disk::Folder;
+use super::engine::Engine;
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
 use super::recovery::{Move, blob_in, fault};
-use super::rest::{EntryId, InMemory, Rest, Space, read_entry, read_row, whole_key};
+use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
 use super::{Disk, Error, Findings, Journal, Options, Statistics};
 use parking_lot::Mutex;
@@ -37,10 +38,14 @@ impl Store {
     pub fn open(dir: &Path, options: Options, progress: &mut dyn FnMut(u64, u64)) -> Result<(Self, Findings), Error> {
         let lock = home::lock(dir)?;
         let disk = Arc::new(Folder(dir.to_owned()));
-        let rest = Arc::new(InMemory::default());
-        let (mut store, findings) = Self::open_on(disk, rest, dir, options, progress)?;
+        let mut findings = Findings::default();
+        // Before anything of a newer format is touched.
+        home::read_format(&*disk, dir)?;
+        let rest = Arc::new(Engine::open(dir, options.cache_bytes, &mut findings)?);
+        let (mut store, more) = Self::open_on(disk, rest, dir, options, progress)?;
         store._lock = Some(lock);
-        Ok((store, findings))
+        findings.damage.extend(more.damage);
+        Ok((store, Findings { damage: findings.damage, ..more }))
     }
 
     /// On any disk, with any rest. `dir` is for messages only.
@@ -138,8 +143,10 @@ impl Store {
             if end > *at_rest {
                 let piece = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
                 let mut findings = Findings::default();
-                *at_rest = piece.one(&segment, *at_rest, Some(end), &mut findings)?;
+                let (to, bytes) = piece.one(&segment, *at_rest, Some(end), &mut findings)?;
+                *at_rest = to;
                 self.checkpoints.fetch_add(1, Ordering::Relaxed);
+                self.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
             }
             self.remove(&segment)?;
         }

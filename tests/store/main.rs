@@ -1,5 +1,9 @@
 //! The store met as the hall meets it: batches go in, and after every kind of end what was promised is there.
 
+mod crashes;
+mod life;
+mod model;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use waypost::store::{Batch, BlobRef, Error, Findings, Options, Safety, Store};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use waypost::access::{Access, Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
-    Attachment, Broken, Handshake, Keeping, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies, Versions,
-    Wire,
+    Attachment, Broken, Handshake, Keeping, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies,
+    Versions, Wire,
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
@@ -161,11 +161,7 @@ impl TestBroker {
     }
 
     /// Sessions that outlive their Network Connections are kept in this journal.
-    pub fn with_journal(
-        change: impl FnOnce(&mut Settings),
-        journal: Option<Arc<dyn Journal>>,
-        by_hand: bool,
-    ) -> Self {
+    pub fn with_journal(change: impl FnOnce(&mut Settings), journal: Option<Arc<dyn Journal>>, by_hand: bool) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);
