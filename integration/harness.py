@@ -244,7 +244,9 @@ class Broker:
     def command(self):
         if self.kind == "mosquitto":
             path = self.write("mosquitto.conf", self.config or MOSQUITTO_CONFIG)
-            return [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", path]
+            unpacked = os.path.join(TARGET, "outside", "mosquitto", "usr", "sbin")  # by integration/prepare
+            places = ":".join([os.environ.get("PATH", ""), "/usr/sbin", unpacked])
+            return [shutil.which("mosquitto", path=places) or "mosquitto", "-c", path]
         arguments = ["--data-dir", self.data]
         if self.config is None:
             return [BINARY, "-p", str(self.port), *arguments]

@@ -1,9 +1,10 @@
 """kill -9 in the middle of the load, again and again; what mosquitto does in the same place."""
+import subprocess
 import time
 
 import wire
 from faithful import World
-from harness import Broker, Disappointed, expect
+from harness import Broker, Disappointed, Program, expect
 from promises import busyness, crowd, drain, findings, judge, present, retained, summary, totals
 
 READY_S = 2.0
@@ -25,6 +26,8 @@ def trial(kind, kills, seed):
             with_wills(world, kills, broker.port)
             world.load(world.random.uniform(0.1, 0.3))
             fall(broker, world)
+            if world.random.random() < 0.2:
+                fall_while_starting(broker, world.random.uniform(0, 0.05))
             began = time.monotonic()
             broker.restart()
             starts.append(time.monotonic() - began)
@@ -44,6 +47,15 @@ def fall(broker, world):
     world.lose()
     broker.program.process.wait()
     expect("panicked" not in broker.log(), f"the broker panicked: {broker.last_words()}")
+
+
+def fall_while_starting(broker, seconds):
+    with Program(broker.command()) as program:
+        try:
+            program.process.wait(seconds)  # at any moment, whatever it does then
+        except subprocess.TimeoutExpired:
+            program.process.kill()
+        expect("panicked" not in program.output(), f"the broker panicked while it started: {program.story()}")
 
 
 def late_comers(world, kills):

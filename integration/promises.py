@@ -11,7 +11,8 @@ from harness import Disappointed
 from wire import Link
 
 SILENCE_S = 4.0  # after so long nothing more comes
-FINDINGS = ("lost", "duplicated", "disordered", "invented", "retained lost", "Sessions lost", "not answered")
+FINDINGS = ("lost", "duplicated", "disordered", "invented", "retained lost", "Sessions lost", "not answered",
+            "refused and delivered")
 
 
 def busyness():
@@ -108,6 +109,8 @@ def findings(world):
         if qos == 2 and len(everything) > len(set(everything)):
             twice = sorted(number for number, count in Counter(everything).items() if count > 1)
             found["duplicated"] += [(f"{name} got more than once", stream, number) for number in twice]
+        if stream.qos == 2:  # of QoS 1, whoever is refused sends it again, and at least once it comes
+            found["refused and delivered"] += [(f"{name} got", stream, number) for number in sorted(stream.refused) if number in everything]
         if len(members) == 1:
             first = list(dict.fromkeys(everything))
             found["disordered"] += [(f"{name} got after {earlier}", stream, number)
