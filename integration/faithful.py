@@ -64,7 +64,8 @@ class World:
 
     def story(self, key, number):
         """What happened to one message."""
-        told = [f"{what} by {client} in cycle {cycle}" for cycle, client, what, *which in self.history if which == [key, number]]
+        told = [f"{what} by {client} in cycle {cycle}"
+                for cycle, client, what, *which in self.history if which == [key, number]]
         return ", ".join(told) or "never sent"
 
     def pump(self, seconds, until=lambda: False):

@@ -48,7 +48,7 @@ def failing(faults, rng):
     need_strace()
     with memory() as folder:
         disk = new_disk(folder)
-        with mounted(disk) as mounted_at, Broker(config=CONFIG["waypost"], data=os.path.join(mounted_at, "data")) as broker:
+        with mounted(disk) as place, Broker(config=CONFIG["waypost"], data=os.path.join(place, "data")) as broker:
             world = crowd(World(rng.random()), small=True)
             world.connect(broker.port)
             expect(world.pump(PATIENCE_S * busyness(), world.is_in), "not everybody was let in")
@@ -139,7 +139,7 @@ def failing_calls(broker, faults, log):
 
 @contextlib.contextmanager
 def ephemeral(broker):
-    """Two Clients that leave nothing behind; the function that is yielded sends a message of each QoS from one to the other."""
+    """Two Clients that leave nothing behind; the yielded function sends messages of QoS 0 from one to the other."""
     with Link(broker.port) as one, Link(broker.port) as other:
         one.connect("ephemeral-one").subscribe("passing", 1)
         other.connect("ephemeral-other")
@@ -178,7 +178,8 @@ def is_full(report, seed):
                 expect(codes <= {0x97, 0x80}, f"5.0 publishers are told {sorted(hex(code) for code in codes)}")
                 before = [len(stream.acknowledged) for stream in four.publishes]
                 world.load(0.5)
-                expect_equal([len(stream.acknowledged) for stream in four.publishes], before, "acknowledged to a 3.1.1 publisher")
+                after_it = [len(stream.acknowledged) for stream in four.publishes]
+                expect_equal(after_it, before, "what is acknowledged to a 3.1.1 publisher")
                 expect(four.socket, "the 3.1.1 publisher was thrown out")
                 talk()
                 said = [line for line in broker.log().splitlines() if "disk" in line]

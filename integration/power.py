@@ -16,8 +16,8 @@ import time
 
 from faithful import World
 from harness import PATIENCE_S, Broker, Disappointed, Skipped, expect
-from kills import CONFIG
-from promises import busyness, crowd, drain, findings, judge, retained, totals
+from kills import CONFIG, without_promise
+from promises import SILENCE_S, busyness, crowd, drain, findings, judge, retained, totals
 
 IMAGE_BYTES = 256 << 20  # sparse: what is not written takes nothing
 IMAGES_A_RUN = 20
@@ -40,10 +40,21 @@ def run(report, images, seed):
     judge(report, "power cut", wrong, seed)
 
 
-def cut_often(folder, images, rng):
+def notices(seed):
+    """What these images are worth: a broker that acknowledges before the disk has it does not get through."""
+    rng, config = random.Random(seed), without_promise("os")
+    with memory() as folder:
+        for image, clients in cut_often(folder, 5, rng, config):
+            wrong = after(image, pickle.loads(clients), config, silence_s=0.3)
+            if wrong["Sessions lost"]:
+                return
+    raise Disappointed("in five images nothing is lost of what was not synced")
+
+
+def cut_often(folder, images, rng, config=CONFIG["waypost"]):
     """One broker under load, and images of its disk at random moments, each with its Clients."""
     original, cuts = new_disk(folder), []
-    with mounted(original) as disk, Broker(config=CONFIG["waypost"], data=os.path.join(disk, "data")) as broker:
+    with mounted(original) as disk, Broker(config=config, data=os.path.join(disk, "data")) as broker:
         world = crowd(World(rng.random()), small=True)
         world.connect(broker.port)
         while len(cuts) < images:
@@ -93,12 +104,12 @@ def cut_again(image):
         return cut(broker, None, image, f"{image}-again")[0]
 
 
-def after(image, world):
+def after(image, world, config=CONFIG["waypost"], silence_s=SILENCE_S):
     """What is wrong with a broker that starts on this image, as these Clients see it."""
     world.cycle += 1
-    with mounted(image) as disk, Broker(config=CONFIG["waypost"], data=os.path.join(disk, "data")) as broker:
-        lost = retained(world, broker.port)
-        drain(world, broker.port)
+    with mounted(image) as disk, Broker(config=config, data=os.path.join(disk, "data")) as broker:
+        lost = retained(world, broker.port, silence_s)
+        drain(world, broker.port, silence_s)
         expect("panicked" not in broker.log(), f"the broker panicked: {broker.last_words()}")
         wrong = findings(world)
         wrong["retained lost"] += lost

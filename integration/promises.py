@@ -46,9 +46,9 @@ def present(world):
             world.cycle == 0 or world.random.random() >= client.away)]
 
 
-def drain(world, port):
+def drain(world, port, silence_s=SILENCE_S):
     """Connects everybody and returns when everything has come, or when nothing more comes for long."""
-    patience_s = SILENCE_S * busyness()
+    patience_s = silence_s * busyness()
     world.connect(port, [name for name, client in world.clients.items() if not client.will])
     if not world.pump(patience_s, world.is_quiet):
         return
@@ -110,7 +110,8 @@ def findings(world):
             twice = sorted(number for number, count in Counter(everything).items() if count > 1)
             found["duplicated"] += [(f"{name} got more than once", stream, number) for number in twice]
         if stream.qos == 2:  # of QoS 1, whoever is refused sends it again, and at least once it comes
-            found["refused and delivered"] += [(f"{name} got", stream, number) for number in sorted(stream.refused) if number in everything]
+            both = sorted(stream.refused.keys() & set(everything))
+            found["refused and delivered"] += [(f"{name} got", stream, number) for number in both]
         if len(members) == 1:
             first = list(dict.fromkeys(everything))
             found["disordered"] += [(f"{name} got after {earlier}", stream, number)
@@ -154,7 +155,7 @@ def told(world, finding):
     return f"{what} {number} on {stream.topic} by {stream.publisher}, QoS {stream.qos} ({world.story(stream.key, number)})"
 
 
-def retained(world, port):
+def retained(world, port, silence_s=SILENCE_S):
     """A newcomer gets the last acknowledged retained message of each Topic, or one that was sent later."""
     wrong, got = [], {}
     streams = {stream.topic: stream for stream in world.streams.values() if stream.retain}
@@ -162,7 +163,7 @@ def retained(world, port):
     owed = {topic for topic, numbers in allowed.items() if all(number % 4 for number in numbers)}
     with Link(port) as link:
         link.connect("newcomer").send(wire.subscribe(1, "state/#"))
-        end, is_asked = time.monotonic() + SILENCE_S * busyness(), False
+        end, is_asked = time.monotonic() + silence_s * busyness(), False
         while time.monotonic() < end:
             if not is_asked and owed <= set(got):
                 link.send(wire.frame(wire.PINGREQ, 0, b""))
@@ -180,6 +181,6 @@ def retained(world, port):
         payloads = {stream.payload(number) for number in allowed[topic]}  # number 0 clears, which is right: nothing there
         if got.get(topic, b"") not in payloads:
             last = allowed[topic][0]
-            wrong.append(f"{topic} says {got.get(topic, b'')[:30]!r}, not what was last acknowledged or later sent, {last} to "
-                         f"{stream.sent} ({world.story(stream.key, last)})")
+            wrong.append(f"{topic} says {got.get(topic, b'')[:30]!r}, not what was last acknowledged or later sent, "
+                         f"{last} to {stream.sent} ({world.story(stream.key, last)})")
     return wrong
