@@ -4,6 +4,7 @@
 //! [`Node::stop`] says goodbye to every Client. [`run`] does both, with signals in between. `logins.rs` builds the chains by
 //! which listeners find out who is coming.
 
+mod keeper;
 mod logins;
 
 pub use logins::LoginsError;
@@ -19,7 +20,9 @@ use crate::net::{
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
 };
 use crate::session::Limits;
+use crate::store;
 use crate::topic::Strategy;
+use keeper::Keeper;
 use logins::Logins;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -44,6 +47,8 @@ pub enum NodeError {
     Thread(io::Error),
     #[error("{0}")]
     Acl(#[from] AclError),
+    #[error("cannot use the data folder: {0}")]
+    Store(#[from] store::Error),
     #[error("a shard has panicked; this is a bug in Waypost")]
     Panicked,
 }
@@ -68,6 +73,7 @@ pub struct Node {
     logins: Logins,
     reloads: Arc<Reloads>,
     admin: Option<Admin>,
+    keeper: Option<Keeper>,
 }
 
 /// Where the metrics page is when nobody says where.
@@ -100,6 +106,14 @@ impl Node {
         let rule_files = RuleFiles::of(config);
         let access = rule_files.load(clock.now())?;
         let logins = Logins::prepare(config, clock)?;
+        let (mut keeper, keeping) = keeper::open(config, clock)?.unzip();
+        let shared = Shared::keeping(settings, keeping);
+        note_rights(&access, &rule_files);
+        shared.set_access(logins.known_to(access));
+        let restored = match &mut keeper {
+            Some(keeper) => keeper.restore(&shared, clock)?,
+            None => Vec::new(),
+        };
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
             config.listeners.iter().map(credentials).collect::<Result<_, NodeError>>()?;
@@ -131,9 +145,6 @@ impl Node {
         let admin = bind_admin(&config.admin)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
-        let shared = Shared::new(settings);
-        note_rights(&access, &rule_files);
-        shared.set_access(logins.known_to(access));
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,
@@ -146,7 +157,8 @@ impl Node {
             stop_timeout: STOP_TIMEOUT,
         };
         logins.start().map_err(NodeError::Thread)?;
-        let threads = Threads::start(&shared, clock, &doors, listeners).map_err(NodeError::Thread)?;
+        keeper.iter_mut().try_for_each(|keeper| keeper.start(&shared)).map_err(NodeError::Thread)?;
+        let threads = Threads::start(&shared, clock, &doors, listeners, restored).map_err(NodeError::Thread)?;
         for (address, speaks) in described {
             tracing::info!(%address, speaks, "listening");
         }
@@ -164,7 +176,7 @@ impl Node {
         for address in admin.iter().flat_map(Admin::addresses) {
             tracing::info!(url = %format_args!("http://{address}/metrics"), "metrics page");
         }
-        Ok(Self { shared, threads, addresses, rule_files, clock, logins, reloads, admin })
+        Ok(Self { shared, threads, addresses, rule_files, clock, logins, reloads, admin, keeper })
     }
 
     /// Where it listens, with real ports.
@@ -212,7 +224,9 @@ impl Node {
     /// `Panicked`: a thread had ended before, by a bug.
     pub fn stop(self) -> Result<(), NodeError> {
         self.admin.iter().for_each(Admin::note_stopping);
-        if self.threads.stop() { Ok(()) } else { Err(NodeError::Panicked) }
+        let is_well = self.threads.stop();
+        self.keeper.into_iter().for_each(Keeper::stop);
+        if is_well { Ok(()) } else { Err(NodeError::Panicked) }
     }
 }
 

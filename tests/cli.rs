@@ -605,7 +605,7 @@ fn waypost() -> Command {
         }
     }
     // Several run at a time, and one of them would have the page.
-    command.env("WAYPOST__ADMIN__ADDRESS", "off").stdin(Stdio::null());
+    command.env("WAYPOST__ADMIN__ADDRESS", "off").env("WAYPOST__STORE__DURABILITY", "memory").stdin(Stdio::null());
     command
 }
 

@@ -241,12 +241,12 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
         "receive_maximum = 4\nshard = 1\n[limits]\n  recieve_maximum = 5\nbridge_bit = true\n[limit]\nx = 1\n[[listeners]]\n[nonsense]\n",
         &[
             "waypost.toml:1:1: unknown key \"receive_maximum\" outside of a section; it belongs in [limits]",
-            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
+            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [store], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
             "waypost.toml:4:3: unknown key \"recieve_maximum\" in [limits]; did you mean \"receive_maximum\"?",
             "waypost.toml:5:1: unknown key \"bridge_bit\" in [limits]; it belongs in [mqtt]",
             "waypost.toml:6:2: unknown section \"limit\"; did you mean [limits]?",
             "waypost.toml:8:3: unknown section \"listeners\"; did you mean [[listener]]?",
-            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
+            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [store], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
         ],
     );
     refuses("[sys]\ncolour = 1\n", &["waypost.toml:2:1: unknown key \"colour\" in [sys]; known keys: interval"]);

@@ -14,7 +14,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use waypost::config::{Address, AddressOrOff, Config, Listener, Protocol};
+use waypost::config::{Address, AddressOrOff, Config, Durability, Listener, Protocol};
 use waypost::node::Node;
 
 #[global_allocator]
@@ -73,6 +73,7 @@ fn measure(listener: impl FnOnce(&mut Listener), enter: impl Fn(SocketAddr, usiz
     config.node.shards = 1;
     config.sys.interval = Duration::ZERO;
     config.admin.address = Some(AddressOrOff::Off);
+    config.store.durability = Durability::Memory;
     config.listeners[0].address = Address::Ip(SocketAddr::from(([127, 0, 0, 1], 0)));
     listener(&mut config.listeners[0]);
     let node = Node::start(&config).expect("a free port");

@@ -257,7 +257,7 @@ impl Broker {
         let port = port::free_port();
         let config = format!(
             "[[listener]]\naddress = '127.0.0.1:{port}'\nauthentication = ['password']\n[password]\nfile = 'file'\n\
-             [limits]\nfailed_logins_max = 1000\n[admin]\naddress = 'off'\n"
+             [limits]\nfailed_logins_max = 1000\n[admin]\naddress = 'off'\n[store]\ndurability = 'memory'\n"
         );
         fs::write(folder.path("broker.toml"), config).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));

@@ -12,7 +12,6 @@ use support::{Link, TestBroker};
 use waypost::access::Identity;
 use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, ShardId, Shared, Versions, Wire};
 use waypost::codec::Moment;
-use waypost::store::Memory;
 
 struct Client {
     link: Link,
@@ -432,7 +431,7 @@ fn shards(change: impl FnOnce(&mut Settings)) -> Vec<Shard<Sink>> {
     let mut settings = support::settings();
     change(&mut settings);
     let shared = Shared::new(settings);
-    shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), START)).collect()
+    shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), START)).collect()
 }
 
 fn open(shard: &mut Shard<Sink>, id: &str) -> Attachment {
@@ -546,7 +545,6 @@ mod bare {
     use waypost::access::Identity;
     use waypost::broker::{Attachment, Broken, Handshake, Opened, Shard, Shared, Versions, Wire};
     use waypost::codec::Moment;
-    use waypost::store::Memory;
 
     /// Takes nothing at first, then fails for ever: a Client that was slow, and has reset its connection.
     struct Failing(Arc<AtomicUsize>);
@@ -582,7 +580,7 @@ mod bare {
         settings.shards = 1;
         let shared = Shared::new(settings);
         let id = shared.shards().next().expect("one");
-        Shard::new(id, shared, Box::new(Memory::default()), Moment::from_millis(0))
+        Shard::new(id, shared, Moment::from_millis(0))
     }
 
     /// `poll_read_shard` loops while the connection is blocked and the socket is writable; a failed socket is for ever.

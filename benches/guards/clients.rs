@@ -11,7 +11,6 @@ use waypost::access::{Access, Identity};
 use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, Shared, Versions, Wire};
 use waypost::codec::{Connect, Moment, Packet, PacketId, Publish, Qos, Version};
 use waypost::config::Config;
-use waypost::store::Memory;
 
 pub const NOW: Moment = Moment::from_millis(1_000);
 pub const PAYLOAD: [u8; 80] = [b'x'; 80];
@@ -54,7 +53,7 @@ impl Hall {
             ..waypost::node::settings(&Config::default())
         };
         let shared = Shared::new(settings);
-        let shard = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), NOW));
+        let shard = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), NOW));
         let mut hall = Self { shard: shard.last().expect("there is one"), shared, written: Rc::default() };
         hall.work();
         hall

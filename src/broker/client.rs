@@ -27,6 +27,8 @@ pub(super) struct Client<W> {
     /// Once there are rules and it has asked for something.
     pub(super) decisions: Option<Box<Decisions>>,
     pub(super) session: Session,
+    /// The number of the Session in the store; 0 = it is not there.
+    pub(super) kept_as: u64,
     pub(super) wire: Option<W>,
     /// Counts Network Connections, so that late events of a former one are recognised.
     pub(super) attachment: u64,
@@ -44,6 +46,8 @@ pub(super) struct Client<W> {
     pub(super) fanout_seen: u64,
     pub(super) dirty: Dirty,
     pub(super) pace: Pace,
+    /// Answers to it that wait for the disk.
+    pub(super) unanswered: u16,
     /// It is ahead of its pace and not read; its timer wakes the reader.
     pub(super) held: bool,
     /// What was read from it last was very many packets.
@@ -151,6 +155,8 @@ pub(super) enum Dirty {
     No,
     Bulk,
     Yes,
+    /// Nothing may be written yet.
+    Held,
 }
 
 /// Bytes that are still offered to a Client that has taken nothing for a while, so that it may read why it was disconnected.
@@ -166,6 +172,7 @@ impl<W> Client<W> {
             identity,
             decisions: None,
             session,
+            kept_as: 0,
             wire: None,
             attachment: 0,
             partial: None,
@@ -177,6 +184,7 @@ impl<W> Client<W> {
             fanout_seen: 0,
             dirty: Dirty::No,
             pace: Pace::default(),
+            unanswered: 0,
             held: false,
             sends_many: false,
             pace_out: Pace::default(),
@@ -190,6 +198,16 @@ impl<W> Client<W> {
         self.wire = Some(wire);
         self.attachment = attachment;
         self.last_received = now;
+        self.dirty = Dirty::No;
+        self.unanswered = 0;
+    }
+
+    /// CONNACK, and all that follows it, waits for the disk.
+    pub(super) fn hold_welcome(&mut self) {
+        self.dirty = Dirty::Held;
+    }
+
+    pub(super) fn welcome(&mut self) {
         self.dirty = Dirty::No;
     }
 
@@ -288,6 +306,16 @@ impl<W> Client<W> {
         } else {
             let will = self.will.as_ref().and_then(|will| will.due);
             [Some(self.expires()), will].into_iter().flatten().min()
+        }
+    }
+}
+
+impl<W: Wire> Client<W> {
+    /// One of the answers that waited for the disk has gone.
+    pub(super) fn note_answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(wire) = self.wire.as_ref().filter(|_| self.unanswered == 0) {
+            wire.reader().wake_by_ref();
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::budget::Level;
 use super::client::{Client, Will};
 use super::directory::Claim;
-use super::durable::Change;
+use super::durable::{Say, Until};
 use super::rights::{Owner, publishing};
 use super::shard::{Attachment, End, Shard, Wire};
 use super::takeover::{Takeovers, Turn};
@@ -388,7 +388,19 @@ impl<W: Wire> Shard<W> {
     pub fn open(&mut self, request: Box<Request>, identity: Identity, wire: W, now: Moment) -> Opened<W> {
         self.now = now;
         let identity = Arc::new(Identity { client_id: Arc::clone(&request.client_id), ..identity });
-        self.open_for(identity, request, wire)
+        let before = self.durable.last();
+        let opened = self.open_for(identity, request, wire);
+        // CONNACK says what has become of the Session: that must be safe first.
+        if let Opened::Here(me) = &opened
+            && self.durable.last() != before
+            && let Some(client) = self.client_mut(*me)
+        {
+            client.hold_welcome();
+            let until = Until { position: Some(self.durable.last()), ..Until::default() };
+            self.durable.wait(until, *me, Say::Welcome);
+            self.wants_tick = true;
+        }
+        opened
     }
 
     fn open_for(&mut self, identity: Arc<Identity>, mut request: Box<Request>, wire: W) -> Opened<W> {
@@ -477,10 +489,8 @@ impl<W: Wire> Shard<W> {
             }
             // A Will of the former connection that still waited is cancelled [MQTT-3.1.3-9].
             client.will = request.will.clone().map(|(message, delay)| Box::new(Will { message, delay, due: None })); // [MQTT-3.1.2-7]
-            if client.is_durable() {
-                self.durable.note(Change::SessionOpened, request.client_id.as_bytes(), &[]);
-            }
         }
+        self.settle_durability(slot);
         Attachment { slot, number }
     }
 
@@ -633,12 +643,6 @@ impl<W: Wire> Shard<W> {
         self.refuse(me, &Violation { reason, why: "re-authentication failed" });
     }
 
-    pub(super) fn note_session_end(&mut self, client: &Client<W>) {
-        if client.is_durable() {
-            self.durable.note(Change::SessionEnded, client.id().as_bytes(), &[]);
-        }
-    }
-
     /// Publishes a Will whose delay has passed.
     pub(super) fn publish_will_if_due(&mut self, slot: u32) {
         let now = self.now;
@@ -647,6 +651,7 @@ impl<W: Wire> Shard<W> {
             && let Some(will) = client.will.take()
         {
             self.publish_will(slot, &will);
+            self.keep_session(slot);
         }
     }
 }

@@ -1,76 +1,491 @@
-//! What must survive, and which acknowledgement waits for it.
+//! What must survive, and which answer waits for it.
 //!
-//! Each change to durable state becomes a record in the shard's journal; the answer to whoever asked for the change waits in
-//! a first-in, first-out gate until the journal says that the record is safe, so answers keep their order. With
-//! `durability = "memory"` records are safe at once and the gate stays empty.
+//! Each change to what outlives a Network Connection becomes part of a batch in the journal, which all shards share. Whoever asked
+//! for the change is answered from a first-in, first-out gate, once its batch is safe and the other shards that a Message goes to
+//! have theirs in the journal too. With `durability = "memory"` there is no journal, and the gate stays empty.
+//!
+//! The tables below are the form on disk: numbers and encodings are for ever.
 
-use super::shard::Attachment;
-use crate::codec::{Message, ReasonCode};
-use crate::session::Answer;
-use crate::store::{Journal, Position, Record};
+use super::fields::{Fields, put_identity, put_text};
+use super::mail::{Exchange, Route};
+use super::shard::{Attachment, Shard, Wire};
+use super::{Keeping, ShardId};
+use crate::access::Identity;
+use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
+use crate::session::{Answer, Change, Kept};
+use crate::store::{Batch, BlobRef, Position};
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// Kinds of records. The numbers are for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// A Message that a durable Session waits for. Key: Topic Name.
-    Message = 1,
-    /// A Message became the retained one of its Topic. Key: Topic Name.
-    Retained = 2,
-    /// The retained Message of this Topic is gone.
-    RetainedCleared = 3,
-    /// A Session subscribes. Key: Client Identifier; body: filter.
-    Subscribed = 4,
-    /// A Session unsubscribes.
-    Unsubscribed = 5,
-    /// A Session that outlives its Network Connection began or came back. Key: Client Identifier.
-    SessionOpened = 6,
-    /// A Session ended.
-    SessionEnded = 7,
+/// Key: Client Identifier. Value: [`SessionRow`](super::restore::SessionRow). Blob: its Will.
+pub(super) const SESSIONS: u8 = 1;
+/// Key: number of the Session, then the filter as it was subscribed to. Value: options, Subscription Identifier.
+pub(super) const SUBSCRIPTIONS: u8 = 2;
+/// Key: Topic Name. Value: who has published it. Blob: the Message.
+pub(super) const RETAINED: u8 = 3;
+/// Key: number of the Session, then the Packet Identifier of a QoS 2 PUBLISH that it has sent us. Value: whether every Session has
+/// the Message; as long as one may lack it, it is the blob, and the Sessions that have it follow.
+pub(super) const RECEIVED: u8 = 4;
+/// Key: number of the Session, then the Packet Identifier of a QoS 2 delivery between PUBREC and PUBCOMP.
+pub(super) const RELEASED: u8 = 5;
+/// Key: [`CLOCK`].
+pub(super) const META: u8 = 6;
+/// Key: that of [`RECEIVED`], and a shard. Value: the Sessions there that have got the Message or had it.
+pub(super) const TAKEN: u8 = 7;
+/// Key: shard and number of a Message that other shards have to be done with. Blob: the Message, so that it stays until they are.
+pub(super) const HELD: u8 = 8;
+/// When the node was last known to run, in milliseconds since 1970.
+pub(super) const CLOCK: &[u8] = b"clock";
+
+/// Values of [`RECEIVED`] begin with one of these.
+pub(super) const ON_ITS_WAY: u8 = 1;
+pub(super) const EVERYWHERE: u8 = 0;
+
+/// How often [`CLOCK`] is written.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// What is said once its time has come.
+pub(super) enum Say {
+    /// To a publisher.
+    Answer(Answer, ReasonCode),
+    /// Packets, encoded.
+    Packets(Vec<u8>),
+    /// Nothing: of a Will nobody is told.
+    Nothing,
+    /// CONNACK, which is among the packets of the Session already: they may be written from now on.
+    Welcome,
 }
 
-/// An answer that waits for the journal.
 struct Waiting {
+    /// Shards that must be done with our Message number `routed`, as bits.
+    needs: u64,
+    routed: u64,
+    /// A QoS 2 exchange of which all is known once the shards are done.
+    received: Option<Exchange>,
+    /// The Message is held until then.
+    held: Option<Route>,
     position: Position,
     to: Attachment,
-    answer: Answer,
-    reason: ReasonCode,
+    say: Say,
 }
 
-/// A journal and the answers that wait for it.
+/// What an answer waits for.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Until {
+    pub(super) needs: u64,
+    pub(super) received: Option<Exchange>,
+    pub(super) held: Option<Route>,
+    pub(super) position: Option<Position>,
+}
+
+/// The batch that is being put together, and the answers that wait.
 pub(super) struct Durable {
-    journal: Box<dyn Journal>,
+    keeping: Option<Keeping>,
+    batch: Batch,
+    /// The batch has the Message that it is about as its blob.
+    has_blob: bool,
+    /// Sessions that have got the Message of the batch, if it belongs to an exchange.
+    pub(super) takers: Vec<u64>,
+    /// What the batch is about.
+    pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
+    /// Messages that other shards, or later ticks, have to be done with: their last number.
+    routed: u64,
+    /// By shard, the last number of its Messages that we have taken in.
+    taken_in: Vec<u64>,
+    /// Where the last batch ends.
+    last: Position,
+    clock_due: Moment,
 }
 
 impl Durable {
-    pub(super) fn new(journal: Box<dyn Journal>) -> Self {
-        Self { journal, waiting: VecDeque::new() }
+    pub(super) fn new(keeping: Option<Keeping>, shards: usize) -> Self {
+        Self {
+            keeping,
+            batch: Batch::new(),
+            has_blob: false,
+            takers: Vec::new(),
+            exchange: None,
+            waiting: VecDeque::new(),
+            routed: 0,
+            taken_in: vec![0; shards],
+            last: Position(0),
+            clock_due: Moment::default(),
+        }
     }
 
-    pub(super) fn note(&mut self, change: Change, key: &[u8], body: &[u8]) -> Position {
-        self.journal.append(Record { kind: change as u8, key, body })
+    /// Whether anything is to survive at all.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.keeping.is_some()
     }
 
-    pub(super) fn note_message(&mut self, change: Change, message: &Message) -> Position {
-        self.note(change, message.topic(), message.payload())
+    /// The disk takes nothing at the moment.
+    #[inline]
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| keeping.journal.trouble().is_some())
     }
 
-    /// Whether an answer that depends on `position` may go now. Behind others that wait it may not: order.
-    pub(super) fn is_open(&self, position: Option<Position>) -> bool {
-        self.waiting.is_empty() && position.is_none_or(|position| position <= self.journal.durable())
+    /// Milliseconds since 1970.
+    pub(super) fn unix_ms(&self, now: Moment) -> u64 {
+        self.keeping.as_ref().map_or(0, |keeping| keeping.began_unix_ms.saturating_add(now.as_millis()))
     }
 
-    pub(super) fn wait(&mut self, position: Option<Position>, to: Attachment, answer: Answer, reason: ReasonCode) {
-        let position = position.unwrap_or_else(|| self.waiting.back().map_or(Position(0), |last| last.position));
-        self.waiting.push_back(Waiting { position, to, answer, reason });
+    /// Where the last batch of this shard ends.
+    pub(super) fn last(&self) -> Position {
+        self.last
     }
 
-    /// The next answer whose record is safe.
-    pub(super) fn release(&mut self) -> Option<(Attachment, Answer, ReasonCode)> {
-        if self.waiting.front()?.position > self.journal.durable() {
+    // --- the batch --------------------------------------------------------------------------------------------------
+
+    /// The Message, whose bytes go along unless the journal has them.
+    pub(super) fn blob(&mut self, message: &Message) -> BlobRef {
+        match (message.record(), &self.keeping) {
+            (0, Some(keeping)) => {
+                if !self.has_blob {
+                    let (head, bytes) = message.to_stored(keeping.began_unix_ms);
+                    self.batch.blob(&[&head, bytes]);
+                    self.has_blob = true;
+                }
+                BlobRef::This
+            }
+            (record, _) => BlobRef::Of(record),
+        }
+    }
+
+    /// A Session waits for the Message.
+    pub(super) fn enter(&mut self, session: u64, message: &Message, tag: u64, subscription_ids: &[u32]) {
+        let blob = self.blob(message);
+        self.batch.enter(session, blob, tag, &Fields::meta(None, subscription_ids));
+        if self.exchange.is_some() {
+            self.takers.push(session);
+        }
+    }
+
+    pub(super) fn retain(&mut self, message: &Message, writer: &Identity) {
+        let blob = self.blob(message);
+        let mut value = Vec::new();
+        put_text(&mut value, &writer.client_id);
+        put_identity(&mut value, writer);
+        self.batch.put(RETAINED, message.topic(), &value, blob);
+    }
+
+    pub(super) fn clear_retained(&mut self, topic: &[u8]) {
+        self.batch.delete(RETAINED, topic);
+    }
+
+    /// The batch is about the Message of this exchange.
+    #[inline]
+    pub(super) fn begin_exchange(&mut self, exchange: Option<Exchange>) {
+        self.exchange = exchange;
+        self.takers.clear();
+    }
+
+    /// The Message that the batch has brought stays until the other shards are done with it.
+    pub(super) fn hold(&mut self, from: ShardId) -> Option<Route> {
+        let route = Route { from, number: self.routed, exchange: None };
+        self.has_blob.then(|| {
+            self.batch.put(HELD, &route.key(), &[], BlobRef::This);
+            route
+        })
+    }
+
+    /// A Session has sent us a QoS 2 PUBLISH, which Sessions here have got; those of other shards have not yet.
+    pub(super) fn receive(&mut self, exchange: Exchange, message: &Message, is_on_its_way: bool) {
+        if is_on_its_way {
+            let blob = self.blob(message);
+            let value = sessions(ON_ITS_WAY, &std::mem::take(&mut self.takers));
+            self.batch.put(RECEIVED, &exchange.key(), &value, blob);
+        } else {
+            self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+        }
+        self.exchange = None;
+    }
+
+    /// Sessions of this shard have got the Message of another shard's exchange, or of one that takes several ticks.
+    pub(super) fn note_taken(&mut self, by: ShardId) {
+        if let Some(exchange) = self.exchange.take()
+            && !self.takers.is_empty()
+        {
+            self.batch.put(TAKEN, &exchange.key_of(by.0), &sessions(EVERYWHERE, &self.takers), BlobRef::None);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, session: u64, filter: &str, options: Options, subscription_id: u32) {
+        let mut value = vec![Fields::options(options)];
+        value.extend_from_slice(&subscription_id.to_be_bytes());
+        self.batch.put(SUBSCRIPTIONS, &subscription(session, filter.as_bytes()), &value, BlobRef::None);
+    }
+
+    pub(super) fn unsubscribe(&mut self, session: u64, filter: &[u8]) {
+        self.batch.delete(SUBSCRIPTIONS, &subscription(session, filter));
+    }
+
+    pub(super) fn session(&mut self, client_id: &str, value: &[u8], will: Option<&Message>) {
+        let blob = will.map_or(BlobRef::None, |will| self.blob(will));
+        self.batch.put(SESSIONS, client_id.as_bytes(), value, blob);
+    }
+
+    pub(super) fn forget_session(&mut self, client_id: &str, session: u64, exchanges: &[(u8, PacketId)]) {
+        self.batch.delete(SESSIONS, client_id.as_bytes());
+        self.batch.clear_queue(session);
+        for (table, packet_id) in exchanges {
+            self.batch.delete(*table, &Exchange { session, packet_id: *packet_id }.key());
+        }
+    }
+
+    /// What a Session has gone through.
+    pub(super) fn note(&mut self, session: u64, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
+                Change::Sent(Kept { record, tag }, packet_id, ids) => {
+                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), ids));
+                }
+                Change::Released(Kept { record, tag }, packet_id) => {
+                    self.batch.leave(session, *record, *tag);
+                    self.batch.put(RELEASED, &Exchange { session, packet_id: *packet_id }.key(), &[], BlobRef::None);
+                }
+                Change::Completed(packet_id) => {
+                    self.batch.delete(RELEASED, &Exchange { session, packet_id: *packet_id }.key())
+                }
+                Change::Finished(packet_id) => {
+                    self.batch.delete(RECEIVED, &Exchange { session, packet_id: *packet_id }.key())
+                }
+            }
+        }
+    }
+
+    /// Gives the batch to the journal. `message` is what it was about, which has a number from then on. `None`: it was empty.
+    pub(super) fn commit(&mut self, message: Option<&Message>) -> Option<Position> {
+        if self.batch.is_empty() {
             return None;
         }
-        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.answer, waiting.reason))
+        let keeping = self.keeping.as_ref()?;
+        let appended = keeping.journal.append(&self.batch, keeping.safety);
+        if let Some(message) = message.filter(|_| self.has_blob) {
+            message.set_record(appended.id);
+        }
+        self.batch.clear();
+        self.has_blob = false;
+        self.exchange = None;
+        self.last = appended.end;
+        Some(appended.end)
     }
+
+    // --- between shards ---------------------------------------------------------------------------------------------
+
+    /// The next Message that others have to be done with.
+    pub(super) fn next_route(&mut self, from: ShardId) -> Route {
+        self.routed += 1;
+        Route { from, number: self.routed, exchange: self.exchange }
+    }
+
+    pub(super) fn take_in(&mut self, route: Route) {
+        let taken_in = &mut self.taken_in[usize::from(route.from.0)];
+        *taken_in = (*taken_in).max(route.number);
+    }
+
+    // --- the gate ---------------------------------------------------------------------------------------------------
+
+    /// Whether an answer may go now. Behind others that wait it may not: order.
+    #[inline]
+    pub(super) fn is_open(&self, until: &Until) -> bool {
+        self.waiting.is_empty() && until.needs == 0 && until.position.is_none_or(|position| self.is_safe(position))
+    }
+
+    fn is_safe(&self, position: Position) -> bool {
+        self.keeping.as_ref().is_none_or(|keeping| position <= keeping.journal.reached(keeping.safety))
+    }
+
+    pub(super) fn wait(&mut self, until: Until, to: Attachment, say: Say) {
+        let position = until.position.unwrap_or(Position(0));
+        let Until { needs, received, held, .. } = until;
+        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
+    }
+
+    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number.
+    fn release(&mut self, is_done: impl Fn(usize, u64) -> bool) -> Option<(Attachment, Say)> {
+        let front = self.waiting.front_mut()?;
+        if front.needs != 0 {
+            let routed = front.routed;
+            let open = |shard: &usize| front.needs & 1 << shard != 0 && !is_done(*shard, routed);
+            if (0..u64::BITS as usize).any(|shard| open(&shard)) {
+                return None;
+            }
+            // Whatever they have put into the journal lies before its end.
+            let needs = std::mem::take(&mut front.needs);
+            front.position = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
+            if let Some(route) = front.held.take() {
+                self.batch.delete(HELD, &route.key());
+                self.commit(None);
+            }
+            if let Some(front) = self.waiting.front_mut()
+                && let Some(exchange) = front.received.take()
+            {
+                self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
+                    self.batch.delete(TAKEN, &exchange.key_of(shard));
+                }
+                let end = self.commit(None);
+                if let (Some(front), Some(end)) = (self.waiting.front_mut(), end) {
+                    front.position = end;
+                }
+            }
+        }
+        let position = self.waiting.front()?.position;
+        if !self.is_safe(position) {
+            return None;
+        }
+        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// While the disk takes nothing: those who can be told.
+    fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
+        let mut told = Vec::new();
+        self.waiting.retain(|waiting| match waiting.say {
+            Say::Answer(answer, _) if may_be_told(waiting.to) => {
+                told.push((waiting.to, answer));
+                false
+            }
+            _ => true,
+        });
+        told
+    }
+}
+
+impl<W: Wire> Shard<W> {
+    /// Says what has become safe, and tells the other shards how far we are with their Messages.
+    pub(super) fn release_answers(&mut self) {
+        if !self.durable.is_on() {
+            return;
+        }
+        self.report_progress();
+        let shared = std::sync::Arc::clone(&self.shared);
+        let id = self.id;
+        loop {
+            while let Some((to, say)) = self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+                self.say(to, say);
+            }
+            shared.set_waiting(id, self.durable.is_waiting());
+            // What became safe before that was set has woken nobody.
+            match self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+                Some((to, say)) => self.say(to, say),
+                None => break,
+            }
+        }
+        if self.durable.is_waiting() && self.durable.is_in_trouble() {
+            self.tell_trouble();
+        }
+    }
+
+    fn say(&mut self, to: Attachment, say: Say) {
+        match say {
+            Say::Answer(answer, reason) => {
+                self.answer(to, answer, reason);
+                if let Some(client) = self.client_mut(to) {
+                    client.note_answered();
+                }
+            }
+            Say::Nothing => {}
+            Say::Packets(packets) => {
+                if let Some(client) = self.client_mut(to) {
+                    client.session.say_encoded(&packets);
+                    self.mark_dirty(to.slot);
+                }
+            }
+            Say::Welcome => {
+                if let Some(client) = self.client_mut(to) {
+                    client.welcome();
+                    self.mark_dirty(to.slot);
+                    self.resume_replay_if_room(to.slot);
+                }
+            }
+        }
+    }
+
+    /// The disk takes nothing: MQTT 5 Clients are told so, all others wait for it.
+    #[cold]
+    fn tell_trouble(&mut self) {
+        let clients = &self.clients;
+        let knows_reasons =
+            |to: Attachment| clients.get(to.slot).is_some_and(|client| client.session.terms().version.is_v5());
+        for (to, answer) in self.durable.take_answers(knows_reasons) {
+            self.say(to, Say::Answer(answer, ReasonCode::QuotaExceeded));
+        }
+    }
+
+    /// The other shards' Messages that all Sessions of this one have.
+    fn report_progress(&mut self) {
+        for from in 0..self.durable.taken_in.len() {
+            let taken_in = self.durable.taken_in[from];
+            let under_way = self.fanouts.iter().filter_map(|fanout| fanout.route_from(from)).min();
+            let done = under_way.map_or(taken_in, |number| number - 1);
+            self.shared.note_done(ShardId(from as u16), self.id, done);
+        }
+    }
+
+    /// Gives the store what a Session has gone through, before anything is said to its Client.
+    #[cold]
+    pub(super) fn keep_changes(&mut self, slot: u32) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let (changes, withheld) = client.session.take_changes();
+        let (session, me) = (client.kept_as, client.attached(slot));
+        self.durable.note(session, &changes);
+        let position = self.durable.commit(None);
+        if !withheld.is_empty() {
+            let position = position.or(Some(self.durable.last));
+            self.durable.wait(Until { position, ..Until::default() }, me, Say::Packets(withheld));
+            self.wants_tick = true;
+        }
+    }
+
+    /// Writes down that the node runs.
+    pub(super) fn keep_clock(&mut self) {
+        if self.clock_due().is_some_and(|due| due <= self.now) {
+            let now_ms = self.durable.unix_ms(self.now);
+            self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
+            self.durable.commit(None);
+            self.durable.clock_due = self.now.plus(CLOCK_EVERY);
+        }
+    }
+
+    pub(super) fn clock_due(&self) -> Option<Moment> {
+        (self.durable.is_on() && self.id == ShardId(0)).then_some(self.durable.clock_due)
+    }
+}
+
+impl Route {
+    fn key(self) -> Vec<u8> {
+        [&self.from.0.to_be_bytes()[..], &self.number.to_be_bytes()].concat()
+    }
+}
+
+impl Exchange {
+    pub(super) fn key(self) -> Vec<u8> {
+        [&self.session.to_be_bytes()[..], &self.packet_id.get().to_be_bytes()].concat()
+    }
+
+    fn key_of(self, shard: u16) -> Vec<u8> {
+        [&self.key()[..], &shard.to_be_bytes()].concat()
+    }
+}
+
+/// A byte, and numbers of Sessions.
+fn sessions(first: u8, numbers: &[u64]) -> Vec<u8> {
+    std::iter::once(first).chain(numbers.iter().flat_map(|number| number.to_be_bytes())).collect()
+}
+
+fn subscription(session: u64, filter: &[u8]) -> Vec<u8> {
+    [&session.to_be_bytes()[..], filter].concat()
+}
+
+/// Whether a delivery of this QoS is one that the store is to know.
+#[inline]
+pub(super) fn is_kept(session: u64, qos: Qos) -> bool {
+    session != 0 && qos != Qos::AtMostOnce
 }

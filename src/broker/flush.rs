@@ -32,7 +32,7 @@ impl Flushes {
     /// The Client has something to send. Flushed at the end of the tick.
     #[inline]
     pub(super) fn mark<W>(&mut self, slot: u32, client: &mut Client<W>) {
-        if client.dirty != Dirty::Yes && client.wire.is_some() {
+        if matches!(client.dirty, Dirty::No | Dirty::Bulk) && client.wire.is_some() {
             client.dirty = Dirty::Yes;
             self.soon.push_back(slot);
         }
@@ -180,9 +180,13 @@ impl<W: Wire> Shard<W> {
             client.pace_out.spend(now, self.filled.published, encoded, costs);
         }
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
-        let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        let (blocked, replay_waits, has_changes) =
+            (client.tail.is_some(), client.replay_waits(), client.session.has_changes());
         if more && !blocked {
             self.flushes.mark(slot, client);
+        }
+        if has_changes {
+            self.keep_changes(slot);
         }
         if blocked {
             self.set_timer(slot);
@@ -226,6 +230,9 @@ impl<W: Wire> Shard<W> {
         client.held_out = !client.pace_out.may_send(now) && client.session.has_something_to_send();
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
         self.filled.forget_sole();
+        if client.session.has_changes() {
+            self.keep_changes(slot);
+        }
         self.set_timer(slot);
         self.resume_replay_if_room(slot);
         if !self.filled.is_empty() {
@@ -235,7 +242,7 @@ impl<W: Wire> Shard<W> {
 
     /// The last words before a Network Connection is closed: acknowledgements and DISCONNECT, no Messages.
     pub(super) fn flush_control(&mut self, slot: u32) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.dirty != Dirty::Held) else { return };
         let Some(wire) = &mut client.wire else { return };
         if let Some(tail) = &mut client.tail {
             match tail.write(wire, self.now, &mut self.statistics.bytes_sent) {

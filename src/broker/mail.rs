@@ -5,7 +5,7 @@
 
 use super::ShardId;
 use super::router::{Matched, Seat};
-use crate::codec::{Message, Qos};
+use crate::codec::{Message, PacketId, Qos};
 use crate::session::{GroupId, How};
 use crate::topic::Strategy;
 use parking_lot::Mutex;
@@ -35,9 +35,26 @@ pub(super) struct Member {
     pub(super) online: bool,
 }
 
+/// A Message on its way to another shard whose publisher waits until the shard is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) from: ShardId,
+    /// Counted by the shard that it comes from; 0 = nobody waits.
+    pub(super) number: u64,
+    /// It is to be taken once, whatever happens: the QoS 2 exchange in which it came.
+    pub(super) exchange: Option<Exchange>,
+}
+
+/// A QoS 2 exchange with a Session that the store knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exchange {
+    pub(super) session: u64,
+    pub(super) packet_id: PacketId,
+}
+
 pub(super) enum Mail {
     /// For the subscribers of these filters that live at the receiver's.
-    Publish(Message, Arc<Matched>),
+    Publish(Message, Arc<Matched>, Route),
     /// For the home of a shared subscription: one of its members is to get this.
     Offer(Arc<Seat>, Message),
     /// For the home: a member joins or has changed.
@@ -57,7 +74,7 @@ pub(super) enum Mail {
 impl Mail {
     fn size(&self) -> usize {
         match self {
-            Self::Publish(message, _) | Self::Offer(_, message) | Self::Deliver(_, _, message, _) => message.size(),
+            Self::Publish(message, ..) | Self::Offer(_, message) | Self::Deliver(_, _, message, _) => message.size(),
             Self::HandedBack(_, _, messages) => messages.iter().map(|(message, _)| message.size()).sum(),
             Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
         }

@@ -9,10 +9,12 @@ mod client;
 mod connect;
 mod directory;
 mod durable;
+mod fields;
 mod flush;
 mod mail;
 mod pace;
 mod publish;
+mod restore;
 mod retained;
 mod rights;
 mod router;
@@ -28,12 +30,14 @@ pub use budget::Level;
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
 pub use mail::Strategies;
+pub use restore::{Counts, RestoredClient};
 pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::{Denials, Drops, Ends, ReasonTallies, Statistics};
 
 use crate::access::Access;
 use crate::codec::Origin;
 use crate::session;
+use crate::store::{Journal, Safety};
 use crate::topic::{HashKey, Retained};
 use arc_swap::ArcSwap;
 use budget::Budget;
@@ -42,7 +46,7 @@ use mail::Port;
 use parking_lot::Mutex;
 use router::Router;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -95,9 +99,29 @@ pub struct Settings {
     pub seed: Option<u64>,
 }
 
+/// Where what must survive goes.
+#[derive(Clone)]
+pub struct Keeping {
+    pub journal: Arc<dyn Journal>,
+    /// How safe something must be before anybody is told.
+    pub safety: Safety,
+    /// When the hall's time was 0, in milliseconds since 1970.
+    pub began_unix_ms: u64,
+}
+
 /// What the shards of one node share.
 pub struct Shared {
     settings: Settings,
+    /// `None`: nothing survives.
+    keeping: Option<Keeping>,
+    /// The last number that a Session in the store has.
+    session_numbers: AtomicU64,
+    /// When the last of the retained Messages that were there at the start expires, in milliseconds.
+    retained_until: AtomicU64,
+    /// By shard that sends, then by shard that receives: up to which number the latter is done with the former's Messages.
+    done: Box<[AtomicU64]>,
+    /// Shards whose gate is not empty.
+    waiting: Box<[AtomicBool]>,
     router: Router,
     retained: Retained<retained::Kept>,
     retainers: retained::Retainers,
@@ -112,17 +136,27 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Of a node of which nothing survives.
     pub fn new(settings: Settings) -> Arc<Self> {
+        Self::keeping(settings, None)
+    }
+
+    pub fn keeping(settings: Settings, keeping: Option<Keeping>) -> Arc<Self> {
         let shards = settings.shards.clamp(1, router::SHARDS_MAX);
         let key = settings.seed.map_or_else(HashKey::random, HashKey::fixed);
         Arc::new(Self {
+            keeping,
+            session_numbers: AtomicU64::new(0),
+            retained_until: AtomicU64::new(0),
+            done: (0..shards * shards).map(|_| AtomicU64::new(0)).collect(),
+            waiting: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             router: Router::new(key.clone()),
             retained: Retained::with_key(key.clone()),
             retainers: retained::Retainers::default(),
             directory: Directory::new(key),
             ports: (0..shards).map(|_| Port::new(shards)).collect(),
             access: ArcSwap::from_pointee(Access::allow_all()),
-            budget: Budget::new(settings.memory_budget, shards),
+            budget: Budget::new(settings.memory_budget, shards + 1), // one for those who are no shard
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             statistics: (0..shards).map(|_| Mutex::default()).collect(),
             ends: Ends::default(),
@@ -138,15 +172,48 @@ impl Shared {
         (0..self.ports.len() as u16).map(ShardId)
     }
 
+    /// The journal has come further, or is in trouble: whoever waits for it looks.
+    pub fn note_journal_moved(&self) {
+        for (port, waiting) in self.ports.iter().zip(&self.waiting) {
+            if waiting.load(Ordering::SeqCst) {
+                port.rouse();
+            }
+        }
+    }
+
+    fn set_waiting(&self, shard: ShardId, is_waiting: bool) {
+        self.waiting[usize::from(shard.0)].store(is_waiting, Ordering::SeqCst);
+    }
+
+    fn next_session_number(&self) -> u64 {
+        self.session_numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether shard `by` is done with the Message of `from` that has this number.
+    fn is_done(&self, from: ShardId, by: usize, number: u64) -> bool {
+        self.done[usize::from(from.0) * self.ports.len() + by].load(Ordering::Acquire) >= number
+    }
+
+    /// Shard `by` is done with the Messages of `from` up to this number.
+    fn note_done(&self, from: ShardId, by: ShardId, number: u64) {
+        let done = &self.done[usize::from(from.0) * self.ports.len() + usize::from(by.0)];
+        if done.load(Ordering::Relaxed) != number {
+            done.store(number, Ordering::Release);
+            if from != by {
+                self.ports[usize::from(from.0)].call();
+            }
+        }
+    }
+
     /// The shard with the fewest Network Connections.
     pub fn least_loaded(&self) -> ShardId {
-        let load = |shard: &ShardId| self.connections[usize::from(shard.0)].load(std::sync::atomic::Ordering::Relaxed);
+        let load = |shard: &ShardId| self.connections[usize::from(shard.0)].load(Ordering::Relaxed);
         self.shards().min_by_key(load).unwrap_or(ShardId(0))
     }
 
     /// Network Connections of all shards that are past CONNECT.
     pub fn connections(&self) -> usize {
-        self.connections.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum()
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Who is to be woken when mail arrives for a sleeping shard.

@@ -6,9 +6,9 @@
 
 use super::budget::Level;
 use super::client::{Client, Will};
-use super::durable::{Change, Durable};
+use super::durable::{Durable, Say, Until, is_kept};
 use super::flush::Flushes;
-use super::mail::Mail;
+use super::mail::{Exchange, Mail, Route};
 use super::retained::Kept;
 use super::rights::publishing;
 use super::router::{FilterId, Matched};
@@ -20,7 +20,6 @@ use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::session::{Answer, Arrived, Bound, Dropped, GroupId, How, Limits, Outgoing};
-use crate::store::Position;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -46,6 +45,16 @@ pub(super) struct Fanout {
     /// Filters still to be walked, the last one first, and subscribers of that one still to be served.
     filters: usize,
     subscribers: Option<usize>,
+    route: Route,
+    /// Sessions that have it, of an exchange.
+    takers: Vec<u64>,
+}
+
+impl Fanout {
+    /// The number of the Message, if it is one of this shard's.
+    pub(super) fn route_from(&self, shard: usize) -> Option<u64> {
+        (self.route.number != 0 && usize::from(self.route.from.0) == shard).then_some(self.route.number)
+    }
 }
 
 /// What routing came to.
@@ -56,8 +65,10 @@ pub(super) struct Routed {
     taken: bool,
     /// A queue was full.
     full: bool,
-    /// The last record that this Message left in the journal.
-    position: Option<Position>,
+    /// Receivers here get it in later ticks.
+    deferred: bool,
+    /// Shards that have to be done with it before its publisher is told, as bits.
+    needs: u64,
 }
 
 impl Routed {
@@ -89,26 +100,73 @@ impl<W: Wire> Shard<W> {
         if let Some(rate) = self.access.rate(&client.identity, publishing(&message)) {
             client.pace.spend_ns(self.now, self.costs.extra_ns(rate));
         }
-        let mut position = None;
-        if let Some(writer) = writer {
-            match self.retain(&message, writer) {
-                Ok(kept) => position = kept,
-                // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
-                Err(reason) if answer != Answer::None && knows_reasons => return self.answer(me, answer, reason),
-                Err(_) => {}
-            }
+        let kept_as = client.kept_as;
+        if self.durable.is_in_trouble()
+            && knows_reasons
+            && answer != Answer::None
+            && self.is_for_the_disk(&message, hash, kept_as)
+        {
+            return self.answer(me, answer, ReasonCode::QuotaExceeded);
         }
+        if let Some(writer) = writer
+            && let Err(reason) = self.retain(&message, writer)
+            && answer != Answer::None
+            && knows_reasons
+        {
+            return self.answer(me, answer, reason);
+            // For others the Message goes to those who are there, and is not kept.
+        }
+        let about = self.durable.is_on().then(|| message.clone());
+        let exchange = match answer {
+            Answer::PubRec(packet_id) if kept_as != 0 => Some(Exchange { session: kept_as, packet_id }),
+            _ => None,
+        };
+        self.durable.begin_exchange(exchange);
         let routed = self.route(message, hash);
-        let position = position.max(routed.position);
+        let mut until = Until::default();
+        if let Some(about) = about {
+            if let Some(exchange) = exchange {
+                let is_on_its_way = routed.needs != 0;
+                self.durable.receive(exchange, &about, is_on_its_way);
+                until.received = is_on_its_way.then_some(exchange);
+            } else if routed.needs != 0 {
+                until.held = self.durable.hold(self.id);
+            }
+            until.needs = routed.needs;
+            until.position = self.durable.commit(Some(&about));
+        }
         // An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
         if answer == Answer::None {
             return;
         }
-        if self.durable.is_open(position) {
+        if self.durable.is_open(&until) {
             self.answer(me, answer, routed.reason());
         } else {
-            self.durable.wait(position, me, answer, routed.reason());
+            self.durable.wait(until, me, Say::Answer(answer, routed.reason()));
+            if let Some(client) = self.clients.get_mut(me.slot) {
+                client.unanswered = client.unanswered.saturating_add(1);
+            }
+            self.wants_tick = true;
         }
+    }
+
+    /// Whether something of this Message would have to be kept. Of other shards' Sessions nobody knows: it may be.
+    #[cold]
+    fn is_for_the_disk(&mut self, message: &Message, hash: u64, publisher: u64) -> bool {
+        if message.retain() || (publisher != 0 && message.qos() == Qos::ExactlyOnce) {
+            return true;
+        }
+        let matched = self.matched(message.topic(), hash);
+        let is_durable = |subscriber: &Subscriber| {
+            subscriber.qos() != Qos::AtMostOnce
+                && self.clients.get(subscriber.slot).is_some_and(|client| client.kept_as != 0)
+        };
+        matched.shards.has_others_than(self.id)
+            || matched
+                .filters
+                .iter()
+                .filter_map(|filter| self.subscribers.get(filter))
+                .any(|subscribers| subscribers.list().iter().any(is_durable))
     }
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
@@ -137,7 +195,17 @@ impl<W: Wire> Shard<W> {
             let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }
         let hash = self.shared.router.epochs.hash(message.topic());
-        self.route(message, hash);
+        let about = self.durable.is_on().then(|| message.clone());
+        let routed = self.route(message, hash);
+        if let Some(about) = about {
+            let held = if routed.needs != 0 { self.durable.hold(self.id) } else { None };
+            let position = self.durable.commit(Some(&about));
+            if held.is_some() {
+                let until = Until { needs: routed.needs, held, position, ..Until::default() };
+                let nobody = Attachment { slot, number: 0 };
+                self.durable.wait(until, nobody, Say::Nothing);
+            }
+        }
     }
 
     /// The broker's own Messages.
@@ -154,25 +222,37 @@ impl<W: Wire> Shard<W> {
         let matched = self.matched(message.topic(), hash);
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
+        // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
+        let is_kept = self.durable.is_on() && message.qos() != Qos::AtMostOnce && !matched.filters.is_empty();
+        let route =
+            if is_kept { self.durable.next_route(self.id) } else { Route { from: self.id, number: 0, exchange: None } };
+        let mut others = 0;
         for shard in matched.shards.iter() {
             if shard != self.id {
-                self.mail(shard, Mail::Publish(message.clone(), Arc::clone(&matched)));
+                self.mail(shard, Mail::Publish(message.clone(), Arc::clone(&matched), route));
                 routed.taken = true;
+                others += 1;
+                routed.needs |= u64::from(is_kept) << shard.0;
             }
         }
         for seat in &matched.groups {
             routed.taken |= self.offer(seat, &message);
         }
-        if message.qos() != Qos::AtMostOnce && (matched.shards.has_others_than(self.id) || !matched.groups.is_empty()) {
-            // Sessions of other shards may be durable, and nobody waits for their journals: this one answers for the
-            // Message until theirs have it.
-            routed.position = Some(self.durable.note_message(Change::Message, &message));
-        }
         if matched.shards.contains(self.id) {
-            let own = self.deliver(message, &matched);
+            let about = (is_kept && others > 0).then(|| message.clone());
+            let own = self.deliver(message, &matched, route);
             routed.taken |= own.taken;
             routed.full |= own.full;
-            routed.position = routed.position.max(own.position);
+            routed.needs |= u64::from(is_kept && own.deferred) << self.id.0;
+            others += usize::from(own.deferred);
+            if let Some(about) = about.filter(|_| others > 1) {
+                self.durable.blob(&about); // once for all, before several of them do so
+            }
+        } else if is_kept && others > 1 {
+            self.durable.blob(&message);
+        }
+        if is_kept {
+            self.durable.take_in(route);
         }
         routed
     }
@@ -184,14 +264,14 @@ impl<W: Wire> Shard<W> {
     }
 
     /// To the subscribers that live in this shard.
-    pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>) -> Routed {
+    pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>, route: Route) -> Routed {
         let origin = message.origin();
         let outgoing = Outgoing::new(message);
         let behind = !self.fanouts.is_empty() && self.fanouts_of.contains_key(&origin);
         if behind || self.has_many_receivers(matched) {
             // Kept in order behind what the same publisher has under way.
-            self.begin_fanout(outgoing, matched, origin);
-            return Routed { taken: true, ..Routed::default() };
+            self.begin_fanout(outgoing, matched, origin, route);
+            return Routed { taken: true, deferred: true, ..Routed::default() };
         }
         let mut round = Round::of(self, &outgoing, matched, None);
         for filter in &matched.filters {
@@ -215,7 +295,7 @@ impl<W: Wire> Shard<W> {
 
     // --- fan-outs -------------------------------------------------------------------------------------------------
 
-    fn begin_fanout(&mut self, outgoing: Rc<Outgoing>, matched: &Arc<Matched>, origin: Origin) {
+    fn begin_fanout(&mut self, outgoing: Rc<Outgoing>, matched: &Arc<Matched>, origin: Origin, route: Route) {
         self.fanout_number += 1;
         *self.fanouts_of.entry(origin).or_default() += 1;
         let filters = matched.filters.len();
@@ -225,6 +305,8 @@ impl<W: Wire> Shard<W> {
             number: self.fanout_number,
             filters,
             subscribers: None,
+            route,
+            takers: Vec::new(),
         });
         self.wants_tick = true;
     }
@@ -232,7 +314,13 @@ impl<W: Wire> Shard<W> {
     pub(super) fn run_fanouts(&mut self, mut budget: usize) {
         while budget > 0 {
             let Some(mut fanout) = self.fanouts.pop_front() else { return };
-            if self.run_fanout(&mut fanout, &mut budget) {
+            self.durable.begin_exchange(fanout.route.exchange);
+            self.durable.takers = std::mem::take(&mut fanout.takers);
+            let is_done = self.run_fanout(&mut fanout, &mut budget);
+            self.durable.note_taken(self.id);
+            fanout.takers = std::mem::take(&mut self.durable.takers);
+            self.durable.commit(Some(&fanout.outgoing.message));
+            if is_done {
                 let origin = fanout.outgoing.message.origin();
                 if let Some(count) = self.fanouts_of.get_mut(&origin) {
                     *count -= 1;
@@ -358,8 +446,11 @@ impl<'a, W: Wire> Round<'a, W> {
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
-                if how.qos != Qos::AtMostOnce && self.routed.position.is_none() && client.is_durable() {
-                    self.routed.position = Some(self.durable.note_message(Change::Message, message));
+                if is_kept(client.kept_as, how.qos) {
+                    self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
+                    if client.wire.is_none() && client.session.has_changes() {
+                        self.durable.note(client.kept_as, &client.session.take_changes().0); // what had to make room
+                    }
                 }
                 match self.fanout {
                     None => self.flushes.mark(slot, client),

@@ -4,7 +4,7 @@
 //! replays, and only for Clients whose queue has room. The value sent is the one current when it is sent.
 
 use super::budget::Level;
-use super::durable::Change;
+use super::durable::is_kept;
 use super::rights::publishing;
 use super::shard::{Shard, Wire};
 use super::subscribe::Subscriber;
@@ -12,7 +12,6 @@ use crate::access::{Access, Identity, Verdict};
 use crate::codec::{Message, Moment, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::session::{Bound, GroupId, How, Outgoing, Session};
-use crate::store::Position;
 use crate::topic::{self, Cursor, Kept as _, Progress, SweepCursor};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -61,7 +60,7 @@ pub(super) struct Retainers {
 const RETAINERS_KEPT: usize = 1024;
 
 impl Retainers {
-    fn share_of(&self, user: &str) -> Share {
+    pub(super) fn share_of(&self, user: &str) -> Share {
         if let Some(known) = self.users.get(user) {
             return Share(Arc::clone(&known));
         }
@@ -142,12 +141,14 @@ impl<W: Wire> Shard<W> {
     ///
     /// # Errors
     /// `QuotaExceeded`: the Message is too large, or the store or the user's part of it is full; what was retained before stays.
-    pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<Option<Position>, ReasonCode> {
+    pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
         let retained = &self.shared.retained;
         if message.payload().is_empty() {
             // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-            let existed = retained.clear(message.topic());
-            return Ok(existed.then(|| self.durable.note(Change::RetainedCleared, message.topic(), &[])));
+            if retained.clear(message.topic()) && self.durable.is_on() {
+                self.durable.clear_retained(message.topic());
+            }
+            return Ok(());
         }
         let settings = &self.shared.settings;
         let share = writer.proven_name().map(|user| self.shared.retainers.share_of(user));
@@ -165,11 +166,19 @@ impl<W: Wire> Shard<W> {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
+        if self.durable.is_on() {
+            self.durable.retain(message, &writer);
+        }
         retained.set(Kept { message: message.clone(), writer: Some(writer), share }); // [MQTT-3.3.1-5]
         if let Some(expires) = message.expires_at() {
             self.sweep.until = self.sweep.until.max(expires);
         }
-        Ok(Some(self.durable.note_message(Change::Retained, message)))
+        Ok(())
+    }
+
+    /// Some of what was read at the start may expire.
+    pub(super) fn expect_expiries(&mut self) {
+        self.sweep.until = Moment::from_millis(self.shared.retained_until.load(Ordering::Relaxed));
     }
 
     /// A subscription wants what is retained for it; one that was `known` may have asked before, and begins anew.
@@ -242,6 +251,7 @@ impl<W: Wire> Shard<W> {
             && let Some(mut replay) = client.rare().replays.pop()
         {
             let (session, origin, subscriber) = (&mut client.session, client.origin, replay.subscriber);
+            let (durable, kept_as) = (&mut self.durable, client.kept_as);
             let progress = shared.retained.step(&mut replay.cursor, ENTRIES_PER_STEP, now, &mut |kept: &Kept| {
                 if !kept.is_rightful(&access) {
                     wrongful.push(kept.topic().into());
@@ -264,15 +274,19 @@ impl<W: Wire> Shard<W> {
                     return ControlFlow::Break(());
                 }
                 pushed = true;
+                if is_kept(kept_as, how.qos) && message.record() != 0 {
+                    durable.enter(kept_as, message, how.tag(), &[]);
+                }
                 ControlFlow::Continue(())
             });
             // Its writer has lost the right to it since: nobody gets it any more. Another may have taken its place meanwhile.
             for topic in wrongful {
                 let topic: Box<[u8]> = topic;
-                if shared.retained.clear_if(&topic, |kept| !kept.is_rightful(&access)) {
-                    self.durable.note(Change::RetainedCleared, &topic, &[]);
+                if shared.retained.clear_if(&topic, |kept| !kept.is_rightful(&access)) && self.durable.is_on() {
+                    self.durable.clear_retained(&topic);
                 }
             }
+            self.durable.commit(None);
             if progress != Progress::Done {
                 client.rare().replays.push(replay);
             }

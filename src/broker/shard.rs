@@ -26,7 +26,6 @@ use crate::codec::{
 };
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
-use crate::store::Journal;
 use crate::topic::MatchCache;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -133,7 +132,7 @@ pub struct Shard<W: Wire> {
 }
 
 impl<W: Wire> Shard<W> {
-    pub fn new(id: ShardId, shared: Arc<Shared>, journal: Box<dyn Journal>, now: Moment) -> Self {
+    pub fn new(id: ShardId, shared: Arc<Shared>, now: Moment) -> Self {
         let shards = shared.ports.len();
         Self {
             id,
@@ -156,7 +155,7 @@ impl<W: Wire> Shard<W> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
-            durable: Durable::new(journal),
+            durable: Durable::new(shared.keeping.clone(), shards),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
             costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),
@@ -198,15 +197,17 @@ impl<W: Wire> Shard<W> {
             self.paused.push(waker.clone());
             return false;
         }
-        let now = self.now;
+        let (now, waiting_max) = (self.now, self.shared.settings.session.receive_maximum);
         let Some(client) = self.client_mut(me) else { return true };
+        // MQTT 5 Clients have a Receive Maximum; others are read no further while so many answers wait for the disk.
+        let waits_too_much = client.unanswered >= waiting_max;
         client.held = !client.pace.may_send(now);
         if client.held {
             self.set_timer(me.slot);
             return false;
         }
         // A Client that sends and never reads is answered no further than this; writability wakes the reader.
-        client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX
+        (client.tail.is_none() || client.session.control_len() < CONTROL_BYTES_MAX) && !waits_too_much
     }
 
     /// Whether less than usual is to be read at a time from this Network Connection, since it brings very many packets.
@@ -408,6 +409,10 @@ impl<W: Wire> Shard<W> {
         if expiry.is_zero() {
             self.end_session(me.slot);
         } else {
+            if client.session.has_changes() {
+                self.keep_changes(me.slot);
+            }
+            self.keep_session(me.slot);
             self.publish_will_if_due(me.slot);
             self.set_timer(me.slot);
         }
@@ -437,11 +442,11 @@ impl<W: Wire> Shard<W> {
         if let Some(will) = self.clients.get_mut(slot).and_then(|client| client.will.take()) {
             self.publish_will(slot, &will);
         }
+        self.forget_kept(slot);
         self.remove_all_subscriptions(slot);
         self.drop_timer(slot);
         let generation = self.reference(slot).generation;
         if let Some(client) = self.clients.remove(slot) {
-            self.note_session_end(&client);
             self.shared.directory.note_ended(&client.identity);
             self.leaving.push((Arc::clone(client.id()), Home { shard: self.id, slot, generation }));
             self.wants_tick = true;
@@ -460,6 +465,7 @@ impl<W: Wire> Shard<W> {
         self.run_review();
         self.run_sweep();
         self.run_sys();
+        self.keep_clock();
         self.release_answers();
         self.post_mail();
         self.flush_all();
@@ -482,7 +488,8 @@ impl<W: Wire> Shard<W> {
 
     /// When the next tick is due even if nothing happens.
     pub fn deadline(&self) -> Option<Moment> {
-        [self.timer_due(), self.sweep.due(), self.sys.due(self.id, &self.shared.settings)].into_iter().flatten().min()
+        let sys = self.sys.due(self.id, &self.shared.settings);
+        [self.timer_due(), self.sweep.due(), sys, self.clock_due()].into_iter().flatten().min()
     }
 
     fn has_mail(&self) -> bool {
@@ -531,8 +538,13 @@ impl<W: Wire> Shard<W> {
             }
             let Some(mail) = self.incoming.pop_front() else { break };
             match mail {
-                Mail::Publish(message, matched) => {
-                    self.deliver(message, &matched);
+                Mail::Publish(message, matched, route) => {
+                    let about = self.durable.is_on().then(|| message.clone());
+                    self.durable.begin_exchange(route.exchange);
+                    self.deliver(message, &matched, route);
+                    self.durable.note_taken(self.id);
+                    self.durable.take_in(route);
+                    self.durable.commit(about.as_ref());
                 }
                 Mail::Deliver(home, to, message, how) => self.deliver_shared(home, to, message, how),
                 other => self.take_group_mail(other),
@@ -558,12 +570,6 @@ impl<W: Wire> Shard<W> {
     fn forget_leaving(&mut self) {
         for (client_id, home) in self.leaving.drain(..) {
             self.shared.directory.forget(&client_id, home);
-        }
-    }
-
-    fn release_answers(&mut self) {
-        while let Some((to, answer, reason)) = self.durable.release() {
-            self.answer(to, answer, reason);
         }
     }
 

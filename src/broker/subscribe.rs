@@ -3,7 +3,7 @@
 //! A filter is in the tree as long as some shard has a subscriber for it; who that is, only the shard knows. What is
 //! retained is sent by `retained.rs`, shared subscriptions are `share.rs`.
 
-use super::durable::Change;
+use super::durable::{Say, Until};
 use super::mail::Member;
 use super::router::FilterId;
 use super::shard::{Shard, Wire};
@@ -12,6 +12,7 @@ use crate::codec::{
     Options, Qos, ReasonCode, RetainHandling, Subscribe, SubscriptionFilter, Unsubscribe, Version, check_filter,
 };
 use crate::faults::{Fault, is_left_out};
+use crate::session::Session;
 use crate::topic::NodeId;
 use smallvec::SmallVec;
 
@@ -73,8 +74,20 @@ impl<W: Wire> Shard<W> {
                 ReasonCode::QuotaExceeded
             });
         }
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.session.subscribed(subscribe.packet_id, &codes); // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
+        // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
+        self.say_when_safe(slot, |session| session.subscribed(subscribe.packet_id, &codes));
+    }
+
+    /// Says it once what has changed is safe.
+    fn say_when_safe(&mut self, slot: u32, say: impl FnOnce(&mut Session)) {
+        let until = Until { position: self.durable.commit(None), ..Until::default() };
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let said = client.session.control_len();
+        say(&mut client.session);
+        if !self.durable.is_open(&until) {
+            let me = client.attached(slot);
+            self.durable.wait(until, me, Say::Packets(client.session.take_back(said)));
+            self.wants_tick = true;
         }
     }
 
@@ -109,13 +122,19 @@ impl<W: Wire> Shard<W> {
         if !known && !room {
             return ReasonCode::QuotaExceeded;
         }
-        let durable = client.is_durable();
+        let kept_as = client.kept_as;
+        let terms = client.session.terms();
+        let bridge = terms.bridge && terms.version != Version::V5;
         if let Some(client) = self.clients.get_mut(slot) {
             client.note_subscribed(&self.access, parsed.filter.as_bytes());
         }
-        if durable && let Some(client) = self.clients.get(slot) {
-            let client_id = std::sync::Arc::clone(client.id());
-            self.durable.note(Change::Subscribed, client_id.as_bytes(), text.as_bytes());
+        if kept_as != 0 {
+            let options = Options {
+                no_local: options.no_local || bridge,
+                retain_as_published: options.retain_as_published || bridge,
+                ..options
+            };
+            self.durable.subscribe(kept_as, text, options, subscription_id);
         }
         match parsed.share {
             Some(share) => self.join_share(slot, share, parsed.filter.as_bytes(), options, subscription_id),
@@ -128,7 +147,7 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    fn add_subscription(
+    pub(super) fn add_subscription(
         &mut self,
         slot: u32,
         parsed: &SubscriptionFilter<'_>,
@@ -193,9 +212,8 @@ impl<W: Wire> Shard<W> {
         for text in unsubscribe.filters.iter() {
             codes.push(self.unsubscribe_one(slot, text));
         }
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.session.unsubscribed(unsubscribe.packet_id, &codes); // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        }
+        // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+        self.say_when_safe(slot, |session| session.unsubscribed(unsubscribe.packet_id, &codes));
     }
 
     /// What was queued or begun stays and is finished [MQTT-3.10.4-3].
@@ -224,10 +242,9 @@ impl<W: Wire> Shard<W> {
 
     pub(super) fn note_unsubscribed(&mut self, slot: u32, filter: &[u8]) {
         if let Some(client) = self.clients.get(slot)
-            && client.is_durable()
+            && client.kept_as != 0
         {
-            let client_id = std::sync::Arc::clone(client.id());
-            self.durable.note(Change::Unsubscribed, client_id.as_bytes(), filter);
+            self.durable.unsubscribe(client.kept_as, filter);
         }
     }
 

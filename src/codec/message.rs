@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use triomphe::ThinArc;
@@ -40,6 +41,8 @@ pub struct Message(ThinArc<Head, u8>);
 struct Head {
     facts: Facts,
     size: LiveSize,
+    /// See [`Message::record`].
+    record: AtomicU64,
 }
 
 /// What is known about the bytes of a Message: Topic Name with its length, Packet Identifier (if it came with one), in
@@ -316,7 +319,74 @@ impl Message {
     #[inline]
     fn allocate(facts: Facts, bytes: &[u8]) -> Self {
         let size = LiveSize::count(OVERHEAD + bytes.len());
-        Self(ThinArc::from_header_and_slice(Head { facts, size }, bytes))
+        Self(ThinArc::from_header_and_slice(Head { facts, size, record: AtomicU64::new(0) }, bytes))
+    }
+
+    /// The number under which the bytes are kept on disk; 0 = they are not.
+    #[inline]
+    pub fn record(&self) -> u64 {
+        self.0.header.header.record.load(Ordering::Relaxed)
+    }
+
+    /// Whoever keeps the bytes says under which number. Two who do so at the same time both have kept them.
+    pub fn set_record(&self, record: u64) {
+        self.0.header.header.record.store(record, Ordering::Relaxed);
+    }
+
+    /// The Message in a form that outlives the process: what is known about the bytes, in a fixed size, and the bytes.
+    /// `began_ms` is when the hall's time was 0, in milliseconds since 1970. Who has published it is not in there.
+    pub fn to_stored(&self, began_ms: u64) -> ([u8; STORED_HEAD], &[u8]) {
+        let facts = self.facts();
+        let flags = facts.qos as u8
+            | u8::from(facts.retain) << 2
+            | u8::from(facts.expires) << 3
+            | u8::from(facts.has_packet_id) << 4
+            | u8::from(facts.has_properties) << 5;
+        let fields: [&[u8]; 7] = [
+            &began_ms.saturating_add(facts.born.as_millis()).to_be_bytes(),
+            &facts.properties_at.to_be_bytes(),
+            &facts.payload_at.to_be_bytes(),
+            &facts.expiry_at.to_be_bytes(),
+            &facts.expiry_interval_s.to_be_bytes(),
+            &facts.topic_size.to_be_bytes(),
+            &[flags],
+        ];
+        let mut head = [0; STORED_HEAD];
+        fields.iter().flat_map(|field| field.iter()).zip(&mut head).for_each(|(from, to)| *to = *from);
+        (head, self.bytes())
+    }
+
+    /// Reads what [`Message::to_stored`] has written. `now_ms` is the time of day; the Message Expiry Interval has run while nobody
+    /// was there. `None`: the bytes are no such thing.
+    pub fn from_stored(stored: &[u8], origin: Origin, now: Moment, now_ms: u64) -> Option<Self> {
+        let (born, rest) = stored.split_first_chunk()?;
+        let (properties_at, rest) = rest.split_first_chunk()?;
+        let (payload_at, rest) = rest.split_first_chunk()?;
+        let (expiry_at, rest) = rest.split_first_chunk()?;
+        let (expiry_interval_s, rest) = rest.split_first_chunk()?;
+        let (topic_size, rest) = rest.split_first_chunk()?;
+        let (flags, bytes) = rest.split_first()?;
+        let age_ms = now_ms.saturating_sub(u64::from_be_bytes(*born));
+        let waited_s = u32::try_from(age_ms / 1000).unwrap_or(u32::MAX);
+        let facts = Facts {
+            born: now,
+            origin,
+            properties_at: u32::from_be_bytes(*properties_at),
+            payload_at: u32::from_be_bytes(*payload_at),
+            expiry_at: u32::from_be_bytes(*expiry_at),
+            expiry_interval_s: u32::from_be_bytes(*expiry_interval_s).saturating_sub(waited_s),
+            topic_size: u16::from_be_bytes(*topic_size),
+            qos: Qos::from_value(flags & 3)?,
+            retain: flags & 1 << 2 != 0,
+            expires: flags & 1 << 3 != 0,
+            has_packet_id: flags & 1 << 4 != 0,
+            has_properties: flags & 1 << 5 != 0,
+        };
+        let in_order = facts.tail_at() <= facts.properties_at
+            && facts.properties_at <= facts.payload_at
+            && facts.payload_at as usize <= bytes.len()
+            && (facts.expiry_at == 0 || facts.expiry_at.checked_add(4)? <= facts.payload_at);
+        in_order.then(|| Self::allocate(facts, bytes))
     }
 
     #[inline]
@@ -377,6 +447,9 @@ fn expiry_offset(properties: Properties<'_>) -> Option<u32> {
 
 /// Bytes of an allocation besides those of the packet: the count of references, the length, and the head.
 const OVERHEAD: usize = 2 * size_of::<usize>() + size_of::<Head>();
+
+/// Bytes of what [`Message::to_stored`] writes in front of the bytes of the packet.
+pub const STORED_HEAD: usize = 27;
 
 /// A thread's scratch keeps at most this much between two Messages.
 const SCRATCH_KEPT_MAX: usize = 64 * 1024;

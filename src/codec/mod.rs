@@ -32,7 +32,7 @@ pub use connect::{ConnAck, ConnAckProperties, Connect, Protocol, UnknownProtocol
 pub use delivery::{Delivery, OutAlias, encode_publish, publish_size};
 pub use disconnect::Disconnect;
 pub use header::{Header, PacketType, Sender};
-pub use message::{LiveBytes, Message, MessageParts, Origin, live_bytes};
+pub use message::{LiveBytes, Message, MessageParts, Origin, STORED_HEAD, live_bytes};
 pub use ping::{encode_pingreq, encode_pingresp};
 pub use primitive::{BODY_SIZE_MAX, Moment, PACKET_SIZE_MAX, PacketId, Qos, Version};
 pub use properties::{Place, Properties, Property, PropertyId, UserProperties};

@@ -32,6 +32,16 @@ impl Version {
     pub const fn is_v5(self) -> bool {
         matches!(self, Self::V5)
     }
+
+    /// The version of this protocol level.
+    pub const fn from_level(level: u8) -> Option<Self> {
+        match level {
+            3 => Some(Self::V3_1),
+            4 => Some(Self::V3_1_1),
+            5 => Some(Self::V5),
+            _ => None,
+        }
+    }
 }
 
 /// Quality of Service, in ascending order.

@@ -4,8 +4,8 @@
 
 use super::address::{Address, AddressOrOff};
 use super::keys::{
-    Algorithm, ClientAuth, ClientIdentity, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy, SubscribePolicy,
-    TlsVersion, Version,
+    Algorithm, ClientAuth, ClientIdentity, Durability, KeyExposed, Method, Protocol, QueueDrops, SharedStrategy,
+    SubscribePolicy, TlsVersion, Version,
 };
 use crate::access::Network;
 use crate::log::{Format, Level};
@@ -112,6 +112,7 @@ keep_words!(
     KeyExposed,
     ClientAuth,
     ClientIdentity,
+    Durability,
     QueueDrops,
     SharedStrategy,
     SubscribePolicy,

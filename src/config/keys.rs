@@ -48,6 +48,7 @@ pub enum Fallback {
 /// All sections, in the order of the reference.
 pub const SECTIONS: &[Section] = &[
     Node::SECTION,
+    Store::SECTION,
     Listener::SECTION,
     Limits::SECTION,
     Mqtt::SECTION,
@@ -72,6 +73,17 @@ settings! {
         /// Memory that queued and retained messages and buffers may take in all. When it gets short, QoS 0 messages
         /// are dropped first, then new Clients are refused; the process does not grow beyond it for the sake of a Client.
         memory_budget: u64 = size(16 * MIB, 64 * TIB), default "1GiB";
+    }
+
+    /// What survives: retained messages, Sessions that outlive their connection, what waits for them, and their Wills.
+    [store] Store {
+        /// When a Client is told that something is kept. `disk`: once the disk says that it has it, so it survives a power cut; what
+        /// many Clients wait for goes there together. `os`: once the operating system has it, so it survives the end of the
+        /// process in any way, but not a power cut. `memory`: nothing is kept, and nothing survives.
+        durability: Durability = Kind::OneOf(Durability::WORDS), default "disk";
+        /// The longest that a write to the disk waits for more to gather. Nothing waits by default: what gathers during one
+        /// write is the next.
+        commit_wait: Duration = time_or_zero(1, 1000), default "0s";
     }
 
     /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.
@@ -494,6 +506,11 @@ words! {
 words! {
     /// When a subscription is granted.
     pub enum SubscribePolicy { Strict = "strict", Overlap = "overlap", Lenient = "lenient" }
+}
+
+words! {
+    /// When a Client is told that something is kept.
+    pub enum Durability { Disk = "disk", Os = "os", Memory = "memory" }
 }
 
 words! {

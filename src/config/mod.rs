@@ -26,9 +26,9 @@ mod unknown;
 pub use address::{ANY, Address, AddressOrOff, NotAnAddress};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
-    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits, Listener,
-    Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
-    SubscribePolicy, Sys, TlsVersion, Version,
+    Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Durability, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits,
+    Listener, Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
+    Store, SubscribePolicy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub node: Node,
+    pub store: Store,
     /// At least one.
     pub listeners: Vec<Listener>,
     pub limits: Limits,
@@ -86,6 +87,7 @@ impl Config {
     fn of(merged: &Map<String, Value>, layers: Layers, sources: &Sources) -> Self {
         Self {
             node: Node::of(&table(merged, "node")),
+            store: Store::of(&table(merged, "store")),
             listeners: tables(merged, "listener").map(Listener::of).collect(),
             limits: Limits::of(&table(merged, "limits")),
             mqtt: Mqtt::of(&table(merged, "mqtt")),

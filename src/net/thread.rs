@@ -16,10 +16,9 @@ use super::stream::{Buffers, Layered, Layers, Reader, SocketWire};
 use super::tls::Tls;
 use super::watch::Watch;
 use crate::access::Identity;
-use crate::broker::{Attachment, Request, Shard, ShardId, Shared};
+use crate::broker::{Attachment, Request, RestoredClient, Shard, ShardId, Shared};
 use crate::codec::{Moment, ReasonCode};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
-use crate::store::Memory;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -125,6 +124,7 @@ impl Threads {
         clock: Clock,
         settings: &DoorSettings,
         listeners: Vec<Listener>,
+        restored: Vec<Vec<RestoredClient>>,
     ) -> io::Result<Self> {
         let (errands, inboxes): (Vec<_>, Vec<_>) = shared.shards().map(|_| unbounded_channel()).unzip();
         let mut credentials: Vec<Arc<Credentials>> = Vec::new();
@@ -139,14 +139,20 @@ impl Threads {
         let doors = Doors { admission: Arc::clone(&admission), credentials, errands: errands.clone() };
         let farewell = Arc::new(Barrier::new(errands.len()));
         let mut listeners = Some(listeners);
+        let mut restored = restored.into_iter();
+        let all_are_there = Arc::new(std::sync::Barrier::new(errands.len()));
         let mut handles = Vec::new();
         for (id, inbox) in shared.shards().zip(inboxes) {
             let (shared, settings, others) = (Arc::clone(shared), settings.clone(), errands.clone());
             let (admission, farewell) = (Arc::clone(&admission), Arc::clone(&farewell));
             let listeners = listeners.take().unwrap_or_default();
             let name = format!("waypost-{}", id.0);
+            let (clients, all_are_there) = (restored.next().unwrap_or_default(), Arc::clone(&all_are_there));
             handles.push(std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = run(id, shared, clock, settings, admission, others, inbox, listeners, farewell) {
+                let mut shard = Shard::new(id, shared, clock.now());
+                shard.restore(clients, clock.now());
+                all_are_there.wait(); // nobody is served before every Session is at home
+                if let Err(error) = run(shard, clock, settings, admission, others, inbox, listeners, farewell) {
                     tracing::error!(target: "waypost::node", shard = id.0, %error, "shard could not start");
                 }
             })?);
@@ -181,8 +187,7 @@ impl Threads {
 
 #[expect(clippy::too_many_arguments, reason = "what a thread is given when it starts")]
 fn run(
-    id: ShardId,
-    shared: Arc<Shared>,
+    shard: Shard<SocketWire>,
     clock: Clock,
     settings: DoorSettings,
     admission: Arc<Admission>,
@@ -191,6 +196,7 @@ fn run(
     listeners: Vec<Listener>,
     farewell: Arc<Barrier>,
 ) -> io::Result<()> {
+    let (id, shared) = (shard.id(), Arc::clone(shard.shared()));
     let mut builder = Builder::new_current_thread();
     builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
     if others.len() > 1 {
@@ -199,7 +205,7 @@ fn run(
     }
     let runtime = builder.build_local(LocalOptions::default())?;
     let thread = Rc::new(Thread {
-        shard: RefCell::new(Shard::new(id, Arc::clone(&shared), Box::new(Memory::default()), clock.now())),
+        shard: RefCell::new(shard),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         buffers: Rc::new(Buffers::new()),
         admission: Arc::clone(&admission),

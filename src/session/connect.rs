@@ -1,8 +1,8 @@
 //! What CONNECT agrees, what DISCONNECT ends, and what a Session keeps in between.
 
 use super::alias::{InboundAliases, OutboundAliases};
-use super::{Action, Limits, Session};
-use crate::codec::{Disconnect, Packet, PacketType, ReasonCode, Version, Violation, encode_ack};
+use super::{Action, Change, Kept, Limits, Session};
+use crate::codec::{Disconnect, Packet, PacketType, Qos, ReasonCode, Version, Violation, encode_ack};
 use std::time::Duration;
 
 /// What CONNECT and CONNACK agreed for one Network Connection.
@@ -65,6 +65,7 @@ impl Session {
     /// the resend. QoS 0 Messages stay only where the configuration says so.
     pub fn detach(&mut self, limits: &Limits) -> usize {
         self.connected = false;
+        self.note_sent();
         self.control = Vec::new();
         self.inbound_aliases = None;
         self.outbound_aliases = None;
@@ -79,6 +80,26 @@ impl Session {
         }
         self.shrink();
         dropped
+    }
+
+    /// What is under way keeps its Packet Identifiers [MQTT-4.4.0-1]. Those of QoS 2 are known already.
+    fn note_sent(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.withheld = Vec::new();
+        }
+        if let (true, Some(in_flight)) = (self.kept, &self.in_flight) {
+            let changes = in_flight
+                .unacknowledged()
+                .filter(|(_, queued)| queued.message().record() != 0 && !queued.group.is_some())
+                .map(|(packet_id, queued)| {
+                    let ids = queued.outgoing.subscription_ids.clone();
+                    Change::Sent(Kept::of(queued, Qos::AtLeastOnce), packet_id, ids)
+                });
+            let changes: Vec<_> = changes.collect();
+            if !changes.is_empty() {
+                self.log.get_or_insert_default().changes.extend(changes);
+            }
+        }
     }
 
     /// How long the Session lives on without a Network Connection.

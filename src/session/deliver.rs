@@ -5,7 +5,8 @@
 //! `queue.rs` and `in_flight.rs` are the two places where a delivery can be.
 
 use super::in_flight::{self, Slot};
-use super::queue::{Dropped, GroupId, How, Outgoing, Queued};
+use super::log::{Change, Kept, note_left};
+use super::queue::{Dropped, GroupId, How, LANES, Outgoing, Queued};
 use super::{Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
 use crate::faults::{Fault, is_left_out};
@@ -86,7 +87,9 @@ impl Session {
             return Err(Dropped::Offline);
         }
         let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
-        self.queue.get_or_insert_default().push(outgoing, how, limits, now)
+        let (kept, log) = (self.kept, &mut self.log);
+        let on_expired = |queued: &Queued, qos| note_left(kept, log, queued, qos);
+        self.queue.get_or_insert_default().push(outgoing, how, limits, now, on_expired)
     }
 
     /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
@@ -106,7 +109,9 @@ impl Session {
             return Err(Dropped::QueueFull);
         }
         let queue = self.queue.get_or_insert_default();
-        let dropped = queue.drop_oldest(outgoing.message.size(), limits);
+        let (kept, log) = (self.kept, &mut self.log);
+        let on_dropped = |queued: &Queued, qos| note_left(kept, log, queued, qos);
+        let dropped = queue.drop_oldest(outgoing.message.size(), limits, on_dropped);
         self.push(outgoing, how, limits, now).map(|()| dropped)
     }
 
@@ -149,7 +154,7 @@ impl Session {
                 self.control = Vec::new(); // most Clients have nothing more to be answered for a long time
             }
         }
-        let end = out.len() + room;
+        let end = self.weight(out) + room;
         if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
             self.fill_resends(out, end, now, &may_receive, filled);
             if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
@@ -158,22 +163,29 @@ impl Session {
         }
         while let Some((lane, credit)) = self.next_lane() {
             // A lane that is alone goes on as long as it is; so does one that has credit.
-            let stop = credit.map_or(end, |credit| end.min(out.len() + credit));
-            let before = out.len();
+            let before = self.weight(out);
+            let stop = credit.map_or(end, |credit| end.min(before + credit));
             while self.is_ready(lane) {
-                if out.len() >= stop {
+                if self.weight(out) >= stop {
                     break;
                 }
                 self.send_from(lane, out, limits, now, &may_receive, filled);
             }
+            let spent = (self.weight(out) - before) as i64;
             if let (Some(queue), Some(_)) = (&mut self.queue, credit) {
-                queue.credit[lane] -= (out.len() - before) as i64;
+                queue.credit[lane] -= spent;
             }
-            if out.len() >= end {
+            if self.weight(out) >= end {
                 return self.has_something_to_send();
             }
         }
         false
+    }
+
+    /// Bytes of what goes out, at once or once it is safe.
+    #[inline]
+    fn weight(&self, out: &[u8]) -> usize {
+        out.len() + self.log.as_ref().map_or(0, |log| log.withheld.len())
     }
 
     /// Whether what [`fill`](Self::fill) appended last, for another receiver and at the same time, is just what this one
@@ -241,18 +253,21 @@ impl Session {
     ) {
         let Some(queued) = self.queue.as_mut().and_then(|queue| queue.pop(lane)) else { return };
         let message = queued.message();
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][lane];
+        let qos = LANES[lane];
         if message.is_expired(now) {
-            return Self::give_up(&queued, Dropped::Expired, filled);
+            return self.give_up(&queued, qos, Dropped::Expired, filled);
         }
         if !may_receive(&queued.outgoing) && !is_unchecked(&queued) {
-            return Self::give_up(&queued, Dropped::NotAuthorized, filled);
+            return self.give_up(&queued, qos, Dropped::NotAuthorized, filled);
+        }
+        if self.kept && qos == Qos::ExactlyOnce && message.record() != 0 && !queued.group.is_some() {
+            return self.send_safely(queued, now, filled);
         }
         let single = [queued.subscription_id()];
         let mut delivery = Delivery {
             qos,
             packet_id: self.next_packet_id(qos),
-            dup: false,
+            dup: queued.is_again(),
             retain: queued.retain(),
             subscription_ids: identifiers(&queued, &single),
             alias: None,
@@ -273,7 +288,7 @@ impl Session {
                 filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
                 return;
             }
-            return Self::give_up(&queued, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+            return self.give_up(&queued, qos, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         }
         filled.sole = None;
         filled.large = large(message);
@@ -289,6 +304,36 @@ impl Session {
         }
     }
 
+    /// The same for a QoS 2 delivery that the store knows: which Packet Identifier it has, must be safe before the Client sees it.
+    /// Without a Topic Alias, since others go out meanwhile.
+    #[cold]
+    fn send_safely(&mut self, queued: Queued, now: Moment, filled: &mut Filled) {
+        let Some(packet_id) = self.next_packet_id(Qos::ExactlyOnce) else { return };
+        let single = [queued.subscription_id()];
+        let delivery = Delivery {
+            qos: Qos::ExactlyOnce,
+            packet_id: Some(packet_id),
+            dup: false,
+            retain: queued.retain(),
+            subscription_ids: identifiers(&queued, &single),
+            alias: None,
+        };
+        let log = self.log.get_or_insert_default();
+        let (version, size_max) = (self.terms.version, self.terms.packet_size_max);
+        if !encode_publish(queued.message(), &delivery, version, now, size_max, &mut log.withheld) {
+            return self.give_up(&queued, Qos::ExactlyOnce, Dropped::PacketTooLarge, filled);
+        }
+        log.changes.push(Change::Sent(
+            Kept::of(&queued, Qos::ExactlyOnce),
+            packet_id,
+            queued.outgoing.subscription_ids.clone(),
+        ));
+        filled.sole = None;
+        filled.large = None;
+        filled.published += 1;
+        self.in_flight.get_or_insert_default().begin(Slot::ExactlyOnce(queued));
+    }
+
     /// The Packet Identifier that the next delivery takes, where it takes one [MQTT-2.2.1-4].
     #[inline]
     fn next_packet_id(&self, qos: Qos) -> Option<PacketId> {
@@ -296,7 +341,8 @@ impl Session {
             .then(|| self.in_flight.as_ref().map_or(in_flight::FIRST, |in_flight| in_flight.next_packet_id()))
     }
 
-    fn give_up(queued: &Queued, reason: Dropped, filled: &mut Filled) {
+    fn give_up(&mut self, queued: &Queued, qos: Qos, reason: Dropped, filled: &mut Filled) {
+        self.note_left(queued, qos);
         filled.dropped.push(reason);
         if queued.group.is_some() {
             filled.settled.push(queued.group);
@@ -335,7 +381,7 @@ impl Session {
         };
         if !may_receive(&queued.outgoing) && !is_left_out(Fault::Resent) {
             in_flight.finish(packet_id);
-            return Self::give_up(&queued, Dropped::NotAuthorized, filled);
+            return self.give_up(&queued, qos, Dropped::NotAuthorized, filled);
         }
         let single = [queued.subscription_id()];
         let delivery = Delivery {
@@ -350,7 +396,7 @@ impl Session {
         if !encode_publish(queued.message(), &delivery, self.terms.version, now, size_max, out) {
             // The Client came back with a smaller Maximum Packet Size: as if it had been delivered.
             in_flight.finish(packet_id);
-            return Self::give_up(&queued, Dropped::PacketTooLarge, filled);
+            return self.give_up(&queued, qos, Dropped::PacketTooLarge, filled);
         }
         filled.large = large(queued.message());
         filled.published += 1;
@@ -362,6 +408,7 @@ impl Session {
             // A reason of 0x80 or above settles it as well: no resend [MQTT-4.4.0-2].
             Some(Slot::AtLeastOnce(queued)) => {
                 let group = queued.group;
+                note_left(self.kept, &mut self.log, queued, Qos::AtLeastOnce);
                 in_flight.finish(packet_id);
                 settled(group)
             }
@@ -375,10 +422,15 @@ impl Session {
         let answer = match self.in_flight.as_mut().and_then(|in_flight| in_flight.sent(packet_id)) {
             Some(Slot::ExactlyOnce(queued)) if reason.is_error() => {
                 group = queued.group;
+                note_left(self.kept, &mut self.log, queued, Qos::ExactlyOnce);
                 None
             }
             Some(slot @ Slot::ExactlyOnce(_)) => {
                 if let Slot::ExactlyOnce(queued) = slot {
+                    if self.kept && queued.message().record() != 0 && !queued.group.is_some() {
+                        let kept = Kept::of(queued, Qos::ExactlyOnce);
+                        self.log.get_or_insert_default().changes.push(Change::Released(kept, packet_id));
+                    }
                     *slot = Slot::Released(queued.group);
                 }
                 Some(ReasonCode::Success) // [MQTT-4.3.3-4]
@@ -390,7 +442,8 @@ impl Session {
         };
         match answer {
             Some(reason) => {
-                self.acknowledge(PacketType::PubRel, packet_id, reason);
+                // A PUBREL that the store did not know of would be followed by the PUBLISH, after a restart.
+                self.acknowledge_safely(PacketType::PubRel, packet_id, reason);
                 Action::Nothing
             }
             None => {
@@ -408,6 +461,7 @@ impl Session {
             Some(Slot::Released(group) | Slot::ReleasedBefore(group)) => {
                 let group = *group;
                 in_flight.finish(packet_id);
+                self.note(|| Change::Completed(packet_id));
                 settled(group)
             }
             _ => Action::Nothing,

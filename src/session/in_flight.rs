@@ -142,6 +142,44 @@ impl InFlight {
         None
     }
 
+    /// Between PUBREC and PUBCOMP.
+    pub(super) fn released(&self) -> impl Iterator<Item = PacketId> {
+        let is_released = |slot: &Slot| matches!(slot, Slot::Released(_) | Slot::ReleasedBefore(_));
+        self.ring.iter().enumerate().filter(move |(_, slot)| is_released(slot)).map(|(place, _)| self.id_at(place))
+    }
+
+    /// QoS 1 deliveries that wait for PUBACK.
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = (PacketId, &Queued)> {
+        self.ring.iter().enumerate().filter_map(|(place, slot)| match slot {
+            Slot::AtLeastOnce(queued) => Some((self.id_at(place), queued)),
+            _ => None,
+        })
+    }
+
+    /// Puts in what a former process had under way. Identifiers that are free between them count as done.
+    pub(super) fn restore(mut slots: Vec<(PacketId, Slot)>) -> Self {
+        slots.sort_by_key(|(packet_id, _)| *packet_id);
+        let distance =
+            |from: PacketId, to: PacketId| (u32::from(to.get()) + IDENTIFIERS - u32::from(from.get())) % IDENTIFIERS;
+        // The numbering goes on in a circle: it began behind the widest gap.
+        let gap_before = |place: usize| {
+            let before = slots[(place + slots.len() - 1) % slots.len()].0;
+            let gap = distance(before, slots[place].0);
+            if gap == 0 { IDENTIFIERS } else { gap }
+        };
+        let begin = (0..slots.len()).max_by_key(|place| gap_before(*place)).unwrap_or(0);
+        slots.rotate_left(begin);
+        let mut in_flight = Self { first: slots.first().map_or(FIRST, |(first, _)| *first), ..Self::default() };
+        for (packet_id, slot) in slots {
+            let place = distance(in_flight.first, packet_id) as usize;
+            while in_flight.ring.len() < place {
+                in_flight.ring.push_back(Slot::Done);
+            }
+            in_flight.ring.push_back(slot);
+        }
+        in_flight
+    }
+
     /// Takes out QoS 1 deliveries of shared subscriptions, in order. QoS 2 ones stay: once begun with a member they are
     /// finished with that member or not at all [MQTT-4.8.2-4] [MQTT-4.8.2-5].
     pub(super) fn take_shared(&mut self, mut take: impl FnMut(Queued)) {

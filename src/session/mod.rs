@@ -17,12 +17,14 @@ mod alias;
 mod connect;
 mod deliver;
 mod in_flight;
+mod log;
 mod publish;
 mod queue;
 mod subscribe;
 
 pub use connect::{Terms, WillFate};
 pub use deliver::{Filled, HandedBack};
+pub use log::{Change, Kept, Restored};
 pub use publish::{Answer, Arrived};
 pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
 
@@ -30,6 +32,7 @@ use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe,
 use crate::codec::{Limits as CodecLimits, Moment, Qos, TopicLimits};
 use alias::{InboundAliases, OutboundAliases};
 use in_flight::InFlight;
+use log::Log;
 use publish::Received;
 use queue::Queue;
 use std::time::Duration;
@@ -48,6 +51,9 @@ pub struct Session {
     received: Option<Box<Received>>,
     inbound_aliases: Option<Box<InboundAliases>>,
     outbound_aliases: Option<Box<OutboundAliases>>,
+    /// Whether the store is to know what happens.
+    kept: bool,
+    log: Option<Box<Log>>,
 }
 
 /// The bounds of a Session. All are finite; each is a key of the configuration.
@@ -123,6 +129,8 @@ impl Session {
             received: None,
             inbound_aliases: None,
             outbound_aliases: None,
+            kept: false,
+            log: None,
         }
     }
 
@@ -196,9 +204,51 @@ impl Session {
         out.append(&mut self.control);
     }
 
+    /// Takes back what was said since there were `len` bytes of it ([`control_len`](Self::control_len)).
+    pub fn take_back(&mut self, len: usize) -> Vec<u8> {
+        self.control.split_off(len.min(self.control.len()))
+    }
+
     /// Bytes of encoded packets that wait to be written, PUBLISH packets not counted.
     pub fn control_len(&self) -> usize {
         self.control.len()
+    }
+
+    /// Whether the store is to know what happens from now on.
+    pub fn keep(&mut self, kept: bool) {
+        self.kept = kept;
+        self.log = None;
+    }
+
+    /// Whether there is something that the store does not know yet.
+    #[inline]
+    pub fn has_changes(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// What the store does not know yet, in order, and the packets that may be written ([`say_encoded`](Self::say_encoded)) once
+    /// it does.
+    pub fn take_changes(&mut self) -> (Vec<Change>, Vec<u8>) {
+        self.log.take().map(|log| (log.changes, log.withheld)).unwrap_or_default()
+    }
+
+    #[inline]
+    fn note(&mut self, change: impl FnOnce() -> Change) {
+        if self.kept {
+            self.log.get_or_insert_default().changes.push(change());
+        }
+    }
+
+    #[inline]
+    fn note_left(&mut self, queued: &Queued, qos: Qos) {
+        log::note_left(self.kept, &mut self.log, queued, qos);
+    }
+
+    /// An acknowledgement that must not be seen before the store knows what it says.
+    fn acknowledge_safely(&mut self, kind: PacketType, packet_id: crate::codec::PacketId, reason: ReasonCode) {
+        let version = self.terms.version;
+        let out = if self.kept { &mut self.log.get_or_insert_default().withheld } else { &mut self.control };
+        crate::codec::encode_ack(kind, packet_id, reason, version, out);
     }
 
     /// Whether [`Session::fill`] would write anything now.

@@ -3,7 +3,7 @@
 //! Nothing is acknowledged here: the hall decides about the Message, and [`Session::answer`] says so to the Client once
 //! every matching Session (and the journal) has it. `broker/publish.rs` is where it goes next.
 
-use super::{Action, Arrival, Limits, Session};
+use super::{Action, Arrival, Change, Limits, Session};
 use crate::codec::{Message, PacketId, PacketType, Publish, Qos, ReasonCode, Violation};
 
 /// An Application Message that a Client has handed over, and the answer that it waits for.
@@ -55,6 +55,18 @@ impl Received {
             Some(last) if last.packet_id < packet_id => Err(self.unreleased.len()),
             Some(_) => self.unreleased.binary_search_by_key(&packet_id, |unreleased| unreleased.packet_id),
         }
+    }
+
+    pub(super) fn restore(mut packet_ids: Vec<PacketId>) -> Self {
+        packet_ids.sort_unstable();
+        packet_ids.dedup();
+        // All count as answered: whoever repeats a PUBLISH gets its PUBREC.
+        let unreleased = packet_ids.into_iter().map(|packet_id| Unreleased { packet_id, answered: true }).collect();
+        Self { owed_puback: 0, unreleased }
+    }
+
+    pub(super) fn unreleased(&self) -> impl Iterator<Item = PacketId> {
+        self.unreleased.iter().map(|unreleased| unreleased.packet_id)
     }
 
     /// The connection that waited for these answers is gone; the Client will repeat what it does not know to be ours.
@@ -139,8 +151,11 @@ impl Session {
     }
 
     fn begin_qos1(&mut self, packet_id: PacketId, limits: &Limits) -> Result<Answer, Violation> {
+        let is_v5 = self.terms.version.is_v5();
         let received = self.received.get_or_insert_default();
-        check_receive_maximum(received, limits)?;
+        if is_v5 {
+            check_receive_maximum(received, limits)?; // others know no such maximum: the hall stops reading from them
+        }
         received.owed_puback += 1;
         Ok(Answer::PubAck(packet_id))
     }
@@ -199,8 +214,12 @@ impl Session {
             }
             Err(_) => false,
         });
+        if known {
+            self.note(|| Change::Finished(packet_id));
+        }
+        // An identifier that the store still knew would make the next Message under it a repetition.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.acknowledge(PacketType::PubComp, packet_id, reason); // [MQTT-4.3.3-11]
+        self.acknowledge_safely(PacketType::PubComp, packet_id, reason); // [MQTT-4.3.3-11]
         Action::Nothing
     }
 }

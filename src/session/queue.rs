@@ -83,7 +83,14 @@ pub struct Queued {
 const RETAIN: u32 = 1 << 28;
 /// Only with a seeded fault: it came while the Client was away.
 const AWAY: u32 = 1 << 29;
+/// It may have been sent before, by a process that has ended.
+const AGAIN: u32 = 1 << 30;
 const SUBSCRIPTION_ID: u32 = RETAIN - 1;
+
+/// Subscription Identifier and RETAIN.
+pub(super) fn packed(how: How) -> u32 {
+    (how.subscription_id & SUBSCRIPTION_ID) | if how.retain { RETAIN } else { 0 }
+}
 
 impl How {
     pub(super) fn while_away(self) -> Self {
@@ -93,8 +100,12 @@ impl How {
 
 impl Queued {
     fn new(outgoing: &Rc<Outgoing>, how: How) -> Self {
-        let packed = (how.subscription_id & (SUBSCRIPTION_ID | AWAY)) | if how.retain { RETAIN } else { 0 };
-        Self { outgoing: Rc::clone(outgoing), packed, group: how.group }
+        let away = how.subscription_id & AWAY;
+        Self { outgoing: Rc::clone(outgoing), packed: packed(how) | away, group: how.group }
+    }
+
+    pub(super) fn restored(outgoing: Rc<Outgoing>, packed: u32) -> Self {
+        Self { outgoing, packed: packed & (SUBSCRIPTION_ID | RETAIN), group: GroupId::NONE }
     }
 
     pub fn message(&self) -> &Message {
@@ -112,6 +123,19 @@ impl Queued {
     pub fn subscription_id(&self) -> u32 {
         self.packed & SUBSCRIPTION_ID
     }
+
+    pub(super) fn packed(&self) -> u32 {
+        self.packed & !(AWAY | AGAIN)
+    }
+
+    pub(super) fn again(self) -> Self {
+        Self { packed: self.packed | AGAIN, ..self }
+    }
+
+    /// Whether it goes out as a repetition although this process sends it for the first time [MQTT-3.3.1-1].
+    pub(super) fn is_again(&self) -> bool {
+        self.packed & AGAIN != 0
+    }
 }
 
 /// Why a delivery was not queued or not sent. Each has a counter.
@@ -128,6 +152,9 @@ pub enum Dropped {
     /// The receiver may not read this Topic.
     NotAuthorized,
 }
+
+/// What the lanes are for.
+pub(super) const LANES: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 /// The lanes. Exists only while something has been queued.
 #[derive(Default)]
@@ -153,10 +180,14 @@ impl Queue {
         how: How,
         limits: &Limits,
         now: Moment,
+        on_expired: impl FnMut(&Queued, Qos),
     ) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        if how.bound == Bound::Queue && self.is_full(kept, size, limits) && !self.makes_room(kept, size, limits, now) {
+        if how.bound == Bound::Queue
+            && self.is_full(kept, size, limits)
+            && !self.makes_room(kept, size, limits, now, on_expired)
+        {
             return Err(Dropped::QueueFull);
         }
         self.bytes[kept] += size;
@@ -169,21 +200,42 @@ impl Queue {
         Ok(())
     }
 
+    /// Puts back what a former process had queued. It was within the bounds then.
+    pub(super) fn restore(&mut self, queued: Queued, qos: Qos) {
+        self.bytes[usize::from(qos != Qos::AtMostOnce)] += queued.message().size();
+        self.lanes[qos as usize].push_back(queued);
+        self.count_places();
+    }
+
     /// By letting go of what has expired.
     #[cold]
-    fn makes_room(&mut self, kept: usize, size: usize, limits: &Limits, now: Moment) -> bool {
-        self.drop_expired(now);
+    fn makes_room(
+        &mut self,
+        kept: usize,
+        size: usize,
+        limits: &Limits,
+        now: Moment,
+        on_expired: impl FnMut(&Queued, Qos),
+    ) -> bool {
+        self.drop_expired(now, on_expired);
         !self.is_full(kept, size, limits)
     }
 
     /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how
     /// many that were. What came from a shared subscription is its group's, and stays.
-    pub(super) fn drop_oldest(&mut self, size: usize, limits: &Limits) -> usize {
+    pub(super) fn drop_oldest(
+        &mut self,
+        size: usize,
+        limits: &Limits,
+        mut on_dropped: impl FnMut(&Queued, Qos),
+    ) -> usize {
         let mut dropped = 0;
         while self.is_full(1, size, limits)
             && let Some(lane) = [1, 2].into_iter().find(|lane| self.is_own(*lane))
         {
-            self.pop(lane);
+            if let Some(queued) = self.pop(lane) {
+                on_dropped(&queued, LANES[lane]);
+            }
             dropped += 1;
         }
         dropped
@@ -210,13 +262,15 @@ impl Queue {
     }
 
     /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
-    fn drop_expired(&mut self, now: Moment) {
+    fn drop_expired(&mut self, now: Moment, mut on_expired: impl FnMut(&Queued, Qos)) {
         for lane in 0..self.lanes.len() {
             while self.lanes[lane]
                 .front()
                 .is_some_and(|queued| queued.message().is_expired(now) && !queued.group.is_some())
             {
-                self.pop(lane);
+                if let Some(queued) = self.pop(lane) {
+                    on_expired(&queued, LANES[lane]);
+                }
             }
         }
     }
@@ -280,7 +334,7 @@ impl Queue {
     /// Takes out what came from these shared subscriptions, in order; for another member to get it.
     pub(super) fn take_shared(&mut self, of: impl Fn(GroupId) -> bool, mut take: impl FnMut(Queued, Qos)) {
         let of = |group: GroupId| group.is_some() && of(group);
-        for (lane, qos) in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().enumerate() {
+        for (lane, qos) in LANES.into_iter().enumerate() {
             if !self.lanes[lane].iter().any(|queued| of(queued.group)) {
                 continue;
             }

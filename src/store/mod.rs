@@ -1,44 +1,167 @@
-//! What survives. Knows no MQTT: records go in as bytes with a kind, positions come out.
+//! What survives. Knows no MQTT: batches of rows, queue entries and blobs go in as bytes, positions come out.
 //!
-//! The hall appends a record for each change that must outlive the process and lets an acknowledgement go only once the
-//! journal says that its position is durable. There is one implementation so far, [`Memory`], which calls everything durable
-//! at once and keeps nothing; the journal on disk takes its place behind the same trait. `broker/durable.rs` is the caller.
+//! One append-only journal (`journal.rs`) is the only commit point: whoever must know that a change is safe compares the
+//! position that [`Journal::append`] returned with [`Journal::reached`], and waits for nothing else. What outlives its journal
+//! segment is moved to rest (`rest.rs`) by a checkpoint (`checkpoint.rs`), and recovery is the same checkpoint over whatever the
+//! journal still holds. The room starts no thread and reads no clock: the roof lends it one thread for
+//! [`Store::run_commits`] and one for [`Store::run_checkpoints`]. Read `record.rs` next.
+//!
+//! # What is promised
+//!
+//! - A [`Batch`] survives whole or not at all, and never without those appended before it.
+//! - `reached(Safety::Written)`: survives the end of the process however it ends, not the end of the machine.
+//! - `reached(Safety::Synced)`: survives power loss, as far as the disk keeps what it says it has kept.
+//! - After a failed write or sync nothing that the file took since its last good sync is trusted: the bytes are kept in memory
+//!   and written anew to another file, until that works. Until then `reached` does not move and [`Journal::trouble`] says why.
+//! - A damaged record costs that record. Its bytes are moved to `quarantine/` with a report, and [`Findings`] names them.
 
-/// How far a journal has come. Positions only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+mod batch;
+mod checkpoint;
+mod disk;
+mod engine;
+mod home;
+mod journal;
+mod memory;
+mod record;
+mod recovery;
+mod rest;
+mod segment;
+mod whole;
+
+pub use batch::{Batch, BlobRef, Operation};
+pub use disk::{Disk, DiskFile, Folder};
+pub use memory::Memory;
+pub use rest::{Change, Each, InMemory, Rest, Space};
+pub use whole::Store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Byte offset in the journal since the store was made. Only grows. A blob's id is the position of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Position(pub u64);
 
-/// One change. The bytes are borrowed: a journal that keeps nothing costs nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// The caller's number for what this is.
-    pub kind: u8,
-    pub key: &'a [u8],
-    pub body: &'a [u8],
+/// How safe a record must be before it counts as reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Safety {
+    /// The operating system has it.
+    Written,
+    /// The disk says it has it.
+    Synced,
 }
 
-/// The commit point. `append` never blocks.
-pub trait Journal {
-    /// Takes a record in. It is safe once `durable() >= ` the position returned, and lost or kept, but never torn, before.
-    fn append(&mut self, record: Record<'_>) -> Position;
-
-    /// Everything up to here is safe.
-    fn durable(&self) -> Position;
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where its record begins: the id of its blob.
+    pub id: u64,
+    /// Where its record ends. It is safe once `reached` is not before this.
+    pub end: Position,
 }
 
-/// `durability = "memory"`: nothing survives the process, and nothing waits.
-#[derive(Default, Debug)]
-pub struct Memory {
-    appended: Position,
+/// The commit point, shared by all shards.
+pub trait Journal: Send + Sync {
+    /// Takes a batch in and never waits for a disk. The blob's id is valid at once; its bytes can be read when it is committed.
+    /// `safety` says what its owner will wait for: one who waits for `Synced` makes the next commit a synced one.
+    fn append(&self, batch: &Batch, safety: Safety) -> Appended;
+
+    /// Everything up to here is that safe. Never ahead of the truth.
+    fn reached(&self, safety: Safety) -> Position;
+
+    /// Everything appended so far lies before this.
+    fn tail(&self) -> Position;
+
+    /// `Some` while the disk does not take what is appended, or not as fast: what is wrong, for people. Ends by itself. What is
+    /// appended meanwhile is kept in memory, so whoever can refuse work should.
+    fn trouble(&self) -> Option<Arc<str>>;
 }
 
-impl Journal for Memory {
-    fn append(&mut self, _record: Record<'_>) -> Position {
-        self.appended.0 += 1;
-        self.appended
+/// How a store works. The default is what a broker wants.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of a journal segment; a larger record gets a segment of its own. 32 MiB.
+    pub segment_size: u64,
+    /// The longest that a commit waits for more to gather. None by default: what gathers while one commit runs is the next.
+    pub commit_wait: Duration,
+    /// Bytes not yet committed at which [`Journal::trouble`] says that the disk is too slow. 64 MiB.
+    pub pending_bytes_max: usize,
+    /// Bytes that nobody wants synced are synced at the latest when there are this many. 4 MiB.
+    pub unsynced_bytes_max: usize,
+    /// Closed segments at which a checkpoint begins. 2.
+    pub checkpoint_segments: usize,
+    /// How long to wait after a failure before the next try; doubles up to a hundredfold. 50 ms.
+    pub retry_wait: Duration,
+    /// Bytes of memory for what is read from rest. 8 MiB.
+    pub cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_size: 32 << 20,
+            commit_wait: Duration::ZERO,
+            pending_bytes_max: 64 << 20,
+            unsynced_bytes_max: 4 << 20,
+            checkpoint_segments: 2,
+            retry_wait: Duration::from_millis(50),
+            cache_bytes: 8 << 20,
+        }
     }
+}
 
-    fn durable(&self) -> Position {
-        self.appended
-    }
+/// Why a store cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} is in use by another process: stop that one, or give this one a data directory of its own", .0.display())]
+    Locked(PathBuf),
+    #[error("{} was written by a newer version (format {found}, this one knows {known}): start that version, or export there and import here", .path.display())]
+    Newer { path: PathBuf, found: u32, known: u32 },
+    #[error("cannot {what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("what is at rest cannot be {what}: {why}")]
+    Rest { what: &'static str, why: String },
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Records that were read from the journal.
+    pub records: u64,
+    /// Bytes of the journal that were read.
+    pub bytes: u64,
+    /// Bytes at the end that a crash left unfinished. Nobody had been told that they are safe.
+    pub torn_bytes: u64,
+    /// What was damaged, in the order found.
+    pub damage: Vec<Damage>,
+}
+
+/// Something that was safe and is not readable any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file, relative to the data directory.
+    pub file: String,
+    /// Where in the journal it began; 0 for what is not of the journal.
+    pub position: Position,
+    /// How much is lost.
+    pub bytes: u64,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// Plain counters since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    pub records_appended: u64,
+    pub bytes_appended: u64,
+    pub commits: u64,
+    pub syncs: u64,
+    pub failures: u64,
+    /// Segments that exist now.
+    pub segments: u64,
+    pub checkpoints: u64,
+    /// Keys and values written to rest.
+    pub bytes_to_rest: u64,
+    /// Bytes appended that no disk has yet.
+    pub bytes_pending: u64,
 }

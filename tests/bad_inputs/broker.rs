@@ -70,6 +70,7 @@ impl Profile {
             .set("limits.retained_messages_max", 100_000)
             .set("limits.retained_size_max", "64MiB")
             .set("admin.address", "off")
+            .set("store.durability", "memory")
             .set("mqtt.bridge_bit", false)
             .set("[listener].allow_anonymous", true);
         profile

@@ -17,7 +17,7 @@ use crate::support::wire::{
 use crate::talk::{Client, both, shows};
 use waypost::access::{Authenticator, Exchange, Identity, Login, Pending, Step};
 use waypost::codec::ReasonCode;
-use waypost::config::{AddressOrOff, Config};
+use waypost::config::{AddressOrOff, Config, Durability};
 use waypost::node::{Node, settings};
 
 // ------------------------------------------------------------------------------------------------------ without a method
@@ -111,6 +111,7 @@ impl Door {
     fn open() -> Self {
         let mut config = Config::default();
         config.admin.address = Some(AddressOrOff::Off);
+        config.store.durability = Durability::Memory;
         config.listeners[0].address = "127.0.0.1:0".parse().expect("this is an address");
         let mut settings = settings(&config);
         settings.shards = 2;

@@ -1,7 +1,7 @@
 //! Sections 4.3 to 4.6 and 4.9: Quality of Service, retry, receipt, order, flow control.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::house::broker;
 use crate::support::TestBroker;
@@ -10,7 +10,7 @@ use crate::support::wire::{
     pubrel, reason::*,
 };
 use crate::talk::{Client, both, seconds};
-use waypost::store::{Journal, Position, Record};
+use waypost::store::{Appended, Batch, Journal, Position, Safety};
 
 /// One who publishes, and one with a lasting Session who is subscribed to `t/#` with QoS 2.
 fn pair(broker: &TestBroker, version: Version) -> (Client, Client) {
@@ -398,39 +398,44 @@ both!(
 // ------------------------------------------------------------------------------------- what the journal has not yet got
 
 /// A journal that has everything, but keeps nothing until it is let go.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Slow {
-    is_stuck: Rc<Cell<bool>>,
-    appended: Position,
-    durable: Rc<Cell<Position>>,
+    is_stuck: AtomicBool,
+    appended: AtomicU64,
+    safe: AtomicU64,
 }
 
 impl Journal for Slow {
-    fn append(&mut self, _: Record<'_>) -> Position {
-        self.appended.0 += 1;
-        self.appended
+    fn append(&self, _: &Batch, _: Safety) -> Appended {
+        let id = self.appended.fetch_add(1, Relaxed) + 1;
+        Appended { id, end: Position(id) }
     }
 
-    fn durable(&self) -> Position {
-        if !self.is_stuck.get() {
-            self.durable.set(self.appended);
+    fn reached(&self, _: Safety) -> Position {
+        if !self.is_stuck.load(Relaxed) {
+            self.safe.store(self.appended.load(Relaxed), Relaxed);
         }
-        self.durable.get()
+        Position(self.safe.load(Relaxed))
+    }
+
+    fn tail(&self) -> Position {
+        Position(self.appended.load(Relaxed))
+    }
+
+    fn trouble(&self) -> Option<Arc<str>> {
+        None
     }
 }
 
-/// A broker with such a journal in each shard, and what makes them stick.
-fn broker_with_slow_journals(receive_maximum: u16) -> (TestBroker, Rc<Cell<bool>>) {
-    let is_stuck = Rc::new(Cell::new(false));
-    let journal = || -> Box<dyn Journal> {
-        Box::new(Slow { is_stuck: Rc::clone(&is_stuck), durable: Rc::default(), appended: Position(0) })
-    };
+/// A broker with such a journal.
+fn broker_with_a_slow_journal(receive_maximum: u16) -> (TestBroker, Arc<Slow>) {
+    let journal = Arc::new(Slow::default());
     let change = |settings: &mut crate::support::Settings| settings.session.receive_maximum = receive_maximum;
-    (TestBroker::with_journals(change, journal, false), Rc::clone(&is_stuck))
+    (TestBroker::with_journal(change, Some(Arc::clone(&journal) as Arc<dyn Journal>), false), journal)
 }
 
-fn let_go(broker: &TestBroker, is_stuck: &Cell<bool>) {
-    is_stuck.set(false);
+fn let_go(broker: &TestBroker, journal: &Slow) {
+    journal.is_stuck.store(false, Relaxed);
     (0..broker.shards()).for_each(|shard| broker.tick(shard));
     broker.settle();
 }
@@ -446,14 +451,14 @@ fn away(broker: &TestBroker, version: Version, in_one_shard: bool) -> Client {
 }
 
 fn an_acknowledgement_waits_for_the_journal(version: Version, in_one_shard: bool) {
-    let (broker, is_stuck) = broker_with_slow_journals(10);
+    let (broker, journal) = broker_with_a_slow_journal(10);
     let publisher = away(&broker, version, in_one_shard);
-    is_stuck.set(true);
+    journal.is_stuck.store(true, Relaxed);
     publisher.says(publish("t/x", "1").at_least_once(1)).hears_nothing();
     publisher.says(publish("t/x", "2").exactly_once(2)).hears_nothing();
     // Sent again it is answered once, and passed on once.
     publisher.says(publish("t/x", "2").exactly_once(2).dup()).hears_nothing();
-    let_go(&broker, &is_stuck);
+    let_go(&broker, &journal);
     publisher.hears([puback(1), pubrec(2)]).says(pubrel(2)).hears(pubcomp(2));
     let back = Client::resumes(&broker, connect(version, "away").persistent());
     back.receives_in_any_order([publish("t/x", "1").at_least_once(0), publish("t/x", "2").exactly_once(0)]);
@@ -473,14 +478,14 @@ both!(
 
 #[test]
 fn mqtt_3_3_4_7_what_waits_for_the_journal_counts_towards_the_servers_receive_maximum() {
-    let (broker, is_stuck) = broker_with_slow_journals(3);
+    let (broker, journal) = broker_with_a_slow_journal(3);
     let publisher = away(&broker, Version::V5, true);
-    is_stuck.set(true);
+    journal.is_stuck.store(true, Relaxed);
     publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2));
     publisher.says(publish("t/x", "3").at_least_once(3)).hears_nothing();
-    let_go(&broker, &is_stuck);
+    let_go(&broker, &journal);
     publisher.hears([puback(1).into(), pubrec(2).into(), Parsed::from(puback(3))]);
-    is_stuck.set(true);
+    journal.is_stuck.store(true, Relaxed);
     publisher.says(publish("t/x", "4").at_least_once(4)).says(publish("t/x", "5").at_least_once(5)).hears_nothing();
     publisher.says(publish("t/x", "6").at_least_once(6)).is_thrown_out(&[RECEIVE_MAXIMUM_EXCEEDED]);
 }
@@ -489,14 +494,16 @@ both!(
     a_late_acknowledgement_does_not_reach_the_next_connection,
     a_late_acknowledgement_does_not_reach_the_next_connection_in_3_1_1,
     |version| {
-        let (broker, is_stuck) = broker_with_slow_journals(10);
+        let (broker, journal) = broker_with_a_slow_journal(10);
         away(&broker, version, true).vanishes();
         let lasting = || connect(version, "lasting").persistent();
         let publisher = Client::connects(&broker, lasting());
-        is_stuck.set(true);
+        journal.is_stuck.store(true, Relaxed);
         publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2)).vanishes();
-        let publisher = Client::resumes(&broker, lasting());
-        let_go(&broker, &is_stuck);
+        let publisher = Client::tries(&broker, version, lasting());
+        publisher.hears_nothing(); // that the Session is there is not safe either
+        let_go(&broker, &journal);
+        assert!(publisher.connack().session_present);
         // Nobody asked for these on this connection; what is asked again is answered.
         let heard = publisher.hears_all();
         assert!(heard.iter().all(|parsed| *parsed == Parsed::from(pubrec(2))), "{heard:?}");

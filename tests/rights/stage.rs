@@ -4,11 +4,10 @@ use crate::support::TestBroker;
 use crate::support::people::People;
 use crate::support::talk::Client;
 use crate::support::wire::{Connect, Version, connect};
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use waypost::access::{Access, Form, Rules, Source};
-use waypost::store::{self, Journal, Position};
+use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety};
 
 /// The users of the page, and a group of two more.
 pub(crate) const RULES: &str = "\
@@ -38,11 +37,10 @@ impl Stage {
         Self::on(TestBroker::new(), rules)
     }
 
-    /// The usual rules, and shards that write into this journal.
-    pub(crate) fn with_journals(records: &Rc<RefCell<Vec<Record>>>) -> Self {
-        let records = Rc::clone(records);
-        let journal = move || Box::new(Listening { records: Rc::clone(&records), appended: 0 }) as Box<dyn Journal>;
-        Self::on(TestBroker::with_journals(|_| (), journal, false), RULES)
+    /// The usual rules, and a journal that remembers what is to be forgotten.
+    pub(crate) fn with_journal(forgotten: &Arc<Mutex<Vec<Forgotten>>>) -> Self {
+        let journal = Listening { forgotten: Arc::clone(forgotten), appended: AtomicU64::new(0) };
+        Self::on(TestBroker::with_journal(|_| (), Some(Arc::new(journal)), false), RULES)
     }
 
     fn on(broker: TestBroker, rules: &str) -> Self {
@@ -131,25 +129,37 @@ fn read(name: &str, text: &str, form: Form) -> Rules {
     Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules")
 }
 
-/// The kind of a record, its key and its body.
-pub(crate) type Record = (u8, String, String);
+/// A row that is deleted: its table, and its key without the number of the Session.
+pub(crate) type Forgotten = (u8, String);
 
-/// Remembers what it is told, all of which is safe at once.
+/// Remembers which rows are deleted; everything is safe at once.
 struct Listening {
-    records: Rc<RefCell<Vec<Record>>>,
-    appended: u64,
+    forgotten: Arc<Mutex<Vec<Forgotten>>>,
+    appended: AtomicU64,
 }
 
 impl Journal for Listening {
-    fn append(&mut self, record: store::Record<'_>) -> Position {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.records.borrow_mut().push((record.kind, text(record.key), text(record.body)));
-        self.appended += 1;
-        Position(self.appended)
+    fn append(&self, batch: &Batch, _: Safety) -> Appended {
+        for operation in batch.operations() {
+            if let Operation::Delete { table, key } = operation {
+                let key = String::from_utf8_lossy(key).trim_start_matches(|letter| letter < ' ').to_owned();
+                self.forgotten.lock().expect("nobody has panicked").push((table, key));
+            }
+        }
+        let id = self.appended.fetch_add(1, Relaxed) + 1;
+        Appended { id, end: Position(id) }
     }
 
-    fn durable(&self) -> Position {
-        Position(self.appended)
+    fn reached(&self, _: Safety) -> Position {
+        self.tail()
+    }
+
+    fn tail(&self) -> Position {
+        Position(self.appended.load(Relaxed))
+    }
+
+    fn trouble(&self) -> Option<Arc<str>> {
+        None
     }
 }
 

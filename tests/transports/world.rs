@@ -53,7 +53,7 @@ impl World {
     pub(crate) fn start(&mut self, address: &str, listener: &str, limits: &str) {
         let dir = self.folder.display().to_string();
         let text = format!(
-            "[node]\nshards = 2\n[sys]\ninterval = '0s'\n[admin]\naddress = 'off'\n[[listener]]\naddress = '{address}'\n{listener}\n[limits]\n{limits}\n"
+            "[node]\nshards = 2\n[sys]\ninterval = '0s'\n[admin]\naddress = 'off'\n[store]\ndurability = 'memory'\n[[listener]]\naddress = '{address}'\n{listener}\n[limits]\n{limits}\n"
         );
         let file = self.folder.join("waypost.toml");
         fs::write(&file, text.replace("{dir}", &dir)).expect("a file");

@@ -1,0 +1,508 @@
+//! After a start: out of the rows and queues of the store, Sessions at home in their shards, and retained Messages.
+//!
+//! Time has passed meanwhile: what has expired is left out, and the rest of an interval goes on. A Client that was connected when
+//! the process ended counts as gone since the node was last known to run. What of a row cannot be read is left out, and counted.
+
+use super::client::{Client, Will};
+use super::directory::Claim;
+use super::durable::{
+    CLOCK, EVERYWHERE, HELD, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS, SUBSCRIPTIONS, TAKEN,
+};
+use super::fields::{Fields, put_identity};
+use super::retained::Kept as RetainedMessage;
+use super::shard::{Shard, Wire};
+use super::{ShardId, Shared};
+use crate::access::Identity;
+use crate::codec::{
+    Message, Moment, Options, Origin, PacketId, Qos, Version, check_filter, filter_matches, live_bytes,
+};
+use crate::session::{Kept, Outgoing, Restored, Session, Terms};
+use crate::store::{Batch, BlobRef, Error, Store};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a row of a Session says.
+pub(super) struct SessionRow {
+    /// The number of the Session in the store.
+    pub(super) number: u64,
+    /// Since when its Client is away, in milliseconds since 1970; 0 = it is connected.
+    pub(super) away_since_ms: u64,
+    pub(super) expiry_s: u32,
+    pub(super) version: Version,
+    /// What waits with QoS 1 may have been sent by a former process.
+    pub(super) perhaps_sent: bool,
+    /// Of its Will, if it has one: the delay, and when it is due in milliseconds since 1970; 0 = not known yet.
+    pub(super) will: (Duration, u64),
+    pub(super) identity: Arc<Identity>,
+}
+
+impl SessionRow {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = self.number.to_be_bytes().to_vec();
+        out.extend_from_slice(&self.away_since_ms.to_be_bytes());
+        out.extend_from_slice(&self.expiry_s.to_be_bytes());
+        out.push(self.version as u8);
+        out.push(u8::from(self.perhaps_sent));
+        out.extend_from_slice(&(self.will.0.as_secs().min(u64::from(u32::MAX)) as u32).to_be_bytes());
+        out.extend_from_slice(&self.will.1.to_be_bytes());
+        put_identity(&mut out, &self.identity);
+        out
+    }
+
+    fn decode(client_id: &str, value: &[u8]) -> Option<Self> {
+        let mut fields = Fields(value);
+        Some(Self {
+            number: fields.u64()?,
+            away_since_ms: fields.u64()?,
+            expiry_s: fields.u32()?,
+            version: Version::from_level(fields.u8()?)?,
+            perhaps_sent: fields.u8()? != 0,
+            will: (Duration::from_secs(fields.u32()?.into()), fields.u64()?),
+            identity: Arc::new(fields.identity(client_id)?),
+        })
+    }
+}
+
+/// One Session on its way to its home.
+pub struct RestoredClient {
+    row: SessionRow,
+    expires_in: Duration,
+    /// With the rest of its delay.
+    will: Option<(Message, Duration, Duration)>,
+    subscriptions: Vec<(Box<str>, Options, u32)>,
+    entries: Vec<Entry>,
+    released: Vec<PacketId>,
+    received: Vec<PacketId>,
+}
+
+struct Entry {
+    message: Message,
+    kept: Kept,
+    packet_id: Option<PacketId>,
+    subscription_ids: Box<[u32]>,
+}
+
+/// Of a key of RECEIVED: the number of the Session and the Packet Identifier.
+const EXCHANGE_BYTES: usize = 10;
+
+/// The Sessions in a value of RECEIVED or TAKEN.
+fn takers_in(value: &[u8]) -> impl Iterator<Item = u64> {
+    value.get(1..).unwrap_or_default().chunks_exact(8).filter_map(|number| Fields(number).u64())
+}
+
+/// What the store held.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub retained: usize,
+    pub queued: usize,
+    /// Sessions and Messages that have expired meanwhile.
+    pub expired: usize,
+    /// Rows and deliveries that could not be read.
+    pub unreadable: usize,
+}
+
+struct Reader<'a> {
+    store: &'a Store,
+    shared: &'a Shared,
+    now: Moment,
+    now_ms: u64,
+    counts: Counts,
+    sessions: HashMap<u64, RestoredClient>,
+    messages: HashMap<u64, Message>,
+}
+
+impl Shared {
+    /// Reads all that the store holds: retained Messages into their place, Sessions for each shard to take in
+    /// ([`Shard::restore`]) before it serves anybody.
+    ///
+    /// # Errors
+    /// The store cannot be read. Nobody has been served then.
+    pub fn restore(&self, store: &Store, now: Moment) -> Result<(Vec<Vec<RestoredClient>>, Counts), Error> {
+        let Some(keeping) = &self.keeping else { return Ok((Vec::new(), Counts::default())) };
+        let now_ms = keeping.began_unix_ms.saturating_add(now.as_millis());
+        let mut reader = Reader {
+            store,
+            shared: self,
+            now,
+            now_ms,
+            counts: Counts::default(),
+            sessions: HashMap::new(),
+            messages: HashMap::new(),
+        };
+        reader.read_retained()?;
+        reader.read_sessions()?;
+        reader.read_subscriptions()?;
+        reader.read_entries()?;
+        reader.read_exchanges()?;
+        self.budget.report(ShardId(self.ports.len() as u16), live_bytes());
+        let counts = reader.counts;
+        let mut sessions: Vec<RestoredClient> = reader.sessions.into_values().collect();
+        sessions.sort_by_key(|client| client.row.number);
+        if let Some(last) = sessions.last() {
+            self.session_numbers.fetch_max(last.row.number, Ordering::Relaxed);
+        }
+        let mut shards: Vec<Vec<RestoredClient>> = self.shards().map(|_| Vec::new()).collect();
+        let count = shards.len();
+        for (place, client) in sessions.into_iter().enumerate() {
+            shards[place % count].push(client);
+        }
+        Ok((shards, counts))
+    }
+}
+
+impl Reader<'_> {
+    fn message(&mut self, record: u64, origin: Origin) -> Result<Option<Message>, Error> {
+        if let Some(known) = self.messages.get(&record) {
+            return Ok(Some(known.clone()));
+        }
+        let stored = self.store.blob(record)?;
+        let message = stored.and_then(|stored| Message::from_stored(&stored, origin, self.now, self.now_ms));
+        match &message {
+            Some(message) => {
+                message.set_record(record);
+                self.messages.insert(record, message.clone());
+            }
+            None => self.counts.unreadable += 1,
+        }
+        Ok(message)
+    }
+
+    fn read_retained(&mut self) -> Result<(), Error> {
+        let mut found = Vec::new();
+        self.store.rows(RETAINED, &mut |_, value, record| {
+            // The Client Identifier stands in front: who it was cannot be told from the identity alone.
+            let mut fields = Fields(value);
+            let writer = fields.text().and_then(|client_id| fields.identity(client_id));
+            found.push((writer, record));
+        })?;
+        for (writer, record) in found {
+            let Some(writer) = writer else {
+                self.counts.unreadable += 1;
+                continue;
+            };
+            let origin = self.shared.origin_of(&writer.client_id);
+            let Some(message) = self.message(record, origin)? else { continue };
+            if message.is_expired(self.now) {
+                self.counts.expired += 1;
+                continue;
+            }
+            self.counts.retained += 1;
+            if let Some(expires) = message.expires_at() {
+                self.shared.retained_until.fetch_max(expires.as_millis(), Ordering::Relaxed);
+            }
+            let share = writer.proven_name().map(|user| self.shared.retainers.share_of(user));
+            self.shared.retained.set(RetainedMessage { message, writer: Some(Arc::new(writer)), share });
+        }
+        self.messages.clear(); // queues share with each other; what is retained as well is stored twice in memory at worst
+        Ok(())
+    }
+
+    fn read_sessions(&mut self) -> Result<(), Error> {
+        let mut clock = 0;
+        self.store.rows(META, &mut |key, value, _| {
+            if key == CLOCK {
+                clock = Fields(value).u64().unwrap_or(0);
+            }
+        })?;
+        let mut found = Vec::new();
+        let mut unreadable = 0;
+        self.store.rows(SESSIONS, &mut |key, value, record| match std::str::from_utf8(key)
+            .ok()
+            .and_then(|client_id| SessionRow::decode(client_id, value))
+        {
+            Some(row) => found.push((row, record)),
+            None => unreadable += 1,
+        })?;
+        self.counts.unreadable += unreadable;
+        for (row, record) in found {
+            let away_since_ms = if row.away_since_ms == 0 { clock.min(self.now_ms) } else { row.away_since_ms };
+            let away = Duration::from_millis(self.now_ms.saturating_sub(away_since_ms));
+            let expires_in = Duration::from_secs(row.expiry_s.into()).saturating_sub(away);
+            let mut will = None;
+            if record != 0 {
+                let origin = self.shared.origin_of(&row.identity.client_id);
+                if let Some(message) = self.message(record, origin)? {
+                    let due_ms = match row.will.1 {
+                        0 => away_since_ms.saturating_add(row.will.0.as_millis() as u64),
+                        due_ms => due_ms,
+                    };
+                    will = Some((message, row.will.0, Duration::from_millis(due_ms.saturating_sub(self.now_ms))));
+                }
+            }
+            self.counts.sessions += 1;
+            let number = row.number;
+            let client = RestoredClient {
+                row,
+                expires_in,
+                will,
+                subscriptions: Vec::new(),
+                entries: Vec::new(),
+                released: Vec::new(),
+                received: Vec::new(),
+            };
+            self.sessions.insert(number, client);
+        }
+        Ok(())
+    }
+
+    fn read_subscriptions(&mut self) -> Result<(), Error> {
+        let (sessions, counts) = (&mut self.sessions, &mut self.counts);
+        self.store.rows(SUBSCRIPTIONS, &mut |key, value, _| {
+            let (mut key, mut value) = (Fields(key), Fields(value));
+            let row = key.u64().and_then(|number| {
+                let filter = std::str::from_utf8(key.0).ok()?;
+                Some((number, filter, value.read_options()?, value.u32()?))
+            });
+            match row.map(|(number, filter, options, id)| (sessions.get_mut(&number), filter, options, id)) {
+                Some((Some(client), filter, options, id)) => {
+                    counts.subscriptions += 1;
+                    client.subscriptions.push((filter.into(), options, id));
+                }
+                _ => counts.unreadable += 1,
+            }
+        })
+    }
+
+    fn read_entries(&mut self) -> Result<(), Error> {
+        let mut found = Vec::new();
+        self.store.entries(&mut |queue, record, tag, meta, count| {
+            found.push((queue, Kept { record, tag }, Fields(meta).read_meta(), count));
+        })?;
+        for (queue, kept, meta, count) in found {
+            let message = self.message(kept.record, Origin::BROKER)?;
+            let (Some(client), Some((packet_id, subscription_ids)), Some(message)) =
+                (self.sessions.get_mut(&queue), meta, message)
+            else {
+                self.counts.unreadable += 1;
+                continue;
+            };
+            self.counts.queued += 1;
+            for _ in 0..count.max(1) {
+                let (message, subscription_ids) = (message.clone(), subscription_ids.clone());
+                client.entries.push(Entry { message, kept, packet_id, subscription_ids });
+            }
+        }
+        Ok(())
+    }
+
+    fn read_exchanges(&mut self) -> Result<(), Error> {
+        let mut taken: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+        let mut takers: HashMap<Vec<u8>, HashSet<u64>> = HashMap::new();
+        self.store.rows(TAKEN, &mut |key, value, _| {
+            let exchange = key[..key.len().min(EXCHANGE_BYTES)].to_vec();
+            taken.entry(exchange.clone()).or_default().push(key.to_vec());
+            takers.entry(exchange).or_default().extend(takers_in(value));
+        })?;
+        let mut on_their_way = Vec::new();
+        for table in [RECEIVED, RELEASED] {
+            let (sessions, counts) = (&mut self.sessions, &mut self.counts);
+            self.store.rows(table, &mut |key, value, record| {
+                let whole = key;
+                let mut key = Fields(key);
+                let exchange = key.u64().zip(key.u16().and_then(PacketId::new));
+                match exchange.and_then(|(number, packet_id)| Some((sessions.get_mut(&number)?, packet_id))) {
+                    Some((client, packet_id)) if table == RELEASED => client.released.push(packet_id),
+                    Some((client, packet_id)) => {
+                        client.received.push(packet_id);
+                        if value.first() == Some(&ON_ITS_WAY) && record != 0 {
+                            let mut has_it = takers.remove(whole).unwrap_or_default();
+                            has_it.extend(takers_in(value));
+                            on_their_way.push((whole.to_vec(), Arc::clone(&client.row.identity), record, has_it));
+                        }
+                    }
+                    None => counts.unreadable += 1,
+                }
+            })?;
+        }
+        for (exchange, publisher, record, has_it) in on_their_way {
+            let origin = self.shared.origin_of(&publisher.client_id);
+            let mut batch = Batch::new();
+            if let Some(message) = self.message(record, origin)? {
+                self.route_again(&message, &publisher.client_id, &has_it, &mut batch);
+            }
+            batch.put(RECEIVED, &exchange, &[EVERYWHERE], BlobRef::None);
+            taken.remove(&exchange).iter().flatten().for_each(|key| batch.delete(TAKEN, key));
+            self.append(&batch);
+        }
+        let mut batch = Batch::new();
+        taken.values().flatten().for_each(|key| batch.delete(TAKEN, key)); // of exchanges that have ended
+        self.store.rows(HELD, &mut |key, _, _| batch.delete(HELD, key))?; // nothing is on its way any more
+        self.append(&batch);
+        Ok(())
+    }
+
+    /// The process ended while a QoS 2 Message was on its way to other shards: whoever has it not yet, gets it now. Its publisher
+    /// will repeat it, and that will be a repetition.
+    fn route_again(&mut self, message: &Message, publisher: &str, has_it: &HashSet<u64>, batch: &mut Batch) {
+        let Ok(topic) = std::str::from_utf8(message.topic()) else { return };
+        for client in self.sessions.values_mut() {
+            let own = *client.row.identity.client_id == *publisher;
+            let matching = client.subscriptions.iter().filter(|(filter, options, _)| {
+                !filter.starts_with("$share/")
+                    && !(own && options.no_local)
+                    && filter_matches(filter.as_bytes(), topic.as_bytes())
+            });
+            let best = matching.max_by_key(|(_, options, _)| options.qos);
+            let Some((_, options, id)) = best else { continue };
+            let qos = options.qos.min(message.qos());
+            if qos == Qos::AtMostOnce || has_it.contains(&client.row.number) {
+                continue;
+            }
+            let kept = Kept::new(message.record(), *id, message.retain() && options.retain_as_published, qos);
+            batch.enter(client.row.number, BlobRef::Of(kept.record), kept.tag, &Fields::meta(None, &[]));
+            let entry = Entry { message: message.clone(), kept, packet_id: None, subscription_ids: Box::default() };
+            let at = client.entries.partition_point(|entry| entry.kept.record <= kept.record);
+            client.entries.insert(at, entry);
+        }
+    }
+
+    fn append(&self, batch: &Batch) {
+        if let Some(keeping) = self.shared.keeping.as_ref().filter(|_| !batch.is_empty()) {
+            keeping.journal.append(batch, keeping.safety);
+        }
+    }
+}
+
+impl<W: Wire> Shard<W> {
+    /// Takes in Sessions whose Clients are away. Call it before anything else happens in the shard.
+    pub fn restore(&mut self, clients: Vec<RestoredClient>, now: Moment) {
+        self.now = now;
+        if self.id == ShardId(0) {
+            self.expect_expiries();
+        }
+        for client in clients {
+            self.restore_one(client);
+        }
+        self.wants_tick = true;
+    }
+
+    fn restore_one(&mut self, restored: RestoredClient) {
+        let RestoredClient { row, expires_in, will, subscriptions, entries, released, received } = restored;
+        let now = self.now;
+        let shared = Arc::clone(&self.shared);
+        let client_id = Arc::clone(&row.identity.client_id);
+        let terms = Terms {
+            version: row.version,
+            bridge: false,
+            receive_maximum: shared.settings.session.in_flight_max,
+            packet_size_max: u32::MAX,
+            topic_alias_maximum: 0,
+            problem_information: false,
+            session_expiry_s: expires_in.as_secs().min(u64::from(u32::MAX)) as u32,
+            keep_alive_s: 0,
+            authentication_method: None,
+        };
+        let mut session = Session::new(terms);
+        session.keep(true);
+        let perhaps_sent = row.away_since_ms == 0 || row.perhaps_sent;
+        let mut contents = Restored { released, received, perhaps_sent, ..Restored::default() };
+        for entry in entries {
+            let outgoing = Outgoing::with_ids(entry.message, entry.subscription_ids);
+            match entry.packet_id {
+                Some(packet_id) => contents.sent.push((packet_id, outgoing, entry.kept)),
+                None => contents.waiting.push((outgoing, entry.kept)),
+            }
+        }
+        session.restore(contents);
+        let claim = shared.directory.claim(self.id, &client_id, || {
+            let origin = shared.directory.origin_of(&client_id);
+            let mut client = Client::new(Arc::clone(&row.identity), origin, session, now);
+            client.kept_as = row.number;
+            client.will = will.map(|(message, delay, due_in)| {
+                Box::new(Will { message, delay, due: Some(now.plus(due_in.min(expires_in))) })
+            });
+            self.clients.insert(client)
+        });
+        let Claim::New(home) = claim else { return };
+        shared.directory.note_begun(&row.identity);
+        for (filter, options, subscription_id) in subscriptions {
+            let Ok(parsed) = check_filter(&filter, shared.settings.session.topic) else { continue };
+            match parsed.share {
+                Some(share) => {
+                    self.join_share(home.slot, share, parsed.filter.as_bytes(), options, subscription_id);
+                }
+                None => self.add_subscription(home.slot, &parsed, options, subscription_id, false),
+            }
+        }
+        self.review_subscriptions(home.slot);
+        self.set_timer(home.slot);
+    }
+
+    /// What is to be written of the Session in this slot.
+    pub(super) fn session_row(&self, slot: u32) -> Option<(Vec<u8>, Arc<str>, Option<Message>)> {
+        let client = self.clients.get(slot)?;
+        let will = client.will.as_deref();
+        let due_ms = will.and_then(|will| will.due).map_or(0, |due| self.durable.unix_ms(due));
+        let row = SessionRow {
+            number: client.kept_as,
+            away_since_ms: if client.wire.is_some() { 0 } else { self.durable.unix_ms(client.last_received) },
+            expiry_s: client.session.terms().session_expiry_s,
+            version: client.session.terms().version,
+            perhaps_sent: client.session.is_waiting_again(),
+            will: (will.map_or(Duration::ZERO, |will| will.delay), due_ms),
+            identity: Arc::clone(&client.identity),
+        };
+        Some((row.encode(), Arc::clone(client.id()), will.map(|will| will.message.clone())))
+    }
+
+    /// Writes what there is to know of the Session, if it outlives its Network Connection.
+    pub(super) fn keep_session(&mut self, slot: u32) {
+        let is_kept = self.clients.get(slot).is_some_and(|client| client.kept_as != 0);
+        if is_kept && let Some((value, client_id, will)) = self.session_row(slot) {
+            self.durable.session(&client_id, &value, will.as_ref());
+            self.durable.commit(will.as_ref());
+        }
+    }
+
+    /// The Session begins to outlive its Network Connection, or stops to.
+    pub(super) fn settle_durability(&mut self, slot: u32) {
+        if !self.durable.is_on() {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        match (client.is_durable(), client.kept_as) {
+            (true, 0) => {
+                client.kept_as = self.shared.next_session_number();
+                client.session.keep(true);
+            }
+            (false, number) if number != 0 => {
+                self.forget_kept(slot);
+                return;
+            }
+            (false, _) => return,
+            _ => {}
+        }
+        self.keep_session(slot);
+    }
+
+    /// Nothing of the Session in this slot stays in the store.
+    pub(super) fn forget_kept(&mut self, slot: u32) {
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.kept_as != 0) else { return };
+        let number = std::mem::take(&mut client.kept_as);
+        let exchanges: Vec<_> = client
+            .session
+            .released()
+            .map(|packet_id| (RELEASED, packet_id))
+            .chain(client.session.unreleased().map(|packet_id| (RECEIVED, packet_id)))
+            .collect();
+        client.session.keep(false);
+        let client_id = Arc::clone(client.id());
+        let filters: Vec<_> = client.subscriptions.iter().map(|subscription| subscription.filter).collect();
+        let shares = client.shares().to_vec();
+        for filter in filters {
+            if let Some(text) = self.filter_text(filter) {
+                self.durable.unsubscribe(number, &text);
+            }
+        }
+        for (seat, _) in shares {
+            let text = [b"$share/", seat.name.as_bytes(), b"/", &seat.filter].concat();
+            self.durable.unsubscribe(number, &text);
+        }
+        self.durable.forget_session(&client_id, number, &exchanges);
+        self.durable.commit(None);
+    }
+}

@@ -1,0 +1,121 @@
+//! The store of a node: opened before anybody is served, its two threads, and its end.
+
+use super::NodeError;
+use crate::broker::{Counts, Keeping, RestoredClient, Shared};
+use crate::config::{Config, Durability};
+use crate::net::Clock;
+use crate::store::{Journal, Options, Safety, Store};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+/// A store that is open. With `durability = "memory"` there is none.
+pub(super) struct Keeper {
+    store: Arc<Store>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Opens the store, and says what was found in it.
+///
+/// # Errors
+/// It is in use by another process, of a newer version, or cannot be read or written.
+pub(super) fn open(config: &Config, clock: Clock) -> Result<Option<(Keeper, Keeping)>, NodeError> {
+    let safety = match config.store.durability {
+        Durability::Memory => return Ok(None),
+        Durability::Os => Safety::Written,
+        Durability::Disk => Safety::Synced,
+    };
+    let options = Options { commit_wait: config.store.commit_wait, ..Options::default() };
+    let folder = &config.node.data_dir;
+    let mut said = 0;
+    let mut progress = |done: u64, of: u64| {
+        let tenth = (done * 10).checked_div(of).unwrap_or(10);
+        if of > 0 && tenth > said {
+            said = tenth;
+            tracing::info!(target: "waypost::store", done, of, "reading the journal");
+        }
+    };
+    let (store, findings) = Store::open(folder, options, &mut progress)?;
+    if findings.torn_bytes > 0 {
+        let bytes = findings.torn_bytes;
+        tracing::info!(target: "waypost::store", bytes, "the end of the journal was not complete; nobody had been told that it is safe");
+    }
+    for damage in &findings.damage {
+        tracing::error!(
+            target: "waypost::store",
+            file = damage.file,
+            position = damage.position.0,
+            bytes = damage.bytes,
+            "damaged, and put aside in {}: {}",
+            folder.join("quarantine").display(),
+            damage.what
+        );
+    }
+    let began_unix_ms = unix_ms().saturating_sub(clock.now().as_millis());
+    let keeping = Keeping { journal: store.journal(), safety, began_unix_ms };
+    Ok(Some((Keeper { store: Arc::new(store), threads: Vec::new() }, keeping)))
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Keeper {
+    /// What the store holds, for each shard.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn restore(&self, shared: &Shared, clock: Clock) -> Result<Vec<Vec<RestoredClient>>, NodeError> {
+        let (clients, counts) = shared.restore(&self.store, clock.now())?;
+        let Counts { sessions, subscriptions, retained, queued, expired, unreadable } = counts;
+        tracing::info!(target: "waypost::store", sessions, subscriptions, retained, queued, expired, "the store is read");
+        if unreadable > 0 {
+            tracing::error!(target: "waypost::store", unreadable, "rows of the store that cannot be read are left out");
+        }
+        Ok(clients)
+    }
+
+    /// Starts the threads that commit and that move to rest.
+    ///
+    /// # Errors
+    /// The system has no thread for us.
+    pub(super) fn start(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
+        let (store, shared) = (Arc::clone(&self.store), Arc::clone(shared));
+        let commits = std::thread::Builder::new().name("waypost-commit".to_owned());
+        self.threads.push(commits.spawn(move || {
+            let journal = store.journal();
+            let told = Mutex::new(None);
+            store.run_commits(&|| {
+                note_trouble(&*journal, &told);
+                shared.note_journal_moved();
+            });
+        })?);
+        let store = Arc::clone(&self.store);
+        let checkpoints = std::thread::Builder::new().name("waypost-rest".to_owned());
+        self.threads.push(checkpoints.spawn(move || store.run_checkpoints())?);
+        Ok(())
+    }
+
+    /// Commits what is left and closes. Nobody may append any more.
+    pub(super) fn stop(self) {
+        self.store.stop();
+        for thread in self.threads {
+            let _ = thread.join(); // it has panicked, and the log says so
+        }
+    }
+}
+
+/// Trouble with the disk, and its end, are said once each.
+fn note_trouble(journal: &dyn Journal, told: &Mutex<Option<Arc<str>>>) {
+    let trouble = journal.trouble();
+    let Ok(mut told) = told.lock() else { return };
+    match (&trouble, &*told) {
+        (Some(why), None) => {
+            tracing::error!(target: "waypost::store", "the disk does not take what is to be kept: {why}; publishers are told so or wait");
+        }
+        (None, Some(_)) => tracing::info!(target: "waypost::store", "the disk takes everything again"),
+        _ => return,
+    }
+    *told = trouble;
+}

@@ -1,0 +1,140 @@
+//! What a Session that outlives its Network Connection has gone through and the store does not know yet.
+//!
+//! The Session writes it down while it works, and the hall takes it over before anything is written to the Client. What must not
+//! be said before the store knows why (so that QoS 2 stays exactly once whatever happens to the process) is not among the packets
+//! that wait to be written: the hall gets it with the changes and hands it back once they are safe.
+
+use super::Session;
+use super::in_flight::{InFlight, Slot};
+use super::publish::Received;
+use super::queue::{Bound, GroupId, How, Outgoing, Queued, packed};
+use crate::codec::{PacketId, Qos};
+use std::rc::Rc;
+
+/// One delivery as the store knows it: which Message, and in which of the forms that a Session may get it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// [`Message::record`](crate::codec::Message::record).
+    pub record: u64,
+    /// Subscription Identifier, RETAIN and QoS.
+    pub tag: u64,
+}
+
+/// One step of a Session's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A delivery is settled or given up.
+    Left(Kept),
+    /// A delivery was sent, or will be, under this Packet Identifier.
+    Sent(Kept, PacketId, Box<[u32]>),
+    /// PUBREC has come: the Message is done, the Packet Identifier is not.
+    Released(Kept, PacketId),
+    /// PUBCOMP has come.
+    Completed(PacketId),
+    /// PUBREL has come for a Message that the Client has published.
+    Finished(PacketId),
+}
+
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) changes: Vec<Change>,
+    /// Encoded packets that may be written once the changes are safe.
+    pub(super) withheld: Vec<u8>,
+}
+
+const QOS_AT: u32 = 32;
+
+impl Kept {
+    pub fn new(record: u64, subscription_id: u32, retain: bool, qos: Qos) -> Self {
+        let how = How { qos, retain, subscription_id, group: GroupId::NONE, bound: Bound::Caller };
+        Self { record, tag: how.tag() }
+    }
+
+    pub(super) fn of(queued: &Queued, qos: Qos) -> Self {
+        let tag = u64::from(queued.packed()) | u64::from(qos.value()) << QOS_AT;
+        Self { record: queued.message().record(), tag }
+    }
+}
+
+/// A delivery is over. One that the store has never known leaves no trace.
+#[inline]
+pub(super) fn note_left(is_kept: bool, log: &mut Option<Box<Log>>, queued: &Queued, qos: Qos) {
+    // What came from a shared subscription is its group's.
+    if is_kept && qos != Qos::AtMostOnce && queued.message().record() != 0 && !queued.group.is_some() {
+        log.get_or_insert_default().changes.push(Change::Left(Kept::of(queued, qos)));
+    }
+}
+
+impl How {
+    /// See [`Kept::tag`].
+    pub fn tag(self) -> u64 {
+        u64::from(packed(self)) | u64::from(self.qos.value()) << QOS_AT
+    }
+}
+
+/// What the store knows of a Session that is there again.
+#[derive(Default)]
+pub struct Restored {
+    /// In the order in which they were queued.
+    pub waiting: Vec<(Rc<Outgoing>, Kept)>,
+    /// What was sent and is not settled.
+    pub sent: Vec<(PacketId, Rc<Outgoing>, Kept)>,
+    /// The Client was connected: whether those that wait with QoS 1 were sent nobody knows, so they are sent as repetitions.
+    pub perhaps_sent: bool,
+    /// Between PUBREC and PUBCOMP.
+    pub released: Vec<PacketId>,
+    /// Published by the Client, between PUBLISH and PUBREL.
+    pub received: Vec<PacketId>,
+}
+
+impl Kept {
+    /// The QoS with which it is delivered; `None`: this is no tag.
+    pub fn qos(self) -> Option<Qos> {
+        Qos::from_value((self.tag >> QOS_AT) as u8)
+    }
+}
+
+impl Session {
+    /// QoS 2 Packet Identifiers of the Client between PUBLISH and PUBREL.
+    pub fn unreleased(&self) -> impl Iterator<Item = PacketId> {
+        self.received.iter().flat_map(|received| received.unreleased())
+    }
+
+    /// Ours between PUBREC and PUBCOMP.
+    pub fn released(&self) -> impl Iterator<Item = PacketId> {
+        self.in_flight.iter().flat_map(|in_flight| in_flight.released())
+    }
+
+    /// Whether what waits with QoS 1 may have been sent by a former process. What may have been is in front.
+    pub fn is_waiting_again(&self) -> bool {
+        self.queue.as_ref().and_then(|queue| queue.front(Qos::AtLeastOnce as usize)).is_some_and(Queued::is_again)
+    }
+
+    /// Puts back what the store knows. The Session is new, and its Client away. What is not QoS 1 or 2 is left out.
+    pub fn restore(&mut self, restored: Restored) {
+        let queue = self.queue.get_or_insert_default();
+        for (outgoing, kept) in restored.waiting {
+            if let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) = kept.qos() {
+                let queued = Queued::restored(outgoing, kept.tag as u32);
+                let again = restored.perhaps_sent && qos == Qos::AtLeastOnce;
+                queue.restore(if again { queued.again() } else { queued }, qos);
+            }
+        }
+        let mut slots: Vec<_> = restored.released.into_iter().map(|id| (id, Slot::Released(GroupId::NONE))).collect();
+        for (packet_id, outgoing, kept) in restored.sent {
+            let queued = Queued::restored(outgoing, kept.tag as u32);
+            match kept.qos() {
+                Some(Qos::AtLeastOnce) => slots.push((packet_id, Slot::AtLeastOnce(queued))),
+                Some(Qos::ExactlyOnce) => slots.push((packet_id, Slot::ExactlyOnce(queued))),
+                _ => {}
+            }
+        }
+        if !slots.is_empty() {
+            self.in_flight = Some(Box::new(InFlight::restore(slots)));
+        }
+        if !restored.received.is_empty() {
+            self.received = Some(Box::new(Received::restore(restored.received)));
+        }
+        self.shrink();
+    }
+}

@@ -1,0 +1,204 @@
+//! Moves what outlives its segment from the journal to rest.
+//!
+//! A segment is read twice: once to find out what is left when it ends, which for most Messages is nothing, and once for the blobs
+//! of what is left. What has changed at rest, with the position that it includes, is one atomic change: a checkpoint that a crash
+//! interrupts has not happened, and is done again.
+
+use super::Error;
+use super::batch::{BlobRef, Operation, Operations};
+use super::rest::{
+    Change, EntryId, Rest, Space, entry_value, number_value, read_entry, read_number, read_row, row_key, row_value,
+};
+use foldhash::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+
+/// Under which the position is kept up to which rest includes the journal.
+pub(super) const POSITION: &[u8] = b"position";
+
+/// What a piece of the journal changes.
+pub(super) struct Overlay<'a> {
+    rest: &'a dyn Rest,
+    /// Where the piece begins: nothing at rest knows of a blob from here on.
+    from: u64,
+    rows: HashMap<(u8, Vec<u8>), Option<(Vec<u8>, u64)>>,
+    queues: HashMap<u64, Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Nothing that is at rest is left of it, unless it is among the entries.
+    is_cleared: bool,
+    /// By blob and tag.
+    entries: HashMap<(u64, u64), Entry>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// Whether it is at rest.
+    was: bool,
+    /// How often it entered and did not leave.
+    count: u32,
+    meta: Vec<u8>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(rest: &'a dyn Rest, from: u64) -> Self {
+        Self { rest, from, rows: HashMap::default(), queues: HashMap::default() }
+    }
+
+    /// Takes in the batch of the record at this position.
+    pub(super) fn add(&mut self, position: u64, batch: &[u8]) -> Result<(), Error> {
+        let id_of = |blob| match blob {
+            BlobRef::None => 0,
+            BlobRef::This => position,
+            BlobRef::Of(id) => id,
+        };
+        for operation in Operations::new(batch) {
+            match operation {
+                Operation::Blob(_) => {}
+                Operation::Put { table, key, value, blob } => {
+                    self.rows.insert((table, key.to_vec()), Some((value.to_vec(), id_of(blob))));
+                }
+                Operation::Delete { table, key } => {
+                    self.rows.insert((table, key.to_vec()), None);
+                }
+                Operation::Enter { queue, blob, tag, meta } => {
+                    let entry = self.entry(EntryId { queue, blob: id_of(blob), tag })?;
+                    entry.count = entry.count.saturating_add(1);
+                    entry.meta = meta.to_vec();
+                }
+                Operation::Mark { queue, blob, tag, meta } => {
+                    let entry = self.entry(EntryId { queue, blob, tag })?;
+                    if entry.count > 0 {
+                        entry.meta = meta.to_vec();
+                    }
+                }
+                Operation::Leave { queue, blob, tag } => {
+                    let entry = self.entry(EntryId { queue, blob, tag })?;
+                    entry.count = entry.count.saturating_sub(1);
+                    if entry.count == 0 && !entry.was {
+                        self.queues.entry(queue).and_modify(|queue| drop(queue.entries.remove(&(blob, tag))));
+                    }
+                }
+                Operation::ClearQueue(queue) => {
+                    let queue = self.queues.entry(queue).or_default();
+                    queue.is_cleared = true;
+                    queue.entries.retain(|_, entry| {
+                        entry.count = 0;
+                        entry.was
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry as it is by now.
+    fn entry(&mut self, id: EntryId) -> Result<&mut Entry, Error> {
+        let queue = self.queues.entry(id.queue).or_default();
+        let place = match queue.entries.entry((id.blob, id.tag)) {
+            MapEntry::Occupied(known) => return Ok(known.into_mut()),
+            MapEntry::Vacant(place) => place,
+        };
+        let mut entry = Entry::default();
+        if id.blob < self.from
+            && let Some(stored) = self.rest.get(Space::Entries, &id.key())?
+            && let Some((count, meta)) = read_entry(&stored)
+        {
+            entry.was = true;
+            if !queue.is_cleared {
+                entry.count = count;
+                entry.meta = meta.to_vec();
+            }
+        }
+        Ok(place.insert(entry))
+    }
+
+    /// What is to be changed at rest when the journal up to `to` is included. `blob` reads one that lies in the piece.
+    pub(super) fn changes(
+        mut self,
+        to: u64,
+        blob: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>, Error>,
+    ) -> Result<Vec<Change>, Error> {
+        let mut changes: Vec<Change> = Vec::new();
+        let mut references: HashMap<u64, i64> = HashMap::default();
+        self.find_cleared()?;
+        for (number, queue) in std::mem::take(&mut self.queues) {
+            for ((blob, tag), entry) in queue.entries {
+                let id = EntryId { queue: number, blob, tag };
+                let is = entry.count > 0;
+                *references.entry(blob).or_default() += i64::from(is) - i64::from(entry.was);
+                match (entry.was, is) {
+                    (false, false) => {}
+                    (true, false) => changes.push((Space::Entries, id.key(), None)),
+                    (_, true) => changes.push((Space::Entries, id.key(), Some(entry_value(entry.count, &entry.meta)))),
+                }
+            }
+        }
+        for ((table, key), row) in std::mem::take(&mut self.rows) {
+            let stored = row_key(table, &key);
+            let before = self.rest.get(Space::Rows, &stored)?;
+            if let Some((blob, ..)) = before.as_deref().and_then(read_row) {
+                *references.entry(blob).or_default() -= 1;
+            }
+            match row {
+                Some((value, blob)) => {
+                    *references.entry(blob).or_default() += 1;
+                    changes.push((Space::Rows, stored, Some(row_value(&key, &value, blob))));
+                }
+                None if before.is_some() => changes.push((Space::Rows, stored, None)),
+                None => {}
+            }
+        }
+        references.remove(&0);
+        self.blobs(references, &mut changes, blob)?;
+        changes.push((Space::About, POSITION.to_vec(), Some(number_value(to))));
+        Ok(changes)
+    }
+
+    /// Entries at rest of queues that were cleared.
+    fn find_cleared(&mut self) -> Result<(), Error> {
+        for (number, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.is_cleared) {
+            self.rest.scan(Space::Entries, &number.to_be_bytes(), &mut |key, _| {
+                if let Some(id) = EntryId::read(key) {
+                    queue.entries.entry((id.blob, id.tag)).or_insert(Entry { was: true, ..Entry::default() });
+                }
+                true
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Which blobs stay, come and go, when so many more rows and entries than before refer to them.
+    fn blobs(
+        &self,
+        references: HashMap<u64, i64>,
+        changes: &mut Vec<Change>,
+        blob: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>, Error>,
+    ) -> Result<(), Error> {
+        let mut ids: Vec<(u64, i64)> = references.into_iter().filter(|(_, more)| *more != 0).collect();
+        ids.sort_unstable();
+        for (id, more) in ids {
+            let key = id.to_be_bytes().to_vec();
+            let is_new = id >= self.from;
+            let before = if is_new { None } else { self.rest.get(Space::References, &key)? };
+            let before = before.as_deref().and_then(read_number);
+            let count = before.unwrap_or(0).saturating_add_signed(more);
+            if count == 0 {
+                if before.is_some() {
+                    changes.push((Space::Blobs, key.clone(), None));
+                    changes.push((Space::References, key, None));
+                }
+            } else if is_new {
+                // One that is damaged is missed by whoever asks for it.
+                if let Some(bytes) = blob(id)? {
+                    changes.push((Space::Blobs, key.clone(), Some(bytes)));
+                    changes.push((Space::References, key, Some(number_value(count))));
+                }
+            } else if before.is_some() {
+                changes.push((Space::References, key, Some(number_value(count))));
+            }
+        }
+        Ok(())
+    }
+}

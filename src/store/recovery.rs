@@ -1,0 +1,159 @@
+//! Brings what the journal holds to rest, segment by segment. Recovery does it with all segments, a checkpoint with closed ones.
+
+use super::batch::{Operation, Operations};
+use super::checkpoint::{Overlay, POSITION};
+use super::disk::{Disk, read_full};
+use super::home;
+use super::rest::{Rest, Space, read_number};
+use super::segment::{self, Found, Reader, Segment};
+use super::{Damage, Error, Findings, Position};
+use std::io;
+
+/// Where the first record of a store lies: no blob has the id 0.
+const FIRST_POSITION: u64 = 1;
+
+/// Damaged bytes that are kept, of one place.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
+
+pub(super) fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let what = what.into();
+    move |source| Error::Io { what, source }
+}
+
+/// What is needed to bring a segment to rest.
+#[derive(Clone, Copy)]
+pub(super) struct Move<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) rest: &'a dyn Rest,
+    pub(super) store: u64,
+}
+
+/// Up to where rest includes the journal.
+pub(super) fn position_of(rest: &dyn Rest) -> Result<Option<u64>, Error> {
+    Ok(rest.get(Space::About, POSITION)?.as_deref().and_then(read_number))
+}
+
+impl Move<'_> {
+    /// Brings all segments to rest and removes them. Returns the position at which the journal goes on.
+    pub(super) fn all(self, findings: &mut Findings, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, Error> {
+        let names = self.disk.list(segment::FOLDER).map_err(fault("list the journal"))?;
+        let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+        firsts.sort_unstable();
+        let at_rest = position_of(self.rest)?;
+        let mut position = at_rest.or(firsts.first().copied()).unwrap_or(FIRST_POSITION);
+        let end = firsts.last().copied().unwrap_or(0);
+        let start = position;
+        for (at, first) in firsts.iter().enumerate() {
+            let next = firsts.get(at + 1).copied();
+            if next.is_some_and(|next| next <= position) {
+                continue;
+            }
+            progress(position.saturating_sub(start), end.saturating_sub(start));
+            position = self.one_by_name(*first, position, next, findings)?;
+        }
+        for first in &firsts {
+            let _ = self.disk.remove(&segment::name_of(*first));
+        }
+        let _ = self.disk.remove(segment::NEXT);
+        self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))?;
+        progress(end.saturating_sub(start), end.saturating_sub(start));
+        Ok(position)
+    }
+
+    fn one_by_name(self, first: u64, from: u64, next: Option<u64>, findings: &mut Findings) -> Result<u64, Error> {
+        let name = segment::name_of(first);
+        let file = self.disk.open(&name).map_err(fault(format!("open {name}")))?;
+        match segment::store_of(&*file).map_err(fault(format!("read {name}")))? {
+            Some(store) if store != self.store => {
+                home::put_aside(self.disk, &name, Position(first), "a journal segment of another store", findings);
+                return Ok(from);
+            }
+            Some(_) => {}
+            // Its name says where it begins, and each record for itself whether it is right.
+            None => findings.damage.push(Damage {
+                file: name.clone(),
+                position: Position(first),
+                bytes: 0,
+                what: "the header of a journal segment is damaged; its records are read all the same".into(),
+            }),
+        }
+        if first > from {
+            findings.damage.push(Damage {
+                file: name,
+                position: Position(from),
+                bytes: first - from,
+                what: "a journal segment is missing".into(),
+            });
+        }
+        Ok(self.one(&Segment { first, file }, from.max(first), next, findings)?.0)
+    }
+
+    /// Brings what a segment holds from a position on to rest. Returns the position up to which rest now includes the journal, and
+    /// how many bytes were written for it.
+    pub(super) fn one(
+        self,
+        segment: &Segment,
+        from: u64,
+        next: Option<u64>,
+        findings: &mut Findings,
+    ) -> Result<(u64, u64), Error> {
+        let name = segment::name_of(segment.first);
+        let unreadable = || fault(format!("read {name}"));
+        let mut overlay = Overlay::new(self.rest, from);
+        let mut reader = Reader::new(segment, self.store, from, next).map_err(unreadable())?;
+        let mut to = from;
+        while let Some(found) = reader.next().map_err(unreadable())? {
+            match found {
+                Found::Record { position, end } if !Operations::new(reader.batch()).are_whole() => {
+                    self.quarantine(segment, position, end, "a record holds what this version does not know", findings);
+                    to = end;
+                }
+                Found::Record { position, end } => {
+                    overlay.add(position, reader.batch())?;
+                    findings.records += 1;
+                    findings.bytes += end - position;
+                    to = end;
+                }
+                Found::Damaged { position, end } => {
+                    self.quarantine(segment, position, end, "a part of the journal is damaged", findings);
+                    to = end;
+                }
+                Found::End { position, torn } => {
+                    findings.torn_bytes += torn;
+                    to = position;
+                    break;
+                }
+            }
+        }
+        let changes = overlay.changes(to, &mut |id| self.blob(segment, id))?;
+        let bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        self.rest.apply(changes)?;
+        Ok((to, bytes as u64))
+    }
+
+    /// The blob of a record in this segment.
+    pub(super) fn blob(self, segment: &Segment, id: u64) -> Result<Option<Vec<u8>>, Error> {
+        let batch = segment.batch(self.store, id).map_err(fault("read the journal"))?;
+        Ok(batch.as_deref().and_then(blob_in).map(<[u8]>::to_vec))
+    }
+
+    fn quarantine(self, segment: &Segment, position: u64, end: u64, what: &str, findings: &mut Findings) {
+        let mut bytes = vec![0; usize::try_from((end - position).min(KEPT_BYTES_MAX)).unwrap_or(0)];
+        let read = read_full(&*segment.file, &mut bytes, segment.offset(position)).unwrap_or(0);
+        bytes.truncate(read);
+        let damage = Damage {
+            file: segment::name_of(segment.first),
+            position: Position(position),
+            bytes: end - position,
+            what: what.into(),
+        };
+        home::quarantine(self.disk, damage, &bytes, findings);
+    }
+}
+
+pub(super) fn blob_in(batch: &[u8]) -> Option<&[u8]> {
+    Operations::new(batch).find_map(|operation| match operation {
+        Operation::Blob(bytes) => Some(bytes),
+        _ => None,
+    })
+}

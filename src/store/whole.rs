@@ -1,0 +1,216 @@
+//! The store: journal and rest together.
+
+use super::disk::Folder;
+use super::engine::Engine;
+use super::home::{self, Format};
+use super::journal::{Committer, Log};
+use super::recovery::{Move, blob_in, fault};
+use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
+use super::segment::{self, Segment, Segments};
+use super::{Disk, Error, Findings, Journal, Options, Statistics};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What survives, in a directory.
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    rest: Arc<dyn Rest>,
+    id: u64,
+    options: Options,
+    log: Arc<Log>,
+    segments: Arc<Segments>,
+    committer: Mutex<Committer>,
+    /// Rest includes the journal up to here.
+    at_rest: Mutex<u64>,
+    checkpoints: AtomicU64,
+    bytes_to_rest: AtomicU64,
+    /// Last, so that nobody else has the directory while something of this is alive.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Locks the directory against other processes and recovers what it holds. What is damaged is put aside and never prevents
+    /// this. `progress` is told now and then how far recovery is: bytes of the journal done, and of how many.
+    pub fn open(dir: &Path, options: Options, progress: &mut dyn FnMut(u64, u64)) -> Result<(Self, Findings), Error> {
+        let lock = home::lock(dir)?;
+        let disk = Arc::new(Folder(dir.to_owned()));
+        let mut findings = Findings::default();
+        // Before anything of a newer format is touched.
+        home::read_format(&*disk, dir)?;
+        let rest = Arc::new(Engine::open(dir, options.cache_bytes, &mut findings)?);
+        let (mut store, more) = Self::open_on(disk, rest, dir, options, progress)?;
+        store._lock = Some(lock);
+        findings.damage.extend(more.damage);
+        Ok((store, Findings { damage: findings.damage, ..more }))
+    }
+
+    /// On any disk, with any rest. `dir` is for messages only.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        rest: Arc<dyn Rest>,
+        dir: &Path,
+        options: Options,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, Findings), Error> {
+        let mut findings = Findings::default();
+        let id = identify(&*disk, dir, &mut findings)?;
+        let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let segments = Arc::new(Segments::default());
+        let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
+        let store = Self {
+            disk,
+            rest,
+            id,
+            options,
+            log,
+            segments,
+            committer: Mutex::new(Committer::new(tail)),
+            at_rest: Mutex::new(tail),
+            checkpoints: AtomicU64::new(0),
+            bytes_to_rest: AtomicU64::new(0),
+            _lock: None,
+        };
+        Ok((store, findings))
+    }
+
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.log) as Arc<dyn Journal>
+    }
+
+    /// All rows of a table as recovery found them, in order of keys: key, value, id of the blob (0: none).
+    pub fn rows(&self, table: u8, each: &mut dyn FnMut(&[u8], &[u8], u64)) -> Result<(), Error> {
+        self.rest.scan(Space::Rows, &[table], &mut |key, stored| {
+            if let Some((blob, value, rest)) = read_row(stored) {
+                match rest {
+                    [] => each(key.get(1..).unwrap_or_default(), value, blob),
+                    _ => each(&whole_key(key, rest), value, blob),
+                }
+            }
+            true
+        })
+    }
+
+    /// All entries as recovery found them, in order of queue and blob: queue, blob, tag, meta, how often it entered.
+    pub fn entries(&self, each: &mut dyn FnMut(u64, u64, u64, &[u8], u32)) -> Result<(), Error> {
+        self.rest.scan(Space::Entries, &[], &mut |key, stored| {
+            if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
+                each(id.queue, id.blob, id.tag, meta, count);
+            }
+            true
+        })
+    }
+
+    /// The bytes of a blob, wherever they lie. `None`: nothing keeps it, it is damaged, or it is not written yet. Any thread may
+    /// ask, and waits for the disk.
+    pub fn blob(&self, id: u64) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(segment) = self.segments.at(id)
+            && let Some(batch) = segment.batch(self.id, id).map_err(fault("read the journal"))?
+        {
+            return Ok(blob_in(&batch).map(<[u8]>::to_vec));
+        }
+        self.rest.get(Space::Blobs, &id.to_be_bytes())
+    }
+
+    /// Commits what is appended until `stop`, and then what is left. For a thread of the caller's. `moved` is called whenever
+    /// `reached` or `trouble` may have changed. Where the disk fails for good after `stop`, it gives up after some tries.
+    pub fn run_commits(&self, moved: &dyn Fn()) {
+        self.log.run(&mut self.committer.lock(), moved);
+    }
+
+    /// Commits what has gathered, once, instead of `run_commits`. After an error nothing is lost: the next call tries again.
+    pub fn commit(&self, moved: &dyn Fn()) -> io::Result<()> {
+        self.log.commit(&mut self.committer.lock(), moved)
+    }
+
+    /// Moves what outlives its segment to rest, until `stop`. For a thread of the caller's.
+    pub fn run_checkpoints(&self) {
+        while !self.log.is_stopping() {
+            self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
+            if !self.log.is_stopping() && self.checkpoint().is_err() {
+                self.segments.wait_for(self.options.retry_wait * 100);
+            }
+        }
+    }
+
+    /// Moves closed segments to rest, once. After an error they are where they were.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        let mut at_rest = self.at_rest.lock();
+        for (segment, end) in self.segments.closed() {
+            if end > *at_rest {
+                let piece = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
+                let mut findings = Findings::default();
+                let (to, bytes) = piece.one(&segment, *at_rest, Some(end), &mut findings)?;
+                *at_rest = to;
+                self.checkpoints.fetch_add(1, Ordering::Relaxed);
+                self.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
+            }
+            self.remove(&segment)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, segment: &Segment) -> Result<(), Error> {
+        let name = segment::name_of(segment.first);
+        self.disk.remove(&name).map_err(fault(format!("remove {name}")))?;
+        self.segments.forget(segment.first);
+        self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))
+    }
+
+    /// Ends `run_commits` and `run_checkpoints`.
+    pub fn stop(&self) {
+        self.log.stop();
+        self.segments.wake();
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        let counters = &self.log.counters;
+        Statistics {
+            records_appended: counters.records.load(Ordering::Relaxed),
+            bytes_appended: counters.bytes.load(Ordering::Relaxed),
+            commits: counters.commits.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            segments: self.segments.count() as u64,
+            checkpoints: self.checkpoints.load(Ordering::Relaxed),
+            bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
+            bytes_pending: self.log.pending(),
+        }
+    }
+}
+
+/// The id of the store in this directory; a new one where there is none.
+fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+    match home::read_format(disk, dir)? {
+        Format::Store(id) => return Ok(id),
+        Format::None => {}
+        Format::Damaged => home::put_aside(disk, "format", super::Position(0), "the format file is damaged", findings),
+    }
+    let id = match id_in_journal(disk)? {
+        Some(id) => id,
+        None => {
+            let mut bytes = [0; 8];
+            let source = |error| io::Error::other(format!("{error}"));
+            getrandom::fill(&mut bytes).map_err(source).map_err(fault("make an id for the store"))?;
+            u64::from_le_bytes(bytes)
+        }
+    };
+    home::write_format(disk, id).map_err(fault("write the format file"))?;
+    Ok(id)
+}
+
+/// What the segments say, where the format file says nothing.
+fn id_in_journal(disk: &dyn Disk) -> Result<Option<u64>, Error> {
+    for name in disk.list(segment::FOLDER).map_err(fault("list the journal"))? {
+        if let Some(first) = segment::first_of(&name)
+            && let Ok(file) = disk.open(&segment::name_of(first))
+            && let Ok(Some(id)) = segment::store_of(&*file)
+        {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}

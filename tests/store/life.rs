@@ -1,0 +1,283 @@
+//! A store that lives: batches by lot, commits and checkpoints between them, and what must be there after each.
+
+use crate::model::{Crash, Event, Follower, Image, Lot, Model};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use waypost::store::{Batch, BlobRef, Disk, Findings, Options, Rest, Safety, Space, Store};
+
+/// What a store must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct State {
+    rows: BTreeMap<(u8, Vec<u8>), (Vec<u8>, u64)>,
+    entries: BTreeMap<(u64, u64, u64), (Vec<u8>, u32)>,
+}
+
+impl State {
+    fn enter(&mut self, queue: u64, blob: u64, tag: u64, meta: &[u8]) {
+        let entry = self.entries.entry((queue, blob, tag)).or_insert((Vec::new(), 0));
+        *entry = (meta.to_vec(), entry.1 + 1);
+    }
+
+    fn mark(&mut self, queue: u64, blob: u64, tag: u64, meta: &[u8]) {
+        if let Some(entry) = self.entries.get_mut(&(queue, blob, tag)) {
+            entry.0 = meta.to_vec();
+        }
+    }
+
+    fn leave(&mut self, queue: u64, blob: u64, tag: u64) {
+        if let Some(entry) = self.entries.get_mut(&(queue, blob, tag)) {
+            entry.1 -= 1;
+            if entry.1 == 0 {
+                self.entries.remove(&(queue, blob, tag));
+            }
+        }
+    }
+
+    /// Blobs that something refers to.
+    fn blobs(&self) -> BTreeSet<u64> {
+        let rows = self.rows.values().map(|(_, blob)| *blob);
+        rows.chain(self.entries.keys().map(|(_, blob, _)| *blob)).filter(|blob| *blob != 0).collect()
+    }
+}
+
+/// All that was appended, and what it made.
+#[derive(Clone, Default)]
+pub(crate) struct History {
+    /// The state when the journal had come so far.
+    states: Vec<(u64, State)>,
+    blobs: BTreeMap<u64, Vec<u8>>,
+}
+
+impl History {
+    fn now(&self) -> State {
+        self.states.last().map(|(_, state)| state.clone()).unwrap_or_default()
+    }
+
+    /// The state of a journal that ends there, if that is where a record ends.
+    fn at(&self, position: u64) -> Option<State> {
+        match self.states.binary_search_by_key(&position, |(end, _)| *end) {
+            Ok(at) => Some(self.states[at].1.clone()),
+            Err(0) if position == FIRST => Some(State::default()),
+            Err(_) => None,
+        }
+    }
+
+    fn cut(&mut self, position: u64) {
+        self.states.retain(|(end, _)| *end <= position);
+    }
+}
+
+/// Where a store begins.
+const FIRST: u64 = 1;
+
+pub(crate) fn options() -> Options {
+    Options {
+        segment_size: 40 + 400,
+        unsynced_bytes_max: 300,
+        pending_bytes_max: 1_000,
+        retry_wait: Duration::ZERO,
+        ..Options::default()
+    }
+}
+
+pub(crate) fn open(model: &Model) -> Result<(Store, Findings), String> {
+    let disk: Arc<dyn Disk> = Arc::new(model.clone());
+    let rest: Arc<dyn Rest> = Arc::new(model.clone());
+    Store::open_on(disk, rest, Path::new("model"), options(), &mut |_, _| {}).map_err(|error| error.to_string())
+}
+
+/// Lives on this disk for so many steps. Says what was appended.
+pub(crate) fn live(model: &Model, store: &Store, history: &mut History, steps: usize, lot: &mut Lot) {
+    let journal = store.journal();
+    let moved = || {
+        let reached = Event::Reached(journal.reached(Safety::Written).0, journal.reached(Safety::Synced).0);
+        model.world().events.push(reached);
+    };
+    let mut batch = Batch::new();
+    for _ in 0..steps {
+        match lot.below(20) {
+            0..=10 => append(store, history, &mut batch, lot),
+            // A failure is tried again with the next commit.
+            11..=17 => drop(store.commit(&moved)),
+            _ => drop(store.checkpoint()),
+        }
+    }
+    if lot.below(3) == 0 {
+        store.stop();
+        store.run_commits(&moved);
+    }
+}
+
+fn append(store: &Store, history: &mut History, batch: &mut Batch, lot: &mut Lot) {
+    batch.clear();
+    let mut state = history.now();
+    let kept: Vec<u64> = state.blobs().into_iter().collect();
+    let id = store.journal().tail().0;
+    let has_blob = lot.below(3) > 0;
+    if has_blob {
+        let bytes: Vec<u8> = (0..lot.below(60)).map(|_| lot.next() as u8).collect();
+        batch.blob(&[&bytes[..bytes.len() / 2], &bytes[bytes.len() / 2..]]);
+        history.blobs.insert(id, bytes);
+    }
+    let blob = |lot: &mut Lot| match lot.below(4) {
+        0 if !kept.is_empty() => {
+            let id = kept[lot.below(kept.len() as u64) as usize];
+            (BlobRef::Of(id), id)
+        }
+        1..=3 if has_blob => (BlobRef::This, id),
+        _ => (BlobRef::None, 0),
+    };
+    for _ in 0..lot.below(4) + 1 {
+        let known = |lot: &mut Lot, state: &State| {
+            let at = lot.below(state.entries.len() as u64 + 1) as usize;
+            state.entries.keys().nth(at).copied().unwrap_or((lot.below(4), lot.below(900), lot.below(2)))
+        };
+        let (table, key) = (lot.below(2) as u8, vec![b'k'; lot.below(5) as usize]);
+        let text: Vec<u8> = (0..lot.below(12)).map(|_| lot.next() as u8).collect();
+        match lot.below(12) {
+            0..=2 => {
+                let (reference, id) = blob(lot);
+                batch.put(table, &key, &text, reference);
+                state.rows.insert((table, key), (text, id));
+            }
+            3 => {
+                batch.delete(table, &key);
+                state.rows.remove(&(table, key));
+            }
+            4..=6 => {
+                let (reference, id) = blob(lot);
+                let (queue, tag) = (lot.below(4), lot.below(2));
+                batch.enter(queue, reference, tag, &text);
+                state.enter(queue, id, tag, &text);
+            }
+            7 => {
+                let (queue, blob, tag) = known(lot, &state);
+                batch.mark(queue, blob, tag, &text);
+                state.mark(queue, blob, tag, &text);
+            }
+            8..=10 => {
+                let (queue, blob, tag) = known(lot, &state);
+                batch.leave(queue, blob, tag);
+                state.leave(queue, blob, tag);
+            }
+            _ => {
+                let queue = lot.below(8);
+                batch.clear_queue(queue);
+                state.entries.retain(|(of, ..), _| *of != queue);
+            }
+        }
+    }
+    let safety = if lot.below(2) == 0 { Safety::Synced } else { Safety::Written };
+    let appended = store.journal().append(batch, safety);
+    assert_eq!(appended.id, id);
+    history.states.push((appended.end.0, state));
+}
+
+/// Whether the store that this image holds is what was promised: all that was reached, and nothing but a beginning of what was
+/// appended. `Err` says what is wrong.
+pub(crate) fn check(image: Image, history: &History, reached: u64) -> Result<(Model, Store, u64), String> {
+    let model = Model::of(image);
+    let (store, findings) = open(&model)?;
+    if !findings.damage.is_empty() {
+        return Err(format!("a crash looks like damage: {:?}", findings.damage));
+    }
+    let tail = store.journal().tail().0;
+    if tail < reached {
+        return Err(format!("safe up to {reached}, there up to {tail}"));
+    }
+    // A last record, which says that the store was closed, is nobody's.
+    let state = (tail.saturating_sub(32)..=tail).rev().find_map(|end| history.at(end));
+    let state = state.ok_or_else(|| format!("{tail} is not where a record ends"))?;
+    compare(&store, &state, history)?;
+    let kept = model.world().rest.keys().filter(|(space, _)| *space == Space::Blobs).count();
+    if kept != state.blobs().len() {
+        return Err(format!("{kept} blobs are kept, {} are referred to", state.blobs().len()));
+    }
+    Ok((model, store, tail))
+}
+
+fn compare(store: &Store, state: &State, history: &History) -> Result<(), String> {
+    let wrong = |error: waypost::store::Error| error.to_string();
+    let mut found = State::default();
+    for table in 0..2 {
+        store
+            .rows(table, &mut |key, value, blob| {
+                found.rows.insert((table, key.to_vec()), (value.to_vec(), blob));
+            })
+            .map_err(wrong)?;
+    }
+    store
+        .entries(&mut |queue, blob, tag, meta, count| {
+            found.entries.insert((queue, blob, tag), (meta.to_vec(), count));
+        })
+        .map_err(wrong)?;
+    if found != *state {
+        return Err(format!("found {found:?}\nnot {state:?}"));
+    }
+    for blob in state.blobs() {
+        let bytes = store.blob(blob).map_err(wrong)?;
+        if bytes.as_ref() != history.blobs.get(&blob) {
+            return Err(format!("blob {blob} is {bytes:?}"));
+        }
+    }
+    Ok(())
+}
+
+const CRASHES: [Crash; 6] =
+    [Crash::Kill, Crash::Power(0), Crash::Power(8), Crash::Power(13), Crash::Torn, Crash::Power(16)];
+
+/// Lives, and crashes after each thing that was done to the disk, in each way; now and then once more during recovery, and now and
+/// then it lives on and crashes again. Returns how many states were checked.
+pub(crate) fn crash_everywhere(
+    image: Image,
+    mut history: History,
+    failing: Option<crate::model::Failing>,
+    lot: &mut Lot,
+    again: u32,
+) -> Result<u64, String> {
+    let model = Model::of(image.clone());
+    let (store, _) = open(&model)?;
+    history.cut(store.journal().tail().0);
+    let is_failing = failing.is_some();
+    model.world().failing = failing;
+    live(&model, &store, &mut history, 30, lot);
+    drop(store);
+    let events = std::mem::take(&mut model.world().events);
+    let mut checked = crash_after_each(&image, &events, &history, 0, lot, &CRASHES)?;
+    if again > 0 && !is_failing {
+        let mut follower = Follower::of(&image);
+        let cut = lot.below(events.len() as u64) as usize;
+        events[..cut].iter().for_each(|event| follower.follow(event, lot));
+        let left = follower.crash(Crash::Power(8), lot);
+        let (recovered, ..) = check(left.clone(), &history, follower.reached.1)?;
+        let recovery = std::mem::take(&mut recovered.world().events);
+        checked += crash_after_each(&left, &recovery, &history, follower.reached.1, lot, &CRASHES[1..3])?;
+        checked += crash_everywhere(left, history, None, lot, again - 1)?;
+    }
+    Ok(checked)
+}
+
+fn crash_after_each(
+    image: &Image,
+    events: &[Event],
+    history: &History,
+    reached: u64,
+    lot: &mut Lot,
+    crashes: &[Crash],
+) -> Result<u64, String> {
+    let mut follower = Follower::of(image);
+    let mut checked = 0;
+    for (at, event) in events.iter().enumerate() {
+        follower.follow(event, lot);
+        for crash in crashes {
+            let (written, synced) = follower.reached;
+            let reached = reached.max(if *crash == Crash::Kill { written } else { synced });
+            check(follower.crash(*crash, lot), history, reached)
+                .map_err(|wrong| format!("{crash:?} after {at} ({event:?}): {wrong}"))?;
+            checked += 1;
+        }
+    }
+    Ok(checked)
+}
