@@ -297,9 +297,9 @@ impl Reader<'_> {
             taken.entry(exchange.clone()).or_default().push(key.to_vec());
             takers.entry(exchange).or_default().extend(takers_in(value));
         })?;
-        let mut on_their_way = Vec::new();
+        let (mut on_their_way, mut ended) = (Vec::new(), Vec::new());
         for table in [RECEIVED, RELEASED] {
-            let (sessions, counts) = (&mut self.sessions, &mut self.counts);
+            let sessions = &mut self.sessions;
             self.store.rows(table, &mut |key, value, record| {
                 let whole = key;
                 let mut key = Fields(key);
@@ -314,7 +314,8 @@ impl Reader<'_> {
                             on_their_way.push((whole.to_vec(), Arc::clone(&client.row.identity), record, has_it));
                         }
                     }
-                    None => counts.unreadable += 1,
+                    // Its Session has ended while the exchange waited for other shards.
+                    None => ended.push((table, whole.to_vec())),
                 }
             })?;
         }
@@ -329,6 +330,7 @@ impl Reader<'_> {
             self.append(&batch);
         }
         let mut batch = Batch::new();
+        ended.iter().for_each(|(table, key)| batch.delete(*table, key));
         taken.values().flatten().for_each(|key| batch.delete(TAKEN, key)); // of exchanges that have ended
         self.store.rows(HELD, &mut |key, _, _| batch.delete(HELD, key))?; // nothing is on its way any more
         self.append(&batch);
