@@ -210,7 +210,7 @@ impl Store {
 }
 
 /// The id of the store in this directory; a new one where there is none.
-fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
     match home::read_format(disk, dir)? {
         Format::Store(id) => return Ok(id),
         Format::None => {}
@@ -240,4 +240,10 @@ fn id_in_journal(disk: &dyn Disk) -> Result<Option<u64>, Error> {
         }
     }
     Ok(None)
+}
+
+/// Whether there is a journal.
+pub(super) fn has_segments(disk: &dyn Disk) -> Result<bool, Error> {
+    let names = disk.list(segment::FOLDER).map_err(fault("list the journal"))?;
+    Ok(names.iter().any(|name| segment::first_of(name).is_some()))
 }
