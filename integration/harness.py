@@ -211,16 +211,17 @@ class Broker:
     """A running broker on a free port of the loopback, with a data directory that goes away with it.
 
     `kind` is "waypost", or "mosquitto" to try the tests themselves on a broker that is known to work. `config` is the
-    text of a configuration file in which {port}, {port2} stand for free ports.
+    text of a configuration file in which {port}, {port2} stand for free ports and {folder} for its folder.
     """
 
-    def __init__(self, kind="waypost", config=None, before=(), preexec=None, host="127.0.0.1"):
+    def __init__(self, kind="waypost", config=None, before=(), preexec=None, host="127.0.0.1", data=None):
         self.kind = kind
         self.host = host
         self.config = config
         self.before = list(before)
         self.preexec = preexec or (usual_files if kind == "waypost" else None)  # mosquitto does not raise its limit
         self.directory = tempfile.mkdtemp(prefix="waypost-outside-")
+        self.data = data or os.path.join(self.directory, "data")  # of its own, or one that stays
         try:
             self._start()
         except BaseException:
@@ -243,8 +244,10 @@ class Broker:
     def command(self):
         if self.kind == "mosquitto":
             path = self.write("mosquitto.conf", self.config or MOSQUITTO_CONFIG)
-            return [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", path]
-        arguments = ["--data-dir", os.path.join(self.directory, "data")]
+            unpacked = os.path.join(TARGET, "outside", "mosquitto", "usr", "sbin")  # by integration/prepare
+            places = ":".join([os.environ.get("PATH", ""), "/usr/sbin", unpacked])
+            return [shutil.which("mosquitto", path=places) or "mosquitto", "-c", path]
+        arguments = ["--data-dir", self.data]
         if self.config is None:
             return [BINARY, "-p", str(self.port), *arguments]
         return [BINARY, "-c", self.write("waypost.toml", self.config), *arguments]
@@ -252,7 +255,8 @@ class Broker:
     def write(self, name, text):
         path = os.path.join(self.directory, name)
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text.replace("{port}", str(self.port)).replace("{port2}", str(self.port2)))
+            file.write(text.replace("{port}", str(self.port)).replace("{port2}", str(self.port2))
+                       .replace("{folder}", self.directory))
         return path
 
     def _answers(self):

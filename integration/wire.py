@@ -30,9 +30,26 @@ def text(value):
 
 
 def connect(client_id, version=5, keep_alive_s=60):
-    name = "MQIsdp" if version == 3 else "MQTT"
-    properties = b"\0" if version == 5 else b""
-    return frame(CONNECT, 0, text(name) + struct.pack("!BBH", version, 2, keep_alive_s) + properties + text(client_id))
+    return frame(CONNECT, 0, connect_header(version, 2, keep_alive_s) + (b"\0" if version == 5 else b"") + text(client_id))
+
+
+def connect_header(version, flags, keep_alive_s=60):
+    return text("MQIsdp" if version == 3 else "MQTT") + struct.pack("!BBH", version, flags, keep_alive_s)
+
+
+Will = namedtuple("Will", "topic payload qos delay_s")
+
+
+def resume(client_id, version=5, will=None):
+    """CONNECT to a Session that never ends: Clean Start 0 and, in 5.0, the longest Session Expiry Interval."""
+    properties, flags, last_words = b"", 0, b""
+    if version == 5:
+        properties = b"\x05\x11\xff\xff\xff\xff"
+    if will:
+        flags = 4 | will.qos << 3
+        delay = struct.pack("!BBI", 5, 0x18, will.delay_s) if version == 5 else b""
+        last_words = delay + text(will.topic) + struct.pack("!H", len(will.payload)) + will.payload
+    return frame(CONNECT, 0, connect_header(version, flags) + properties + text(client_id) + last_words)
 
 
 def subscribe(packet_id, topic_filter, qos=0, version=5):
@@ -40,10 +57,10 @@ def subscribe(packet_id, topic_filter, qos=0, version=5):
     return frame(SUBSCRIBE, 2, struct.pack("!H", packet_id) + properties + text(topic_filter) + bytes([qos]))
 
 
-def publish(topic, payload, qos=0, packet_id=0, version=5):
+def publish(topic, payload, qos=0, packet_id=0, version=5, retain=False, dup=False):
     identifier = struct.pack("!H", packet_id) if qos else b""
     properties = b"\0" if version == 5 else b""
-    return frame(PUBLISH, qos << 1, text(topic) + identifier + properties + payload)
+    return frame(PUBLISH, dup << 3 | qos << 1 | retain, text(topic) + identifier + properties + payload)
 
 
 def acknowledge(kind, packet_id):

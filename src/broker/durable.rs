@@ -7,7 +7,7 @@
 //! The tables below are the form on disk: numbers and encodings are for ever.
 
 use super::fields::{Fields, put_identity, put_text};
-use super::mail::Route;
+use super::mail::{Exchange, Route};
 use super::shard::{Attachment, Shard, Wire};
 use super::{Keeping, ShardId};
 use crate::access::Identity;
@@ -24,18 +24,22 @@ pub(super) const SUBSCRIPTIONS: u8 = 2;
 /// Key: Topic Name. Value: who has published it. Blob: the Message.
 pub(super) const RETAINED: u8 = 3;
 /// Key: number of the Session, then the Packet Identifier of a QoS 2 PUBLISH that it has sent us. Value: whether every Session has
-/// the Message; as long as one may lack it, it is the blob.
+/// the Message; as long as one may lack it, it is the blob, and the Sessions that have it follow.
 pub(super) const RECEIVED: u8 = 4;
 /// Key: number of the Session, then the Packet Identifier of a QoS 2 delivery between PUBREC and PUBCOMP.
 pub(super) const RELEASED: u8 = 5;
 /// Key: [`CLOCK`].
 pub(super) const META: u8 = 6;
+/// Key: that of [`RECEIVED`], and a shard. Value: the Sessions there that have got the Message or had it.
+pub(super) const TAKEN: u8 = 7;
+/// Key: shard and number of a Message that other shards have to be done with. Blob: the Message, so that it stays until they are.
+pub(super) const HELD: u8 = 8;
 /// When the node was last known to run, in milliseconds since 1970.
 pub(super) const CLOCK: &[u8] = b"clock";
 
-/// Values of [`RECEIVED`].
-pub(super) const ON_ITS_WAY: &[u8] = &[1];
-const EVERYWHERE: &[u8] = &[0];
+/// Values of [`RECEIVED`] begin with one of these.
+pub(super) const ON_ITS_WAY: u8 = 1;
+pub(super) const EVERYWHERE: u8 = 0;
 
 /// How often [`CLOCK`] is written.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
@@ -46,6 +50,8 @@ pub(super) enum Say {
     Answer(Answer, ReasonCode),
     /// Packets, encoded.
     Packets(Vec<u8>),
+    /// Nothing: of a Will nobody is told.
+    Nothing,
     /// CONNACK, which is among the packets of the Session already: they may be written from now on.
     Welcome,
 }
@@ -54,8 +60,10 @@ struct Waiting {
     /// Shards that must be done with our Message number `routed`, as bits.
     needs: u64,
     routed: u64,
-    /// A QoS 2 exchange of this Session of which all is known once the shards are done.
-    received: Option<(u64, PacketId)>,
+    /// A QoS 2 exchange of which all is known once the shards are done.
+    received: Option<Exchange>,
+    /// The Message is held until then.
+    held: Option<Route>,
     position: Position,
     to: Attachment,
     say: Say,
@@ -65,7 +73,8 @@ struct Waiting {
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Until {
     pub(super) needs: u64,
-    pub(super) received: Option<(u64, PacketId)>,
+    pub(super) received: Option<Exchange>,
+    pub(super) held: Option<Route>,
     pub(super) position: Option<Position>,
 }
 
@@ -75,6 +84,10 @@ pub(super) struct Durable {
     batch: Batch,
     /// The batch has the Message that it is about as its blob.
     has_blob: bool,
+    /// Sessions that have got the Message of the batch, if it belongs to an exchange.
+    pub(super) takers: Vec<u64>,
+    /// What the batch is about.
+    pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
     /// Messages that other shards, or later ticks, have to be done with: their last number.
     routed: u64,
@@ -91,6 +104,8 @@ impl Durable {
             keeping,
             batch: Batch::new(),
             has_blob: false,
+            takers: Vec::new(),
+            exchange: None,
             waiting: VecDeque::new(),
             routed: 0,
             taken_in: vec![0; shards],
@@ -142,6 +157,9 @@ impl Durable {
     pub(super) fn enter(&mut self, session: u64, message: &Message, tag: u64, subscription_ids: &[u32]) {
         let blob = self.blob(message);
         self.batch.enter(session, blob, tag, &Fields::meta(None, subscription_ids));
+        if self.exchange.is_some() {
+            self.takers.push(session);
+        }
     }
 
     pub(super) fn retain(&mut self, message: &Message, writer: &Identity) {
@@ -156,14 +174,40 @@ impl Durable {
         self.batch.delete(RETAINED, topic);
     }
 
-    /// A Session has sent us a QoS 2 PUBLISH.
-    pub(super) fn receive(&mut self, session: u64, packet_id: PacketId, message: &Message, is_on_its_way: bool) {
-        let key = exchange(session, packet_id);
+    /// The batch is about the Message of this exchange.
+    #[inline]
+    pub(super) fn begin_exchange(&mut self, exchange: Option<Exchange>) {
+        self.exchange = exchange;
+        self.takers.clear();
+    }
+
+    /// The Message that the batch has brought stays until the other shards are done with it.
+    pub(super) fn hold(&mut self, from: ShardId) -> Option<Route> {
+        let route = Route { from, number: self.routed, exchange: None };
+        self.has_blob.then(|| {
+            self.batch.put(HELD, &route.key(), &[], BlobRef::This);
+            route
+        })
+    }
+
+    /// A Session has sent us a QoS 2 PUBLISH, which Sessions here have got; those of other shards have not yet.
+    pub(super) fn receive(&mut self, exchange: Exchange, message: &Message, is_on_its_way: bool) {
         if is_on_its_way {
             let blob = self.blob(message);
-            self.batch.put(RECEIVED, &key, ON_ITS_WAY, blob);
+            let value = sessions(ON_ITS_WAY, &std::mem::take(&mut self.takers));
+            self.batch.put(RECEIVED, &exchange.key(), &value, blob);
         } else {
-            self.batch.put(RECEIVED, &key, EVERYWHERE, BlobRef::None);
+            self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+        }
+        self.exchange = None;
+    }
+
+    /// Sessions of this shard have got the Message of another shard's exchange, or of one that takes several ticks.
+    pub(super) fn note_taken(&mut self, by: ShardId) {
+        if let Some(exchange) = self.exchange.take()
+            && !self.takers.is_empty()
+        {
+            self.batch.put(TAKEN, &exchange.key_of(by.0), &sessions(EVERYWHERE, &self.takers), BlobRef::None);
         }
     }
 
@@ -186,7 +230,7 @@ impl Durable {
         self.batch.delete(SESSIONS, client_id.as_bytes());
         self.batch.clear_queue(session);
         for (table, packet_id) in exchanges {
-            self.batch.delete(*table, &exchange(session, *packet_id));
+            self.batch.delete(*table, &Exchange { session, packet_id: *packet_id }.key());
         }
     }
 
@@ -200,10 +244,14 @@ impl Durable {
                 }
                 Change::Released(Kept { record, tag }, packet_id) => {
                     self.batch.leave(session, *record, *tag);
-                    self.batch.put(RELEASED, &exchange(session, *packet_id), &[], BlobRef::None);
+                    self.batch.put(RELEASED, &Exchange { session, packet_id: *packet_id }.key(), &[], BlobRef::None);
                 }
-                Change::Completed(packet_id) => self.batch.delete(RELEASED, &exchange(session, *packet_id)),
-                Change::Finished(packet_id) => self.batch.delete(RECEIVED, &exchange(session, *packet_id)),
+                Change::Completed(packet_id) => {
+                    self.batch.delete(RELEASED, &Exchange { session, packet_id: *packet_id }.key())
+                }
+                Change::Finished(packet_id) => {
+                    self.batch.delete(RECEIVED, &Exchange { session, packet_id: *packet_id }.key())
+                }
             }
         }
     }
@@ -220,6 +268,7 @@ impl Durable {
         }
         self.batch.clear();
         self.has_blob = false;
+        self.exchange = None;
         self.last = appended.end;
         Some(appended.end)
     }
@@ -229,7 +278,7 @@ impl Durable {
     /// The next Message that others have to be done with.
     pub(super) fn next_route(&mut self, from: ShardId) -> Route {
         self.routed += 1;
-        Route { from, number: self.routed }
+        Route { from, number: self.routed, exchange: self.exchange }
     }
 
     pub(super) fn take_in(&mut self, route: Route) {
@@ -251,8 +300,8 @@ impl Durable {
 
     pub(super) fn wait(&mut self, until: Until, to: Attachment, say: Say) {
         let position = until.position.unwrap_or(Position(0));
-        let Until { needs, received, .. } = until;
-        self.waiting.push_back(Waiting { needs, routed: self.routed, received, position, to, say });
+        let Until { needs, received, held, .. } = until;
+        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
     }
 
     /// The next that may be said. `is_done`: whether a shard is done with our Message of this number.
@@ -265,10 +314,19 @@ impl Durable {
                 return None;
             }
             // Whatever they have put into the journal lies before its end.
-            front.needs = 0;
+            let needs = std::mem::take(&mut front.needs);
             front.position = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
-            if let Some((session, packet_id)) = front.received.take() {
-                self.batch.put(RECEIVED, &exchange(session, packet_id), EVERYWHERE, BlobRef::None);
+            if let Some(route) = front.held.take() {
+                self.batch.delete(HELD, &route.key());
+                self.commit(None);
+            }
+            if let Some(front) = self.waiting.front_mut()
+                && let Some(exchange) = front.received.take()
+            {
+                self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
+                    self.batch.delete(TAKEN, &exchange.key_of(shard));
+                }
                 let end = self.commit(None);
                 if let (Some(front), Some(end)) = (self.waiting.front_mut(), end) {
                     front.position = end;
@@ -333,6 +391,7 @@ impl<W: Wire> Shard<W> {
                     client.note_answered();
                 }
             }
+            Say::Nothing => {}
             Say::Packets(packets) => {
                 if let Some(client) = self.client_mut(to) {
                     client.session.say_encoded(&packets);
@@ -400,8 +459,25 @@ impl<W: Wire> Shard<W> {
     }
 }
 
-pub(super) fn exchange(session: u64, packet_id: PacketId) -> Vec<u8> {
-    [&session.to_be_bytes()[..], &packet_id.get().to_be_bytes()].concat()
+impl Route {
+    fn key(self) -> Vec<u8> {
+        [&self.from.0.to_be_bytes()[..], &self.number.to_be_bytes()].concat()
+    }
+}
+
+impl Exchange {
+    pub(super) fn key(self) -> Vec<u8> {
+        [&self.session.to_be_bytes()[..], &self.packet_id.get().to_be_bytes()].concat()
+    }
+
+    fn key_of(self, shard: u16) -> Vec<u8> {
+        [&self.key()[..], &shard.to_be_bytes()].concat()
+    }
+}
+
+/// A byte, and numbers of Sessions.
+fn sessions(first: u8, numbers: &[u64]) -> Vec<u8> {
+    std::iter::once(first).chain(numbers.iter().flat_map(|number| number.to_be_bytes())).collect()
 }
 
 fn subscription(session: u64, filter: &[u8]) -> Vec<u8> {

@@ -5,7 +5,7 @@
 
 use super::ShardId;
 use super::router::{Matched, Seat};
-use crate::codec::{Message, Qos};
+use crate::codec::{Message, PacketId, Qos};
 use crate::session::{GroupId, How};
 use crate::topic::Strategy;
 use parking_lot::Mutex;
@@ -41,6 +41,15 @@ pub(super) struct Route {
     pub(super) from: ShardId,
     /// Counted by the shard that it comes from; 0 = nobody waits.
     pub(super) number: u64,
+    /// It is to be taken once, whatever happens: the QoS 2 exchange in which it came.
+    pub(super) exchange: Option<Exchange>,
+}
+
+/// A QoS 2 exchange with a Session that the store knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exchange {
+    pub(super) session: u64,
+    pub(super) packet_id: PacketId,
 }
 
 pub(super) enum Mail {

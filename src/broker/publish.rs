@@ -8,7 +8,7 @@ use super::budget::Level;
 use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
 use super::flush::Flushes;
-use super::mail::{Mail, Route};
+use super::mail::{Exchange, Mail, Route};
 use super::retained::Kept;
 use super::rights::publishing;
 use super::router::{FilterId, Matched};
@@ -46,6 +46,8 @@ pub(super) struct Fanout {
     filters: usize,
     subscribers: Option<usize>,
     route: Route,
+    /// Sessions that have it, of an exchange.
+    takers: Vec<u64>,
 }
 
 impl Fanout {
@@ -115,15 +117,20 @@ impl<W: Wire> Shard<W> {
             // For others the Message goes to those who are there, and is not kept.
         }
         let about = self.durable.is_on().then(|| message.clone());
+        let exchange = match answer {
+            Answer::PubRec(packet_id) if kept_as != 0 => Some(Exchange { session: kept_as, packet_id }),
+            _ => None,
+        };
+        self.durable.begin_exchange(exchange);
         let routed = self.route(message, hash);
         let mut until = Until::default();
         if let Some(about) = about {
-            if let Answer::PubRec(packet_id) = answer
-                && kept_as != 0
-            {
+            if let Some(exchange) = exchange {
                 let is_on_its_way = routed.needs != 0;
-                self.durable.receive(kept_as, packet_id, &about, is_on_its_way);
-                until.received = is_on_its_way.then_some((kept_as, packet_id));
+                self.durable.receive(exchange, &about, is_on_its_way);
+                until.received = is_on_its_way.then_some(exchange);
+            } else if routed.needs != 0 {
+                until.held = self.durable.hold(self.id);
             }
             until.needs = routed.needs;
             until.position = self.durable.commit(Some(&about));
@@ -189,8 +196,16 @@ impl<W: Wire> Shard<W> {
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         let about = self.durable.is_on().then(|| message.clone());
-        self.route(message, hash);
-        self.durable.commit(about.as_ref());
+        let routed = self.route(message, hash);
+        if let Some(about) = about {
+            let held = if routed.needs != 0 { self.durable.hold(self.id) } else { None };
+            let position = self.durable.commit(Some(&about));
+            if held.is_some() {
+                let until = Until { needs: routed.needs, held, position, ..Until::default() };
+                let nobody = Attachment { slot, number: 0 };
+                self.durable.wait(until, nobody, Say::Nothing);
+            }
+        }
     }
 
     /// The broker's own Messages.
@@ -209,7 +224,8 @@ impl<W: Wire> Shard<W> {
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
         let is_kept = self.durable.is_on() && message.qos() != Qos::AtMostOnce && !matched.filters.is_empty();
-        let route = if is_kept { self.durable.next_route(self.id) } else { Route { from: self.id, number: 0 } };
+        let route =
+            if is_kept { self.durable.next_route(self.id) } else { Route { from: self.id, number: 0, exchange: None } };
         let mut others = 0;
         for shard in matched.shards.iter() {
             if shard != self.id {
@@ -290,6 +306,7 @@ impl<W: Wire> Shard<W> {
             filters,
             subscribers: None,
             route,
+            takers: Vec::new(),
         });
         self.wants_tick = true;
     }
@@ -297,7 +314,11 @@ impl<W: Wire> Shard<W> {
     pub(super) fn run_fanouts(&mut self, mut budget: usize) {
         while budget > 0 {
             let Some(mut fanout) = self.fanouts.pop_front() else { return };
+            self.durable.begin_exchange(fanout.route.exchange);
+            self.durable.takers = std::mem::take(&mut fanout.takers);
             let is_done = self.run_fanout(&mut fanout, &mut budget);
+            self.durable.note_taken(self.id);
+            fanout.takers = std::mem::take(&mut self.durable.takers);
             self.durable.commit(Some(&fanout.outgoing.message));
             if is_done {
                 let origin = fanout.outgoing.message.origin();

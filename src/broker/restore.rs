@@ -5,7 +5,9 @@
 
 use super::client::{Client, Will};
 use super::directory::Claim;
-use super::durable::{CLOCK, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS, SUBSCRIPTIONS};
+use super::durable::{
+    CLOCK, EVERYWHERE, HELD, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS, SUBSCRIPTIONS, TAKEN,
+};
 use super::fields::{Fields, put_identity};
 use super::retained::Kept as RetainedMessage;
 use super::shard::{Shard, Wire};
@@ -15,8 +17,8 @@ use crate::codec::{
     Message, Moment, Options, Origin, PacketId, Qos, Version, check_filter, filter_matches, live_bytes,
 };
 use crate::session::{Kept, Outgoing, Restored, Session, Terms};
-use crate::store::{Error, Store};
-use std::collections::HashMap;
+use crate::store::{Batch, BlobRef, Error, Store};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub(super) struct SessionRow {
     pub(super) away_since_ms: u64,
     pub(super) expiry_s: u32,
     pub(super) version: Version,
+    /// What waits with QoS 1 may have been sent by a former process.
+    pub(super) perhaps_sent: bool,
     /// Of its Will, if it has one: the delay, and when it is due in milliseconds since 1970; 0 = not known yet.
     pub(super) will: (Duration, u64),
     pub(super) identity: Arc<Identity>,
@@ -40,6 +44,7 @@ impl SessionRow {
         out.extend_from_slice(&self.away_since_ms.to_be_bytes());
         out.extend_from_slice(&self.expiry_s.to_be_bytes());
         out.push(self.version as u8);
+        out.push(u8::from(self.perhaps_sent));
         out.extend_from_slice(&(self.will.0.as_secs().min(u64::from(u32::MAX)) as u32).to_be_bytes());
         out.extend_from_slice(&self.will.1.to_be_bytes());
         put_identity(&mut out, &self.identity);
@@ -53,6 +58,7 @@ impl SessionRow {
             away_since_ms: fields.u64()?,
             expiry_s: fields.u32()?,
             version: Version::from_level(fields.u8()?)?,
+            perhaps_sent: fields.u8()? != 0,
             will: (Duration::from_secs(fields.u32()?.into()), fields.u64()?),
             identity: Arc::new(fields.identity(client_id)?),
         })
@@ -76,8 +82,14 @@ struct Entry {
     kept: Kept,
     packet_id: Option<PacketId>,
     subscription_ids: Box<[u32]>,
-    /// It is not in the store yet.
-    is_new: bool,
+}
+
+/// Of a key of RECEIVED: the number of the Session and the Packet Identifier.
+const EXCHANGE_BYTES: usize = 10;
+
+/// The Sessions in a value of RECEIVED or TAKEN.
+fn takers_in(value: &[u8]) -> impl Iterator<Item = u64> {
+    value.get(1..).unwrap_or_default().chunks_exact(8).filter_map(|number| Fields(number).u64())
 }
 
 /// What the store held.
@@ -271,43 +283,63 @@ impl Reader<'_> {
             self.counts.queued += 1;
             for _ in 0..count.max(1) {
                 let (message, subscription_ids) = (message.clone(), subscription_ids.clone());
-                client.entries.push(Entry { message, kept, packet_id, subscription_ids, is_new: false });
+                client.entries.push(Entry { message, kept, packet_id, subscription_ids });
             }
         }
         Ok(())
     }
 
     fn read_exchanges(&mut self) -> Result<(), Error> {
-        let mut on_their_way = Vec::new();
+        let mut taken: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+        let mut takers: HashMap<Vec<u8>, HashSet<u64>> = HashMap::new();
+        self.store.rows(TAKEN, &mut |key, value, _| {
+            let exchange = key[..key.len().min(EXCHANGE_BYTES)].to_vec();
+            taken.entry(exchange.clone()).or_default().push(key.to_vec());
+            takers.entry(exchange).or_default().extend(takers_in(value));
+        })?;
+        let (mut on_their_way, mut ended) = (Vec::new(), Vec::new());
         for table in [RECEIVED, RELEASED] {
-            let (sessions, counts) = (&mut self.sessions, &mut self.counts);
+            let sessions = &mut self.sessions;
             self.store.rows(table, &mut |key, value, record| {
+                let whole = key;
                 let mut key = Fields(key);
                 let exchange = key.u64().zip(key.u16().and_then(PacketId::new));
                 match exchange.and_then(|(number, packet_id)| Some((sessions.get_mut(&number)?, packet_id))) {
                     Some((client, packet_id)) if table == RELEASED => client.released.push(packet_id),
                     Some((client, packet_id)) => {
                         client.received.push(packet_id);
-                        if value == ON_ITS_WAY && record != 0 {
-                            on_their_way.push((Arc::clone(&client.row.identity), record));
+                        if value.first() == Some(&ON_ITS_WAY) && record != 0 {
+                            let mut has_it = takers.remove(whole).unwrap_or_default();
+                            has_it.extend(takers_in(value));
+                            on_their_way.push((whole.to_vec(), Arc::clone(&client.row.identity), record, has_it));
                         }
                     }
-                    None => counts.unreadable += 1,
+                    // Its Session has ended while the exchange waited for other shards.
+                    None => ended.push((table, whole.to_vec())),
                 }
             })?;
         }
-        for (publisher, record) in on_their_way {
+        for (exchange, publisher, record, has_it) in on_their_way {
             let origin = self.shared.origin_of(&publisher.client_id);
+            let mut batch = Batch::new();
             if let Some(message) = self.message(record, origin)? {
-                self.route_again(&message, &publisher.client_id);
+                self.route_again(&message, &publisher.client_id, &has_it, &mut batch);
             }
+            batch.put(RECEIVED, &exchange, &[EVERYWHERE], BlobRef::None);
+            taken.remove(&exchange).iter().flatten().for_each(|key| batch.delete(TAKEN, key));
+            self.append(&batch);
         }
+        let mut batch = Batch::new();
+        ended.iter().for_each(|(table, key)| batch.delete(*table, key));
+        taken.values().flatten().for_each(|key| batch.delete(TAKEN, key)); // of exchanges that have ended
+        self.store.rows(HELD, &mut |key, _, _| batch.delete(HELD, key))?; // nothing is on its way any more
+        self.append(&batch);
         Ok(())
     }
 
     /// The process ended while a QoS 2 Message was on its way to other shards: whoever has it not yet, gets it now. Its publisher
     /// will repeat it, and that will be a repetition.
-    fn route_again(&mut self, message: &Message, publisher: &str) {
+    fn route_again(&mut self, message: &Message, publisher: &str, has_it: &HashSet<u64>, batch: &mut Batch) {
         let Ok(topic) = std::str::from_utf8(message.topic()) else { return };
         for client in self.sessions.values_mut() {
             let own = *client.row.identity.client_id == *publisher;
@@ -319,18 +351,20 @@ impl Reader<'_> {
             let best = matching.max_by_key(|(_, options, _)| options.qos);
             let Some((_, options, id)) = best else { continue };
             let qos = options.qos.min(message.qos());
-            let has_it = client.entries.iter().any(|entry| entry.kept.record == message.record());
-            if qos == Qos::AtMostOnce || has_it {
+            if qos == Qos::AtMostOnce || has_it.contains(&client.row.number) {
                 continue;
             }
             let kept = Kept::new(message.record(), *id, message.retain() && options.retain_as_published, qos);
-            client.entries.push(Entry {
-                message: message.clone(),
-                kept,
-                packet_id: None,
-                subscription_ids: Box::default(),
-                is_new: true,
-            });
+            batch.enter(client.row.number, BlobRef::Of(kept.record), kept.tag, &Fields::meta(None, &[]));
+            let entry = Entry { message: message.clone(), kept, packet_id: None, subscription_ids: Box::default() };
+            let at = client.entries.partition_point(|entry| entry.kept.record <= kept.record);
+            client.entries.insert(at, entry);
+        }
+    }
+
+    fn append(&self, batch: &Batch) {
+        if let Some(keeping) = self.shared.keeping.as_ref().filter(|_| !batch.is_empty()) {
+            keeping.journal.append(batch, keeping.safety);
         }
     }
 }
@@ -366,18 +400,15 @@ impl<W: Wire> Shard<W> {
         };
         let mut session = Session::new(terms);
         session.keep(true);
-        let mut contents = Restored { released, received, ..Restored::default() };
+        let perhaps_sent = row.away_since_ms == 0 || row.perhaps_sent;
+        let mut contents = Restored { released, received, perhaps_sent, ..Restored::default() };
         for entry in entries {
-            if entry.is_new {
-                self.durable.enter(row.number, &entry.message, entry.kept.tag, &[]);
-            }
             let outgoing = Outgoing::with_ids(entry.message, entry.subscription_ids);
             match entry.packet_id {
                 Some(packet_id) => contents.sent.push((packet_id, outgoing, entry.kept)),
                 None => contents.waiting.push((outgoing, entry.kept)),
             }
         }
-        self.durable.commit(None);
         session.restore(contents);
         let claim = shared.directory.claim(self.id, &client_id, || {
             let origin = shared.directory.origin_of(&client_id);
@@ -413,6 +444,7 @@ impl<W: Wire> Shard<W> {
             away_since_ms: if client.wire.is_some() { 0 } else { self.durable.unix_ms(client.last_received) },
             expiry_s: client.session.terms().session_expiry_s,
             version: client.session.terms().version,
+            perhaps_sent: client.session.is_waiting_again(),
             will: (will.map_or(Duration::ZERO, |will| will.delay), due_ms),
             identity: Arc::clone(&client.identity),
         };

@@ -267,7 +267,7 @@ impl Session {
         let mut delivery = Delivery {
             qos,
             packet_id: self.next_packet_id(qos),
-            dup: false,
+            dup: queued.is_again(),
             retain: queued.retain(),
             subscription_ids: identifiers(&queued, &single),
             alias: None,

@@ -79,6 +79,8 @@ pub struct Restored {
     pub waiting: Vec<(Rc<Outgoing>, Kept)>,
     /// What was sent and is not settled.
     pub sent: Vec<(PacketId, Rc<Outgoing>, Kept)>,
+    /// The Client was connected: whether those that wait with QoS 1 were sent nobody knows, so they are sent as repetitions.
+    pub perhaps_sent: bool,
     /// Between PUBREC and PUBCOMP.
     pub released: Vec<PacketId>,
     /// Published by the Client, between PUBLISH and PUBREL.
@@ -103,12 +105,19 @@ impl Session {
         self.in_flight.iter().flat_map(|in_flight| in_flight.released())
     }
 
+    /// Whether what waits with QoS 1 may have been sent by a former process. What may have been is in front.
+    pub fn is_waiting_again(&self) -> bool {
+        self.queue.as_ref().and_then(|queue| queue.front(Qos::AtLeastOnce as usize)).is_some_and(Queued::is_again)
+    }
+
     /// Puts back what the store knows. The Session is new, and its Client away. What is not QoS 1 or 2 is left out.
     pub fn restore(&mut self, restored: Restored) {
         let queue = self.queue.get_or_insert_default();
         for (outgoing, kept) in restored.waiting {
             if let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) = kept.qos() {
-                queue.restore(Queued::restored(outgoing, kept.tag as u32), qos);
+                let queued = Queued::restored(outgoing, kept.tag as u32);
+                let again = restored.perhaps_sent && qos == Qos::AtLeastOnce;
+                queue.restore(if again { queued.again() } else { queued }, qos);
             }
         }
         let mut slots: Vec<_> = restored.released.into_iter().map(|id| (id, Slot::Released(GroupId::NONE))).collect();

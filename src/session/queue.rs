@@ -83,6 +83,8 @@ pub struct Queued {
 const RETAIN: u32 = 1 << 28;
 /// Only with a seeded fault: it came while the Client was away.
 const AWAY: u32 = 1 << 29;
+/// It may have been sent before, by a process that has ended.
+const AGAIN: u32 = 1 << 30;
 const SUBSCRIPTION_ID: u32 = RETAIN - 1;
 
 /// Subscription Identifier and RETAIN.
@@ -123,7 +125,16 @@ impl Queued {
     }
 
     pub(super) fn packed(&self) -> u32 {
-        self.packed & !AWAY
+        self.packed & !(AWAY | AGAIN)
+    }
+
+    pub(super) fn again(self) -> Self {
+        Self { packed: self.packed | AGAIN, ..self }
+    }
+
+    /// Whether it goes out as a repetition although this process sends it for the first time [MQTT-3.3.1-1].
+    pub(super) fn is_again(&self) -> bool {
+        self.packed & AGAIN != 0
     }
 }
 

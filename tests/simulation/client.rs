@@ -98,6 +98,10 @@ pub struct Client {
     last: BTreeMap<Stream, (u64, u64)>,
     /// The Session was made with Clean Session of MQTT 3.1.1: nothing of it may be used again.
     ends_with_connection: bool,
+    /// Asked for a new Session and was never told that it has one.
+    clean_unanswered: bool,
+    /// The same, and then the broker died: nobody knows which Session is there.
+    must_be_clean: bool,
     /// Network Connections so far.
     connections: u64,
     /// QoS 1 Messages since the last connect, for "once only on an undisturbed connection".
@@ -125,6 +129,8 @@ impl Client {
             owed: VecDeque::new(),
             last: BTreeMap::new(),
             ends_with_connection: false,
+            clean_unanswered: false,
+            must_be_clean: false,
             connections: 0,
             this_connection: BTreeSet::new(),
             unanswered_qos1: VecDeque::new(),
@@ -137,14 +143,20 @@ impl Client {
         if self.link.is_some() && !random.one_in(10) {
             return; // now and then a Client takes itself over
         }
-        let clean = !self.steady && random.one_in(2);
+        let clean = !self.steady && (random.one_in(2) || self.must_be_clean);
         self.send_connect(broker, clean, random);
     }
 
     pub fn connect_steadily(&mut self, broker: &TestBroker, random: &mut Random) {
         if self.link.is_none() {
-            self.send_connect(broker, false, random);
+            self.send_connect(broker, self.must_be_clean, random);
         }
+    }
+
+    /// The broker dies.
+    pub fn sees_death(&mut self) {
+        self.must_be_clean |= self.clean_unanswered;
+        self.lose_connection();
     }
 
     fn send_connect(&mut self, broker: &TestBroker, clean: bool, random: &mut Random) {
@@ -154,6 +166,7 @@ impl Client {
         connect.session_expiry_interval_s = 3600;
         connect.receive_maximum = [1, 2, 3, 10, 100][random.below(5)];
         self.forget_connection();
+        self.clean_unanswered |= clean;
         let link = broker.link();
         crate::talk(format_args!("{} connects, clean {clean}, link {}", self.number, link.number()));
         link.send(&encoded(&Packet::Connect(connect), self.version));
@@ -201,6 +214,8 @@ impl Client {
     fn connected(&mut self, session_present: bool) {
         self.connected = true;
         self.connections += 1;
+        self.clean_unanswered = false;
+        self.must_be_clean = false;
         if !session_present {
             assert!(
                 !self.steady || self.received.is_empty() && self.steady_filters.is_empty(),

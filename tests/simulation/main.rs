@@ -14,21 +14,30 @@ mod support;
 
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod client;
+#[path = "../store/model.rs"]
+#[allow(dead_code, reason = "the tests of the store need more of it")]
+mod model;
 #[path = "../support/random.rs"]
 #[allow(unreachable_pub, reason = "the modules of one test crate")]
 mod random;
 
 use client::{Client, Got, STEADY_SHARE, Sent};
+use model::{Crash, Follower, Image, Lot, Model};
 use random::Random;
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use support::TestBroker;
 use waypost::codec::{Qos, filter_matches};
-use waypost::store::{Appended, Batch, Journal, Position, Safety};
+use waypost::store::{Appended, Batch, Disk, Journal, Options, Position, Rest, Safety, Store};
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 300;
+/// The same where the broker dies about five times a run.
+const SEEDS_OF_CRASHES: u64 = 200;
 const STEPS: usize = 1_500;
 
 const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "s/1", "s/2", "a//c"];
@@ -65,21 +74,46 @@ struct Simulation {
     broker: TestBroker,
     clients: Vec<Client>,
     safe: Arc<AtomicU64>,
+    /// Where the broker dies now and then: a disk that loses what was not synced.
+    disk: Option<Rc<RefCell<Mortal>>>,
+    deaths: u64,
+}
+
+/// The disk of a process, and what was on it when that began.
+struct Mortal {
+    model: Model,
+    began_with: Image,
+    lot: Lot,
+}
+
+impl Mortal {
+    /// What the end of the process, or of the machine, leaves is what the next one begins with.
+    fn dies(&mut self, crash: Crash) {
+        let mut follower = Follower::of(&self.began_with);
+        let events = std::mem::take(&mut self.model.world().events);
+        events.iter().for_each(|event| follower.follow(event, &mut self.lot));
+        self.began_with = follower.crash(crash, &mut self.lot);
+        self.model = Model::of(self.began_with.clone());
+    }
+
+    fn open(&self) -> Store {
+        let disk: Arc<dyn Disk> = Arc::new(self.model.clone());
+        let rest: Arc<dyn Rest> = Arc::new(self.model.clone());
+        // Small segments, so that what lasts moves to rest while others still talk about it.
+        let options = Options { segment_size: 4 << 10, ..Options::default() };
+        let opened = Store::open_on(disk, rest, Path::new("model"), options, &mut |_, _| ());
+        let (store, findings) = opened.expect("whatever a crash leaves can be opened");
+        assert!(findings.damage.is_empty(), "a crash damages nothing that was safe: {findings:?}");
+        store
+    }
 }
 
 #[test]
 fn whatever_happens_clients_get_what_they_were_promised() {
-    let seeds: Vec<u64> = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => {
-            let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS_DEFAULT);
-            (1..=count).collect()
-        }
-    };
     let mut totals = (0, 0);
-    for seed in seeds {
+    for seed in seeds(SEEDS_DEFAULT) {
         let shown = SeedOnPanic(seed);
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(seed, false);
         simulation.run();
         let (published, received) = simulation.check();
         totals.0 += published;
@@ -87,6 +121,32 @@ fn whatever_happens_clients_get_what_they_were_promised() {
         drop(shown);
     }
     assert!(totals.0 > 0 && totals.1 > 0, "the simulation did nothing at all: {totals:?}");
+}
+
+/// The same while the process is killed and the power goes, again and again, and the disk loses what was not synced.
+/// Without shared subscriptions: what waits for a group is not kept yet.
+#[test]
+fn whatever_crashes_clients_get_what_they_were_promised() {
+    let (mut deaths, mut received) = (0, 0);
+    for seed in seeds(SEEDS_OF_CRASHES) {
+        let shown = SeedOnPanic(seed);
+        let mut simulation = Simulation::new(seed, true);
+        simulation.run();
+        received += simulation.check().1;
+        deaths += simulation.deaths;
+        drop(shown);
+    }
+    assert!(deaths > 0 && received > 0, "the simulation did nothing at all: {deaths} deaths, {received} received");
+}
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => {
+            let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(count);
+            (1..=count).collect()
+        }
+    }
 }
 
 /// With `TALK` set, everything that is said is printed; for a look at a single seed.
@@ -107,7 +167,7 @@ impl Drop for SeedOnPanic {
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, is_mortal: bool) -> Self {
         let mut random = Random::new(seed);
         let shards = 1 + random.below(4);
         let safe = Arc::new(AtomicU64::new(u64::MAX));
@@ -116,23 +176,30 @@ impl Simulation {
             safe.store(0, Relaxed);
         }
         let receive_maximum = [1, 2, 5, 100][random.below(4)];
-        let journal = Late { appended: AtomicU64::new(0), safe: Arc::clone(&safe) };
-        let broker = TestBroker::with_journal(
-            |settings| {
-                settings.shards = shards;
-                settings.seed = Some(seed);
-                settings.session.receive_maximum = 100;
-                settings.session.in_flight_max = receive_maximum;
-                settings.session.queue_messages_max = 1_000_000;
-                settings.session.queue_bytes_max = 1 << 30;
-            },
-            Some(Arc::new(journal)),
-            true,
-        );
+        let change = |settings: &mut support::Settings| {
+            settings.shards = shards;
+            settings.seed = Some(seed);
+            settings.session.receive_maximum = 100;
+            settings.session.in_flight_max = receive_maximum;
+            settings.session.queue_messages_max = 1_000_000;
+            settings.session.queue_bytes_max = 1 << 30;
+        };
+        let mortal = || Mortal { model: Model::default(), began_with: Image::default(), lot: Lot::new(seed) };
+        let disk = is_mortal.then(|| Rc::new(RefCell::new(mortal())));
+        let broker = match &disk {
+            Some(disk) => {
+                let disk = Rc::clone(disk);
+                TestBroker::on_disk(change, true, move || disk.borrow().open())
+            }
+            None => {
+                let journal = Late { appended: AtomicU64::new(0), safe: Arc::clone(&safe) };
+                TestBroker::with_journal(change, Some(Arc::new(journal)), true)
+            }
+        };
         let count = 3 + random.below(8);
         // The first half are steady: their Sessions last and their subscriptions stay.
         let clients = (0..count).map(|number| Client::new(number, number * 2 < count, &mut random)).collect();
-        Self { random, broker, clients, safe }
+        Self { random, broker, clients, safe, disk, deaths: 0 }
     }
 
     fn run(&mut self) {
@@ -155,7 +222,9 @@ impl Simulation {
             62..70 => self.clients[number].connect(&self.broker, &mut self.random),
             70..74 => {
                 let filter = self.random.pick(FILTERS);
-                self.clients[number].subscribe(filter, &mut self.random);
+                if self.disk.is_none() || !filter.starts_with("$share") {
+                    self.clients[number].subscribe(filter, &mut self.random);
+                }
             }
             74..75 => {
                 let filter = self.random.pick(FILTERS);
@@ -165,9 +234,29 @@ impl Simulation {
                 let topic = self.random.pick(TOPICS);
                 self.clients[number].publish(topic, &mut self.random);
             }
+            97..98 if self.disk.is_some() && self.random.one_in(3) => self.crash(),
             97..98 => self.broker.advance(Duration::from_millis(self.random.below(2000) as u64)),
-            _ => self.safe.store(self.safe.load(Relaxed).saturating_add(self.random.below(20) as u64), Relaxed),
+            _ => {
+                self.safe.store(self.safe.load(Relaxed).saturating_add(self.random.below(20) as u64), Relaxed);
+                self.broker.commit();
+            }
         }
+    }
+
+    fn crash(&mut self) {
+        let Some(disk) = self.disk.clone() else { return };
+        self.deaths += 1;
+        talk(format_args!("death {}", self.deaths));
+        let crash = match self.random.below(4) {
+            0 => Crash::Kill,
+            1 => Crash::Torn,
+            _ => Crash::Power(self.random.below(17) as u32),
+        };
+        for client in &mut self.clients {
+            client.sees_death();
+        }
+        self.broker
+            .is_killed_on(Duration::from_millis(self.random.below(5000) as u64), |_| disk.borrow_mut().dies(crash));
     }
 
     /// Everybody comes back, everything becomes safe, and the broker works until nothing moves.
@@ -184,6 +273,7 @@ impl Simulation {
             for shard in 0..self.broker.shards() {
                 self.broker.tick(shard);
             }
+            self.broker.commit();
             quiet &= self.clients.iter().all(Client::is_quiet);
             quiet_rounds = if quiet { quiet_rounds + 1 } else { 0 };
             if quiet_rounds == 10 {

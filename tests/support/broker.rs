@@ -16,7 +16,7 @@ use waypost::broker::{
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
-use waypost::store::{Journal, Safety};
+use waypost::store::{Journal, Safety, Store};
 
 /// The settings that tests start from: small, so that bounds are reached fast.
 pub fn settings() -> Settings {
@@ -90,12 +90,22 @@ pub struct Link {
 }
 
 struct World {
+    /// What survives, where something does.
+    kept: Option<Kept>,
     shared: Arc<Shared>,
     shards: Vec<Shard<Pipe>>,
     links: Vec<LinkState>,
     now: Moment,
     next_shard: usize,
     guard: Arc<dyn Authenticator>,
+}
+
+struct Kept {
+    store: Store,
+    open: Rc<dyn Fn() -> Store>,
+    settings: Settings,
+    /// The time of day when the present process began.
+    began_unix_ms: u64,
 }
 
 struct LinkState {
@@ -170,6 +180,7 @@ impl TestBroker {
         let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
         let broker = Self {
             world: Rc::new(RefCell::new(World {
+                kept: None,
                 shared,
                 shards,
                 links: Vec::new(),
@@ -181,6 +192,51 @@ impl TestBroker {
         };
         broker.settle();
         broker
+    }
+
+    /// What must survive is in a store, which is opened again for each process. Nothing is committed before the broker comes to
+    /// rest or [`commit`](Self::commit) is called.
+    pub fn on_disk(change: impl FnOnce(&mut Settings), by_hand: bool, open: impl Fn() -> Store + 'static) -> Self {
+        let broker = Self::with_journal(change, None, true);
+        {
+            let mut world = broker.world.borrow_mut();
+            let settings = world.shared.settings().clone();
+            world.kept = Some(Kept { store: open(), open: Rc::new(open), settings, began_unix_ms: BEGAN_UNIX_MS });
+            world.begin();
+        }
+        let broker = Self { by_hand, ..broker };
+        broker.after_action();
+        broker
+    }
+
+    /// The process ends without a word and another one begins on what the store has. All Network Connections are gone.
+    pub fn is_killed(&self, away: Duration) {
+        self.is_killed_on(away, |_| ());
+    }
+
+    /// The same, and something happens to the disk before the next process opens it.
+    pub fn is_killed_on(&self, away: Duration, between: impl FnOnce(&Store)) {
+        let mut world = self.world.borrow_mut();
+        world.end(between);
+        let passed = world.now.plus(away).as_millis();
+        world.now = Moment::from_millis(0);
+        let kept = world.kept.as_mut().expect("there is a store");
+        kept.began_unix_ms += passed;
+        world.begin();
+        drop(world);
+        self.after_action();
+    }
+
+    /// The process stops in order.
+    pub fn restarts(&self, away: Duration) {
+        self.stop();
+        self.commit();
+        self.is_killed(away);
+    }
+
+    /// What has gathered is safe now. `false`: there was nothing.
+    pub fn commit(&self) -> bool {
+        self.world.borrow_mut().commit()
     }
 
     /// From now on, this one decides who may enter.
@@ -325,6 +381,7 @@ impl TestBroker {
                     moved = true;
                 }
             }
+            moved |= world.commit();
             if !moved {
                 return;
             }
@@ -334,6 +391,51 @@ impl TestBroker {
 }
 
 impl World {
+    fn commit(&mut self) -> bool {
+        let Some(kept) = &self.kept else { return false };
+        let journal = kept.store.journal();
+        if journal.reached(Safety::Synced) == journal.tail() {
+            return false;
+        }
+        let shared = Arc::clone(&self.shared);
+        kept.store.commit(&|| shared.note_journal_moved()).expect("the disk works");
+        true
+    }
+
+    /// Everything in memory goes.
+    fn end(&mut self, between: impl FnOnce(&Store)) {
+        for link in &mut self.links {
+            link.stage = Stage::Closed;
+            link.inbox.clear();
+            link.pipe.bytes.borrow_mut().clear();
+        }
+        self.shards.clear();
+        let kept = self.kept.as_mut().expect("there is a store");
+        self.shared = Shared::new(kept.settings.clone());
+        between(&kept.store);
+        // The directory is free before it is opened again.
+        let open = Rc::clone(&kept.open);
+        let kept = self.kept.take().expect("there is one");
+        let Kept { store, settings, began_unix_ms, .. } = kept;
+        drop(store);
+        self.kept = Some(Kept { store: open(), open, settings, began_unix_ms });
+    }
+
+    /// A process begins on what the store has.
+    fn begin(&mut self) {
+        let kept = self.kept.as_ref().expect("there is a store");
+        let journal = kept.store.journal();
+        let keeping = Keeping { journal, safety: Safety::Synced, began_unix_ms: kept.began_unix_ms };
+        self.shared = Shared::keeping(kept.settings.clone(), Some(keeping));
+        let (clients, counts) = self.shared.restore(&kept.store, self.now).expect("the store can be read");
+        assert_eq!(counts.unreadable, 0, "{counts:?}");
+        self.shards = self.shared.shards().map(|id| Shard::new(id, Arc::clone(&self.shared), self.now)).collect();
+        for (shard, clients) in self.shards.iter_mut().zip(clients) {
+            shard.restore(clients, self.now);
+        }
+        self.next_shard = 0;
+    }
+
     fn read(&mut self, number: usize) -> bool {
         let (now, shared) = (self.now, Arc::clone(&self.shared));
         let link = &mut self.links[number];

@@ -1,0 +1,249 @@
+//! What survives a process that ends, in order or without a word: conversations with a broker whose store is a real one.
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use support::TestBroker;
+use support::talk::{Client, both};
+use support::wire::{
+    Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish, pubrec,
+    pubrel, will,
+};
+use waypost::store::{Options, Store};
+
+/// A broker with a store in a folder of its own.
+fn broker() -> TestBroker {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("restarts-{}-{number}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    TestBroker::on_disk(
+        |_| (),
+        false,
+        move || {
+            let options = Options { segment_size: 1 << 16, ..Options::default() };
+            Store::open(&folder, options, &mut |_, _| ()).expect("the folder is ours").0
+        },
+    )
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+fn lasting(version: Version, client_id: &str) -> Connect {
+    connect(version, client_id).persistent()
+}
+
+both!(what_waits_for_a_client_that_is_away, what_waits_for_a_client_that_is_away_in_3_1_1, |version| {
+    let broker = broker();
+    Client::connects(&broker, lasting(version, "away")).subscribes("t/#", 2).vanishes();
+    let publisher = Client::connects(&broker, connect(version, "publisher"));
+    publisher.publishes(publish("t/0", "0")).publishes(publish("t/1", "1").at_least_once(1));
+    publisher.publishes(publish("t/2", "2").exactly_once(2)).publishes(publish("else", "3").at_least_once(3));
+    for _ in 0..3 {
+        broker.is_killed(AT_ONCE);
+    }
+    let away = Client::resumes(&broker, lasting(version, "away"));
+    away.receives_in_any_order([publish("t/1", "1").at_least_once(0), publish("t/2", "2").exactly_once(0)]);
+    // Its subscription is there, and what is settled does not come back.
+    Client::connects(&broker, connect(version, "publisher")).publishes(publish("t/4", "4").at_least_once(1));
+    away.takes(publish("t/4", "4").at_least_once(0));
+});
+
+both!(what_is_settled_stays_settled, what_is_settled_stays_settled_in_3_1_1, |version| {
+    let broker = broker();
+    let subscriber = Client::connects(&broker, lasting(version, "subscriber"));
+    subscriber.subscribes("t", 2);
+    let publisher = Client::connects(&broker, connect(version, "publisher"));
+    for qos in [1, 2] {
+        publisher.publishes(publish("t", "x").qos(qos, 1));
+        subscriber.takes(publish("t", "x").qos(qos, 0));
+    }
+    broker.is_killed(AT_ONCE);
+    Client::resumes(&broker, lasting(version, "subscriber")).hears_nothing();
+});
+
+both!(a_delivery_of_qos_2_goes_on_where_it_was, a_delivery_of_qos_2_goes_on_where_it_was_in_3_1_1, |version| {
+    let broker = broker();
+    let subscriber = Client::connects(&broker, lasting(version, "subscriber"));
+    subscriber.subscribes("t/#", 2);
+    let publisher = Client::connects(&broker, connect(version, "publisher"));
+    publisher.publishes(publish("t/1", "1").exactly_once(1)).publishes(publish("t/2", "2").exactly_once(2));
+    let ids = subscriber.receives_all([publish("t/1", "1").exactly_once(0), publish("t/2", "2").exactly_once(0)]);
+    subscriber.says(pubrec(ids[0])).hears(pubrel(ids[0]));
+    broker.is_killed(AT_ONCE);
+    let subscriber = Client::resumes(&broker, lasting(version, "subscriber"));
+    subscriber.hears_in_any_order(vec![pubrel(ids[0]).into(), publish("t/2", "2").exactly_once(ids[1]).dup().into()]);
+    subscriber.says(pubcomp(ids[0])).says(pubrec(ids[1])).hears(pubrel(ids[1])).says(pubcomp(ids[1]));
+    broker.is_killed(AT_ONCE);
+    Client::resumes(&broker, lasting(version, "subscriber")).hears_nothing();
+});
+
+both!(a_message_of_qos_2_is_taken_once, a_message_of_qos_2_is_taken_once_in_3_1_1, |version| {
+    for between in [0, 1] {
+        let broker = broker();
+        Client::connects(&broker, lasting(version, "away")).subscribes("t", 2).vanishes();
+        // In the same shard as the subscriber, and in another one.
+        (0..between).for_each(|number| drop(Client::connects(&broker, connect(version, &format!("between-{number}")))));
+        let publisher = Client::connects(&broker, lasting(version, "publisher"));
+        publisher.says(publish("t", "x").exactly_once(7)).hears(pubrec(7));
+        broker.is_killed(AT_ONCE);
+        // It has not seen the PUBREC, or has: both are as if nothing had happened.
+        let publisher = Client::resumes(&broker, lasting(version, "publisher"));
+        publisher.says(publish("t", "x").exactly_once(7).dup()).hears(pubrec(7)).says(pubrel(7)).hears(pubcomp(7));
+        broker.is_killed(AT_ONCE);
+        // And the identifier is free for the next.
+        let publisher = Client::resumes(&broker, lasting(version, "publisher"));
+        publisher.says(publish("t", "y").exactly_once(7)).hears(pubrec(7)).says(pubrel(7)).hears(pubcomp(7));
+        let away = Client::resumes(&broker, lasting(version, "away"));
+        away.receives_all([publish("t", "x").exactly_once(0), publish("t", "y").exactly_once(0)]);
+    }
+});
+
+both!(
+    what_was_sent_keeps_its_identifier_over_an_orderly_stop,
+    what_was_sent_keeps_its_identifier_in_3_1_1,
+    |version| {
+        let broker = broker();
+        let subscriber = Client::connects(&broker, lasting(version, "subscriber"));
+        subscriber.subscribes("t", 1);
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        publisher.publishes(publish("t", "1").at_least_once(1)).publishes(publish("t", "2").at_least_once(2));
+        let ids = subscriber.receives_all([publish("t", "1").at_least_once(0), publish("t", "2").at_least_once(0)]);
+        subscriber.says(puback(ids[0])).says(PINGREQ);
+        broker.restarts(AT_ONCE);
+        let subscriber = Client::resumes(&broker, lasting(version, "subscriber"));
+        subscriber.hears(publish("t", "2").at_least_once(ids[1]).dup());
+    }
+);
+
+both!(retained_messages, retained_messages_in_3_1_1, |version| {
+    let broker = broker();
+    let publisher = Client::connects(&broker, connect(version, "publisher"));
+    publisher.publishes(publish("kept/0", "0").retain()).publishes(publish("kept/1", "1").at_least_once(1).retain());
+    publisher.publishes(publish("kept/1", "one").exactly_once(1).retain());
+    publisher.publishes(publish("gone", "x").retain()).publishes(publish("gone", "").retain());
+    for _ in 0..2 {
+        broker.is_killed(AT_ONCE);
+        let reader = Client::connects(&broker, connect(version, "reader"));
+        reader.subscribes("#", 2);
+        reader.receives_in_any_order([
+            publish("kept/0", "0").retain(),
+            publish("kept/1", "one").exactly_once(0).retain(),
+        ]);
+    }
+});
+
+both!(what_a_client_has_ended_is_gone, what_a_client_has_ended_is_gone_in_3_1_1, |version| {
+    let broker = broker();
+    let client = Client::connects(&broker, lasting(version, "client"));
+    client.subscribes("a", 1).subscribes("b", 1).unsubscribes("a").vanishes();
+    let publisher = || Client::connects(&broker, connect(version, "publisher"));
+    publisher().publishes(publish("a", "x").at_least_once(1)).publishes(publish("b", "y").at_least_once(2));
+    broker.is_killed(AT_ONCE);
+    Client::resumes(&broker, lasting(version, "client")).takes(publish("b", "y").at_least_once(0)).vanishes();
+    // Clean Start ends it, and nothing of it comes back.
+    let clean = connect(version, "client");
+    Client::connects(&broker, clean).vanishes();
+    broker.is_killed(AT_ONCE);
+    let client = Client::connects(&broker, lasting(version, "client"));
+    assert!(!client.session_present());
+    publisher().publishes(publish("b", "z").at_least_once(1));
+    client.hears_nothing();
+});
+
+#[test]
+fn sessions_of_clients_that_do_not_stay_are_not_kept() {
+    let broker = broker();
+    let client = Client::connects(&broker, connect_v5("passing"));
+    client.subscribes("t", 2);
+    broker.is_killed(AT_ONCE);
+    assert_eq!(broker.sessions(), 0);
+}
+
+#[test]
+fn time_passes_while_nobody_is_there() {
+    let broker = broker();
+    let short = || connect_v5("short").with(property::session_expiry_interval(60));
+    Client::connects(&broker, short()).subscribes("t", 1).vanishes();
+    Client::connects(&broker, lasting(Version::V5, "long")).subscribes("t", 1).vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    publisher.publishes(publish("t", "stale").at_least_once(1).with(property::message_expiry_interval(30)));
+    publisher.publishes(publish("t", "fresh").at_least_once(2).with(property::message_expiry_interval(300)));
+    publisher.publishes(publish("r/stale", "x").retain().with(property::message_expiry_interval(30)));
+    broker.is_killed(Duration::from_secs(100));
+    let long = Client::resumes(&broker, lasting(Version::V5, "long"));
+    long.takes(publish("t", "fresh").at_least_once(0).with(property::message_expiry_interval(200)));
+    long.subscribes("r/#", 0).hears_nothing();
+    assert!(!Client::connects(&broker, short()).session_present());
+}
+
+#[test]
+fn a_will_that_waits_goes_out_when_its_time_has_come() {
+    let farewell = |seconds| will("will", "farewell").with(property::will_delay_interval(seconds));
+    let with_will = |seconds| lasting(Version::V5, "mortal").will(farewell(seconds));
+    let listener = |broker: &TestBroker| {
+        let listener = Client::connects(broker, connect_v5("listener"));
+        listener.subscribes("will", 0);
+        listener
+    };
+    // It had gone before the process ended.
+    let broker = broker();
+    Client::connects(&broker, with_will(100)).vanishes();
+    broker.advance(Duration::from_secs(20));
+    broker.is_killed(Duration::from_secs(30));
+    let waiting = listener(&broker);
+    broker.advance(Duration::from_secs(40));
+    waiting.hears_nothing();
+    broker.advance(Duration::from_secs(20));
+    waiting.hears(publish("will", "farewell"));
+    broker.is_killed(AT_ONCE);
+    let waiting = listener(&broker);
+    broker.advance(Duration::from_secs(200));
+    waiting.hears_nothing(); // once
+    // It was there when the process ended, and comes back in time.
+    Client::connects(&broker, with_will(100));
+    broker.is_killed(Duration::from_secs(50));
+    let waiting = listener(&broker);
+    Client::resumes(&broker, lasting(Version::V5, "mortal")).disconnects();
+    broker.advance(Duration::from_secs(200));
+    waiting.hears_nothing();
+}
+
+#[test]
+fn several_subscription_identifiers_come_back() {
+    let broker = broker();
+    let client = Client::connects(&broker, lasting(Version::V5, "client"));
+    client.subscribes_with(support::wire::subscribe(1).to("a/#", 1).with(property::subscription_identifier(7)));
+    client.subscribes_with(support::wire::subscribe(2).to("a/b", 2).with(property::subscription_identifier(9)));
+    client.vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    publisher.publishes(publish("a/b", "x").exactly_once(1));
+    broker.is_killed(AT_ONCE);
+    let client = Client::resumes(&broker, lasting(Version::V5, "client"));
+    let heard = client.hears_publishes();
+    let [only] = &heard[..] else { panic!("{heard:?}") };
+    let ids = only.properties.iter().filter(|property| property.0 == 0x0b).count();
+    assert_eq!((ids, only.qos), (2, 2));
+    publisher_again(&broker).publishes(publish("a/c", "y").at_least_once(1));
+    let heard = client.hears_publishes();
+    assert!(matches!(&heard[..], [one] if one.properties.iter().filter(|property| property.0 == 0x0b).count() == 1));
+}
+
+fn publisher_again(broker: &TestBroker) -> Client {
+    Client::connects(broker, connect_v5("publisher"))
+}
+
+#[test]
+fn no_local_and_retain_as_published_come_back() {
+    let broker = broker();
+    let client = Client::connects(&broker, lasting(Version::V5, "client"));
+    client.subscribes("t", 1 | options::NO_LOCAL | options::RETAIN_AS_PUBLISHED);
+    broker.is_killed(AT_ONCE);
+    let client = Client::resumes(&broker, lasting(Version::V5, "client"));
+    client.publishes(publish("t", "own").at_least_once(1)).hears_nothing();
+    publisher_again(&broker).publishes(publish("t", "other").at_least_once(1).retain());
+    let heard: Vec<Parsed> = client.hears_all();
+    assert!(matches!(&heard[..], [Parsed::Publish(one)] if one.retain), "{heard:?}");
+}
