@@ -169,6 +169,7 @@ pub struct Statistics {
     /// Segments that exist now.
     pub segments: u64,
     pub checkpoints: u64,
+    pub checkpoint_failures: u64,
     /// Keys and values written to rest.
     pub bytes_to_rest: u64,
     /// Bytes appended that no disk has yet.

@@ -28,6 +28,8 @@ pub struct Store {
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
     damage: Mutex<Vec<Damage>>,
+    rest_trouble: Mutex<Option<Arc<str>>>,
+    checkpoint_failures: AtomicU64,
     checkpoints: AtomicU64,
     bytes_to_rest: AtomicU64,
     /// Last, so that nobody else has the directory while something of this is alive.
@@ -74,6 +76,8 @@ impl Store {
             committer: Mutex::new(Committer::new(tail)),
             at_rest: Mutex::new(tail),
             damage: Mutex::default(),
+            rest_trouble: Mutex::default(),
+            checkpoint_failures: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             bytes_to_rest: AtomicU64::new(0),
             _lock: None,
@@ -134,10 +138,22 @@ impl Store {
     pub fn run_checkpoints(&self) {
         while !self.log.is_stopping() {
             self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
-            if !self.log.is_stopping() && self.checkpoint().is_err() {
+            if self.log.is_stopping() {
+                break;
+            }
+            let failed = self.checkpoint().err();
+            let has_failed = failed.is_some();
+            *self.rest_trouble.lock() = failed.map(|error| Arc::from(error.to_string()));
+            if has_failed {
+                self.checkpoint_failures.fetch_add(1, Ordering::Relaxed);
                 self.segments.wait_for(self.options.retry_wait * 100);
             }
         }
+    }
+
+    /// `Some` while checkpoints fail: why, for people. Nothing is lost by that, but the journal grows.
+    pub fn rest_trouble(&self) -> Option<Arc<str>> {
+        self.rest_trouble.lock().clone()
     }
 
     /// Moves closed segments to rest, once. After an error they are where they were.
@@ -203,6 +219,7 @@ impl Store {
             failures: counters.failures.load(Ordering::Relaxed),
             segments: self.segments.count() as u64,
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
+            checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
             bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
             bytes_pending: self.log.pending(),
         }
