@@ -34,9 +34,9 @@ mod whole;
 pub use batch::{Batch, BlobRef, Operation};
 pub use disk::{Disk, DiskFile, Folder};
 pub use memory::Memory;
-pub use rest::{Change, Each, InMemory, Rest, Space};
+pub use rest::{Change, Each, Rest, Space};
 pub use transfer::Contents;
-pub use whole::Store;
+pub use whole::{EachEntry, EachRow, Store};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,6 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Is told a row: key, value, id of the blob (0: none).
+pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
+
+/// Is told an entry: queue, blob, tag, meta, how often it entered.
+pub type EachEntry<'a> = dyn FnMut(u64, u64, u64, &[u8], u32) + 'a;
+
 /// What survives, in a directory.
 pub struct Store {
     disk: Arc<dyn Disk>,
@@ -89,8 +95,8 @@ impl Store {
         Arc::clone(&self.log) as Arc<dyn Journal>
     }
 
-    /// All rows of a table as recovery found them, in order of keys: key, value, id of the blob (0: none).
-    pub fn rows(&self, table: u8, each: &mut dyn FnMut(&[u8], &[u8], u64)) -> Result<(), Error> {
+    /// All rows of a table as recovery found them, in order of keys.
+    pub fn rows(&self, table: u8, each: &mut EachRow<'_>) -> Result<(), Error> {
         self.rest.scan(Space::Rows, &[table], &mut |key, stored| {
             if let Some((blob, value, rest)) = read_row(stored) {
                 match rest {
@@ -102,8 +108,8 @@ impl Store {
         })
     }
 
-    /// All entries as recovery found them, in order of queue and blob: queue, blob, tag, meta, how often it entered.
-    pub fn entries(&self, each: &mut dyn FnMut(u64, u64, u64, &[u8], u32)) -> Result<(), Error> {
+    /// All entries as recovery found them, in order of queue and blob.
+    pub fn entries(&self, each: &mut EachEntry<'_>) -> Result<(), Error> {
         self.rest.scan(Space::Entries, &[], &mut |key, stored| {
             if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 each(id.queue, id.blob, id.tag, meta, count);
