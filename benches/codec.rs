@@ -1,11 +1,11 @@
-//! Guard benchmarks of the codec: instructions, counted by valgrind, with limits that fail the run. From the bytes of a
-//! packet to one that borrows them or a Message that owns a copy, and from a Message or an acknowledgement to bytes.
-//! A figure in a comment is for one of the thousand times that a case does its work. `cargo bench --bench codec`;
-//! `hall.rs` says what that needs and what it leaves behind.
+//! Guard benchmarks of the codec: from the bytes of a packet to one that borrows them or a Message that owns a copy, and from a
+//! Message or an acknowledgement to bytes. `guards/main.rs` says how they are run.
+//!
+//! A program of their own: in one with the hall the compiler inlines less of the codec, and that would be what is measured.
 
 #![allow(unused_qualifications, reason = "gungraun's macros write them")]
 
-#[path = "support/limits.rs"]
+#[path = "guards/limits.rs"]
 mod limits;
 
 use std::hint::black_box;

@@ -86,7 +86,7 @@
 //!   `metrics` facade: there is nothing to look up and no atomic on the way of a PUBLISH.
 //! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (480
 //!   instructions, aim 350), a match that no cache knows (3,420, aim 2,600) and the heap of an idle connection
-//!   (aim 900 bytes). The figures stand in `benches/hall.rs` and `tests/idle_connection.rs`.
+//!   (aim 900 bytes). The figures stand in `benches/guards/hall.rs` and `tests/idle_connection.rs`.
 
 pub mod access;
 pub mod acl;

@@ -1,7 +1,7 @@
 //! How often the hall allocates for a Message, exactly: once for its bytes, once for what the receivers of a shard share
 //! of it, and never for a receiver or for an acknowledgement.
 
-#[path = "../benches/support/clients.rs"]
+#[path = "../benches/guards/clients.rs"]
 mod clients;
 
 use std::alloc::System;

@@ -9,6 +9,9 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 use support::wire::{self, Connect, Packet, Parsed, Publish, Version, connect_v4, connect_v5, property};
 use support::{Link, TestBroker};
+use waypost::access::Identity;
+use waypost::broker::{Attachment, Broken, Handshake, Opened, Settings, Shard, ShardId, Shared, Versions, Wire};
+use waypost::codec::Moment;
 
 struct Client {
     link: Link,
@@ -408,39 +411,64 @@ impl Wake for Count {
     }
 }
 
+/// A socket that takes everything.
+struct Sink;
+
+impl Wire for Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        Ok(bytes.len())
+    }
+
+    fn reader(&self) -> &Waker {
+        Waker::noop()
+    }
+}
+
+const START: Moment = Moment::from_millis(0);
+
+/// The shards of a node, for tests that say themselves when each of them ticks.
+fn shards(change: impl FnOnce(&mut Settings)) -> Vec<Shard<Sink>> {
+    let mut settings = support::settings();
+    change(&mut settings);
+    let shared = Shared::new(settings);
+    shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), START)).collect()
+}
+
+fn open(shard: &mut Shard<Sink>, id: &str) -> Attachment {
+    let shared = Arc::clone(shard.shared());
+    let request = Handshake::new(Versions::ALL)
+        .receive(&connect_v5(id).bytes(Version::V5), shared.settings(), START, |id| shared.origin_of(id))
+        .expect("fine")
+        .expect("complete");
+    match shard.open(request, Identity::default(), Sink, START) {
+        Opened::Here(me) => me,
+        _ => panic!("not here"),
+    }
+}
+
+/// A thread sleeps until the deadline that it saw after its last tick. One that came nearer later was noticed only when
+/// something else wanted a tick: a Client that was alone on its thread was read every ten seconds, whatever its rate.
+#[test]
+fn whoever_is_held_back_is_read_again_in_time() {
+    let shard = &mut shards(|settings| settings.message_rate_max = 100)[0];
+    let publisher = open(shard, "publisher");
+    shard.receive(publisher, &wire::publish("t", Vec::new()).bytes(Version::V5).repeat(200), START);
+    while shard.wants_tick() {
+        shard.tick(START);
+    }
+    assert!(!shard.may_read(publisher, Waker::noop()), "it has spent two seconds, of which one may be in advance");
+    assert!(shard.wants_tick(), "who sleeps until the deadline does not know that it has come nearer");
+    shard.tick(START);
+    let deadline = shard.deadline().expect("it is read again");
+    assert!(deadline <= Moment::from_millis(1_250), "{deadline:?}");
+}
+
 /// The relief of a congested sender that is just awake is not remembered: it goes to sleep with paused readers.
 #[test]
 fn a_sender_that_is_relieved_while_it_is_awake_wakes_its_readers() {
-    use waypost::access::Identity;
-    use waypost::broker::{Broken, Handshake, Opened, Shard, ShardId, Shared, Versions, Wire};
-    use waypost::codec::Moment;
-
-    struct Sink;
-    impl Wire for Sink {
-        fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
-            Ok(bytes.len())
-        }
-        fn reader(&self) -> &Waker {
-            Waker::noop()
-        }
-    }
-    let now = Moment::from_millis(0);
-    let mut settings = support::settings();
-    settings.shards = 2;
-    let shared = Shared::new(settings);
-    let mut shards: Vec<Shard<Sink>> = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
-    let open = |shard: &mut Shard<Sink>, id: &str| {
-        let mut handshake = Handshake::new(Versions::ALL);
-        let bytes = connect_v5(id).bytes(Version::V5);
-        let request = handshake
-            .receive(&bytes, shared.settings(), now, |id| shared.origin_of(id))
-            .expect("fine")
-            .expect("complete");
-        match shard.open(request, Identity::default(), Sink, now) {
-            Opened::Here(me) => me,
-            _ => panic!("not here"),
-        }
-    };
+    let now = START;
+    let mut shards = shards(|settings| settings.shards = 2);
+    let shared = Arc::clone(shards[0].shared());
     let publisher = open(&mut shards[0], "publisher");
     let subscriber = open(&mut shards[1], "subscriber");
     shards[1].receive(subscriber, &wire::subscribe(1).to("t", 0).bytes(Version::V5), now);

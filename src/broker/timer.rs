@@ -45,6 +45,8 @@ impl<W: Wire> Shard<W> {
             self.timers.remove(&(client.timer, slot));
             client.timer = due;
             self.timers.insert((due, slot));
+            // Whoever sleeps until the deadline has to hear that it has come nearer, which only a tick tells.
+            self.wants_tick |= self.timers.first() == Some(&(due, slot));
         }
     }
 

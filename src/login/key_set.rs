@@ -48,7 +48,6 @@ struct Shared {
     attempts: watch::Sender<Attempts>,
     /// Wakes the thread.
     call: Notify,
-    is_wanted: AtomicBool,
     is_over: AtomicBool,
     waiting: AtomicUsize,
     outcomes: Arc<Outcomes>,
@@ -56,6 +55,9 @@ struct Shared {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Attempts {
+    /// Another one shall begin. The beginning of one takes this back in the same step, so that whoever wished for one that is
+    /// not under way yet never gets two.
+    is_wanted: bool,
     is_under_way: bool,
     done: u64,
     last_began: Option<Moment>,
@@ -92,7 +94,6 @@ impl KeySet {
             keys: ArcSwapOption::empty(),
             attempts: watch::Sender::default(),
             call: Notify::new(),
-            is_wanted: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             outcomes: Arc::default(),
@@ -137,7 +138,7 @@ impl KeySet {
 
     /// Has it fetched now, whenever the last time was.
     fn refresh(&self) {
-        self.shared.is_wanted.store(true, Ordering::Relaxed);
+        self.shared.attempts.send_modify(|attempts| attempts.is_wanted = true);
         self.shared.call.notify_one();
     }
 
@@ -146,16 +147,20 @@ impl KeySet {
         let shared = &self.shared;
         let Some(_waiting) = Waiting::among(&shared.waiting, shared.settings.waiting_max) else { return };
         let mut attempts = shared.attempts.subscribe();
-        let now = *attempts.borrow_and_update();
-        if !now.is_under_way {
-            if !shared.is_due(now) {
-                return;
-            }
-            self.refresh();
+        let (mut done, mut will_come) = (0, false);
+        shared.attempts.send_if_modified(|now| {
+            let is_new = !now.is_under_way && !now.is_wanted && shared.is_due(*now);
+            now.is_wanted |= is_new;
+            (done, will_come) = (now.done, now.is_under_way || now.is_wanted);
+            is_new
+        });
+        if !will_come {
+            return;
         }
+        shared.call.notify_one();
         // What an attempt may take, and a little for its thread.
         let patience = shared.settings.timeout + Duration::from_millis(500);
-        let _ = tokio::time::timeout(patience, attempts.wait_for(|attempts| attempts.done > now.done)).await;
+        let _ = tokio::time::timeout(patience, attempts.wait_for(|attempts| attempts.done > done)).await;
     }
 }
 
@@ -182,8 +187,8 @@ impl Shared {
     }
 
     async fn attempt(&self) -> bool {
-        self.is_wanted.store(false, Ordering::Relaxed);
         self.attempts.send_modify(|attempts| {
+            attempts.is_wanted = false;
             attempts.is_under_way = true;
             attempts.last_began = Some(self.porter.now());
         });
@@ -230,7 +235,7 @@ impl Shared {
 
     /// Comes back when somebody wants it fetched, or when it is over.
     async fn wanted(&self) {
-        while !self.is_wanted.load(Ordering::Relaxed) && !self.is_over.load(Ordering::Relaxed) {
+        while !self.attempts.borrow().is_wanted && !self.is_over.load(Ordering::Relaxed) {
             self.call.notified().await;
         }
     }

@@ -15,7 +15,7 @@ use crate::transport::{Noise, Transport, play_over};
 
 each_version! {
     a01_first_packet_is_not_connect,
-    a02_huge_body_before_connect,
+    a02_huge_body_before_connect: alone,
     a03_body_promised_and_withheld,
     a04_remaining_length_of_five_bytes,
     a05_length_not_in_its_shortest_form,
@@ -24,8 +24,8 @@ each_version! {
     a07_surplus_bytes,
     a08_reserved_flag_bits,
     a09_reserved_types,
-    a10_one_byte_per_segment,
-    a11_many_packets_per_segment,
+    a10_one_byte_per_segment: alone,
+    a11_many_packets_per_segment: alone,
     a12_one_byte_too_large,
     a13_exactly_the_limit,
     a14_server_only_packets_from_a_client,

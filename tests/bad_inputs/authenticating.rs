@@ -89,9 +89,9 @@ impl Guarded {
         Self::set(takes, Turn::beside_others())
     }
 
-    /// The memory of the node is that of the whole test process: who measures it wants nothing else to run beside it.
+    /// The memory of the node is that of the whole test process: who measures it wants nothing else to run in there.
     fn alone(takes: Duration) -> Self {
-        Self::set(takes, Turn::alone())
+        Self::set(takes, Turn::alone_in_this_process())
     }
 
     fn set(takes: Duration, turn: Turn) -> Self {

@@ -29,7 +29,7 @@ each_version! {
     b17_keep_alive,
     b17_peer_that_vanished,
     b18_version_not_allowed_here,
-    b20_many_connects_with_one_client_id,
+    b20_many_connects_with_one_client_id: alone,
     b21_odd_but_legal,
 }
 

@@ -9,7 +9,7 @@ use crate::rules::{Scene, load};
 use crate::transport::Transport;
 
 each_transport! {
-    whatever_is_said_comes_to_an_end,
+    whatever_is_said_comes_to_an_end: alone,
 }
 
 fn whatever_is_said_comes_to_an_end() {

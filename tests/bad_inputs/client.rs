@@ -114,6 +114,11 @@ impl Client {
         socket2::SockRef::from(self.link.socket()).set_recv_buffer_size(4096).expect("TCP has this option");
     }
 
+    /// From now on the system keeps little of what we send and the broker has not read: it is gone soon when we are.
+    pub(crate) fn shrink_sending(&self) {
+        socket2::SockRef::from(self.link.socket()).set_send_buffer_size(4096).expect("TCP has this option");
+    }
+
     /// Ends the sending side only: the broker reads an end, we still read what it says.
     pub(crate) fn finish_sending(&mut self) {
         self.link.finish_sending();

@@ -15,7 +15,7 @@ const V5: Version = Version::V5;
 const MIB: u64 = 1024 * 1024;
 
 each_version! {
-    d06_properties_times_fan_out,
+    d06_properties_times_fan_out: alone,
     d09_alias_leaks_to_receivers,
     d13_expiry_while_queued,
     d13_expired_messages_free_their_place,
@@ -27,15 +27,15 @@ only_v5! {
     d02_property_in_the_wrong_packet,
     d03_duplicates,
     d04_lying_property_length,
-    d05_user_property_flood,
+    d05_user_property_flood: alone,
     d07_alias_abuse,
-    d08_alias_churn,
+    d08_alias_churn: alone,
     d10_subscription_identifier,
     d11_response_topic,
     d12_payload_format,
     d14_disconnect_raises_expiry,
     d15_tiny_receivers,
-    d16_properties_in_acks,
+    d16_properties_in_acks: alone,
     d17_forged_broker_properties,
 }
 

@@ -17,12 +17,12 @@ each_version! {
     f02_bad_options,
     f04_too_many_in_one_packet,
     f05_too_many_in_one_session,
-    f06_same_filter_again_and_again,
-    f07_churn_of_new_filters,
+    f06_same_filter_again_and_again: alone,
+    f07_churn_of_new_filters: alone,
     f08_plain_and_shared_mixed_up,
-    f09_overlapping_filters,
+    f09_overlapping_filters: alone,
     f10_busy_packet_id,
-    f11_subscribe_against_teardown,
+    f11_subscribe_against_teardown: alone,
     f12_options_change,
 }
 

@@ -12,6 +12,10 @@ use crate::g_authentication::Files;
 use crate::packet::{Connect, PINGREQ, Version, connect, kind, publish};
 use crate::rules::{SLOWNESS, Scene, busyness, load};
 
+all_versions_over_tcp! {
+    j21_rule_engine_cost: alone,
+}
+
 const RULES: usize = 10_000;
 
 /// Rules of every form: for each user, for everybody with placeholders, with wildcards in every place, denials.
@@ -30,7 +34,6 @@ fn rules() -> String {
 }
 
 /// Ten thousand rules, many Clients, and topics that nobody has asked about before.
-#[test]
 fn j21_rule_engine_cost() {
     let files = Files::new();
     let file = files.write("rules", rules());

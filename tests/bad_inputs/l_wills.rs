@@ -17,12 +17,12 @@ const MIB: u64 = 1024 * 1024;
 each_version! {
     l02_bad_will,
     l05_when_it_must_and_must_not_be_sent,
-    l06_mass_death,
+    l06_mass_death: alone,
     l07_shutdown,
 }
 
 only_v5! {
-    l03_leak_in_the_wills_properties,
+    l03_leak_in_the_wills_properties: alone,
     l04_delay_beyond_the_session,
 }
 

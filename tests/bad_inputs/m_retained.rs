@@ -15,13 +15,13 @@ use crate::rules::{Scene, busyness, load, unique};
 const MIB: u64 = 1024 * 1024;
 
 each_version! {
-    m01_unlimited_topics,
+    m01_unlimited_topics: alone,
     m01_unlimited_bytes,
-    m02_everyone_asks_for_everything,
-    m03_amplification,
+    m02_everyone_asks_for_everything: alone,
+    m03_amplification: alone,
     m04_too_large_to_retain,
     m05_retain_switched_off,
-    m06_races,
+    m06_races: alone,
     m08_right_shape,
 }
 

@@ -11,31 +11,23 @@
 //! rejected has an effect.
 //!
 //! Load rows are small by default, and smaller with layers; `WAYPOST_LOAD=full` plays them in full. They report figures on
-//! standard error. Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
+//! standard error. Those that keep the machine busy, or measure how busy it is, play alone: `row: alone` in the list. Inputs that have ever broken the broker lie in `tests/corpus/` and are sent again by `corpus`.
 
 #![allow(clippy::disallowed_methods, reason = "a test outside the broker has sockets, threads and a clock of its own")]
 
 /// Makes tests of each row, which is a function of the protocol version: over TCP, and over each of the layers.
 macro_rules! each_version {
-    ($($row:ident,)+) => {$(
+    ($($row:ident $(: $alone:ident)?,)+) => {$(
         mod $row {
-            use crate::packet::Version::{V5, V311};
+            over_tcp! { each_version $($alone)? super::$row }
 
             #[test]
-            fn v5() {
-                super::$row(V5);
-            }
-            #[test]
             fn v5_tls_ws_wss() {
-                crate::transport::play_over_layers(|| super::$row(V5));
-            }
-            #[test]
-            fn v311() {
-                super::$row(V311);
+                crate::transport::play_over_layers(|| super::$row(crate::packet::Version::V5));
             }
             #[test]
             fn v311_tls_ws_wss() {
-                crate::transport::play_over_layers(|| super::$row(V311));
+                crate::transport::play_over_layers(|| super::$row(crate::packet::Version::V311));
             }
         }
     )+};
@@ -43,28 +35,19 @@ macro_rules! each_version {
 
 /// The same over TCP alone: for sections about the process and its machine rather than about what Clients say.
 macro_rules! each_version_over_tcp {
-    ($($row:ident,)+) => {$(
+    ($($row:ident $(: $alone:ident)?,)+) => {$(
         mod $row {
-            #[test]
-            fn v5() {
-                super::$row(crate::packet::Version::V5);
-            }
-            #[test]
-            fn v311() {
-                super::$row(crate::packet::Version::V311);
-            }
+            over_tcp! { each_version $($alone)? super::$row }
         }
     )+};
 }
 
 /// Makes tests of each row that only MQTT 5 has.
 macro_rules! only_v5 {
-    ($($row:ident,)+) => {$(
+    ($($row:ident $(: $alone:ident)?,)+) => {$(
         mod $row {
-            #[test]
-            fn v5() {
-                super::$row();
-            }
+            over_tcp! { only_v5 $($alone)? super::$row }
+
             #[test]
             fn v5_tls_ws_wss() {
                 crate::transport::play_over_layers(super::$row);
@@ -75,18 +58,74 @@ macro_rules! only_v5 {
 
 /// Makes tests of each row that plays all versions itself.
 macro_rules! each_transport {
-    ($($row:ident,)+) => {$(
+    ($($row:ident $(: $alone:ident)?,)+) => {$(
         mod $row {
-            #[test]
-            fn tcp() {
-                super::$row();
-            }
+            over_tcp! { all_versions $($alone)? super::$row }
+
             #[test]
             fn tls_ws_wss() {
                 crate::transport::play_over_layers(super::$row);
             }
         }
     )+};
+}
+
+/// The same over TCP alone.
+macro_rules! all_versions_over_tcp {
+    ($($row:ident $(: $alone:ident)?,)+) => {$(
+        mod $row {
+            over_tcp! { all_versions $($alone)? super::$row }
+        }
+    )+};
+}
+
+/// The tests of a row over TCP. One that plays alone is called so: by its name `Turn::of_this_test` knows it, and so does
+/// `.config/nextest.toml`, by which these tests follow one upon another, and others do not wait for each of them.
+macro_rules! over_tcp {
+    (each_version $row:path) => {
+        #[test]
+        fn v5() {
+            $row(crate::packet::Version::V5);
+        }
+        #[test]
+        fn v311() {
+            $row(crate::packet::Version::V311);
+        }
+    };
+    (each_version alone $row:path) => {
+        #[test]
+        fn alone_v5() {
+            $row(crate::packet::Version::V5);
+        }
+        #[test]
+        fn alone_v311() {
+            $row(crate::packet::Version::V311);
+        }
+    };
+    (only_v5 $row:path) => {
+        #[test]
+        fn v5() {
+            $row();
+        }
+    };
+    (only_v5 alone $row:path) => {
+        #[test]
+        fn alone_v5() {
+            $row();
+        }
+    };
+    (all_versions $row:path) => {
+        #[test]
+        fn tcp() {
+            $row();
+        }
+    };
+    (all_versions alone $row:path) => {
+        #[test]
+        fn alone_tcp() {
+            $row();
+        }
+    };
 }
 
 mod a_framing;

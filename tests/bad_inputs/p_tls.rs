@@ -19,6 +19,10 @@ use crate::g_authentication::Files;
 use crate::packet::{Version, connect};
 use crate::rules::{SLOWNESS, Scene, busyness, load};
 
+all_versions_over_tcp! {
+    p01_handshake_flood: alone,
+}
+
 /// A certificate for `localhost` and its key, as files.
 struct Certificate {
     files: Files,
@@ -71,7 +75,6 @@ fn shake_hands(address: SocketAddr, config: &Arc<ClientConfig>) -> Option<Stream
 }
 
 /// Handshakes get a share of the time, and whoever is there is served in the rest of it.
-#[test]
 fn p01_handshake_flood() {
     const SHARE: u32 = 5;
     const SHARDS: u32 = 2;

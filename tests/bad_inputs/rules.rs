@@ -16,8 +16,8 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ impl Scene {
         Self::set(RowKind::Functional, adapt)
     }
 
-    /// A scene for a load row: it plays alone, and the innocents may wait longer.
+    /// A scene for a load row: the innocents may wait longer, and the row plays alone if its list says so.
     pub(crate) fn under_load() -> Self {
         Self::under_load_with(|_| {})
     }
@@ -117,8 +117,11 @@ impl Scene {
     fn set(kind: RowKind, adapt: impl FnOnce(&mut Profile)) -> Self {
         // Over layers a load row has less to do, and plays beside those over other layers.
         let transport = Transport::of_this_test();
-        let is_alone = kind == RowKind::Load && (transport == Transport::Tcp || load_is_full());
-        let turn = if is_alone { Turn::alone() } else { Turn::beside_others() };
+        let turn = match kind {
+            RowKind::Functional => Turn::beside_others(),
+            RowKind::Load if load_is_full() => Turn::alone(),
+            RowKind::Load => Turn::of_this_test(),
+        };
         let mut profile = Profile::test();
         adapt(&mut profile);
         let broker = Broker::start(&profile);
@@ -313,7 +316,7 @@ impl Scene {
             "G3: memory grew by {growth} bytes during the row, {} are allowed",
             self.peak_max
         );
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10).mul_f64(busyness());
         loop {
             let now = self.broker.usage().expect("there was one at the start");
             let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
@@ -388,25 +391,45 @@ pub(crate) fn unique(name: &str) -> String {
     format!("{name}-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The right to play: functional rows side by side, a load row alone. It is the lock of a file, since some runners start a
-/// process for each test.
-pub(crate) struct Turn(#[expect(dead_code, reason = "the lock goes when the file is closed")] File);
+/// The right to play: most rows side by side, some alone. It is the lock of a file, since some runners start a process for each
+/// test.
+pub(crate) struct Turn {
+    _file: File,
+    _process: Option<MutexGuard<'static, ()>>,
+}
 
 impl Turn {
-    pub(crate) fn alone() -> Self {
-        Self::take(File::lock)
+    /// Alone if the list of rows says so.
+    pub(crate) fn of_this_test() -> Self {
+        let is_alone = thread::current().name().is_some_and(|name| name.contains("::alone"));
+        if is_alone { Self::alone() } else { Self::beside_others() }
+    }
+
+    fn alone() -> Self {
+        Self { _file: locked(File::lock), _process: None }
     }
 
     pub(crate) fn beside_others() -> Self {
-        Self::take(File::lock_shared)
+        Self { _file: locked(File::lock_shared), _process: None }
     }
 
-    fn take(lock: impl FnOnce(&File) -> std::io::Result<()>) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-inputs-turn");
-        let file = File::create(path).expect("the target folder can be written");
-        lock(&file).expect("the file system has locks");
-        Self(file)
+    /// Nothing else runs in this process: for rows that measure it.
+    pub(crate) fn alone_in_this_process() -> Self {
+        static PROCESS: Mutex<()> = Mutex::new(());
+        if std::env::var_os("NEXTEST").is_none() {
+            return Self::alone();
+        }
+        // It starts a process for each test; what else is in this one is the same row over other layers.
+        let process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { _process: Some(process), ..Self::beside_others() }
     }
+}
+
+fn locked(lock: impl FnOnce(&File) -> std::io::Result<()>) -> File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-inputs-turn");
+    let file = File::create(path).expect("the target folder can be written");
+    lock(&file).expect("the file system has locks");
+    file
 }
 
 /// Two Clients that have done nothing wrong, and a yardstick: the same exchange with a socket that only echoes, which
@@ -612,7 +635,7 @@ fn measure_machine(stop: &AtomicBool, rounds: &AtomicUsize) -> Result<Vec<Durati
 /// No innocents here, since serving them costs something.
 pub(crate) fn quiet(attack: impl FnOnce(SocketAddr) -> Vec<Client>) {
     let is_tcp = Transport::of_this_test() == Transport::Tcp;
-    let _turn = if is_tcp { Turn::alone() } else { Turn::beside_others() };
+    let _turn = Turn::beside_others(); // it is the time of its own process that counts
     let broker = Broker::start(&Profile::test());
     let attackers = attack(broker.address());
     // What the attack has left to do may still run for a moment: the second look decides.

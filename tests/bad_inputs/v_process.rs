@@ -18,6 +18,10 @@ each_version_over_tcp! {
     v13_log_is_full_or_gone,
 }
 
+all_versions_over_tcp! {
+    v12_orderly_stop: alone,
+}
+
 /// A wall clock that the test sets, in place of the C library's: it adds as many seconds as a file says.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
@@ -167,7 +171,7 @@ fn v08_clock_jumps() {
 
 /// A process that was stopped for a while closes those whose time is over, once, and nobody else.
 fn v09_frozen(version: Version) {
-    let _turn = Turn::alone();
+    let _turn = Turn::of_this_test();
     let mut broker = Broker::start(&Profile::test());
     let address = broker.address();
     let mut watcher = connected(address, Version::V5, "v09-watcher");
@@ -221,9 +225,8 @@ fn v09_frozen(version: Version) {
 }
 
 /// A thousand Clients and ten thousand queued messages when the broker is told to stop: all are told, and it ends in time.
-#[test]
 fn v12_orderly_stop() {
-    let _turn = Turn::alone();
+    let _turn = Turn::of_this_test();
     let mut profile = Profile::test();
     profile.set("limits.connections_pending_max", 2000);
     let mut broker = Broker::start(&profile);

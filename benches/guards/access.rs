@@ -1,20 +1,12 @@
-//! Guard benchmarks of rights: instructions, counted by valgrind, for decisions that nobody remembers, with limits that fail the
-//! run: what was measured and six percent. The aim is under 2 µs, about 6,000 instructions at the very most, with 10,000 users and
-//! 100,000 rules. `cargo bench --bench access`, with `gungraun-runner` in `GUNGRAUN_RUNNER` or on the path.
-
-#![allow(unused_qualifications, reason = "gungraun's macros write them")]
-
-#[path = "support/limits.rs"]
-mod limits;
-#[path = "support/rules.rs"]
-mod rules;
+//! Rights: decisions that nobody remembers. The limits are what was measured and six percent; the aim is under 2 µs, about 6,000
+//! instructions at the very most, with 10,000 users and 100,000 rules.
 
 use std::fmt::Write;
 use std::hint::black_box;
 
+use super::limits::at_most;
+use super::rules::{self, USERS};
 use gungraun::prelude::*;
-use limits::at_most;
-use rules::USERS;
 use waypost::access::{Access, Act, Form, Identity, Rules, Source, Verdict};
 use waypost::codec::Qos;
 
@@ -116,4 +108,3 @@ fn deciding(asking: Asking) -> Asking {
 }
 
 library_benchmark_group!(name = decisions, benchmarks = deciding);
-main!(library_benchmark_groups = decisions);

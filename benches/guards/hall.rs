@@ -1,22 +1,11 @@
-//! Guard benchmarks of the hall: instructions, counted by valgrind, from the bytes of a packet to the bytes of its
-//! deliveries, with limits that fail the run: what was measured and six percent. A figure in a comment is for one of the
-//! many times that a case does its work. `cargo bench --bench hall`, with `gungraun-runner` in `GUNGRAUN_RUNNER` or on the
-//! path; profiles for `callgrind_annotate` are left in `target/gungraun`.
-
-#![allow(unused_qualifications, reason = "gungraun's macros write them")]
-
-#[path = "support/clients.rs"]
-mod clients;
-#[path = "support/limits.rs"]
-mod limits;
-#[path = "support/rules.rs"]
-mod rules;
+//! The hall: from the bytes of a packet to the bytes of its deliveries. The limits are what was measured and six percent.
 
 use std::hint::black_box;
 
-use clients::{Hall, PAYLOAD, Written, puback, publish, subscribe, subscribe_without_replay, unsubscribe};
+use super::clients::{Hall, PAYLOAD, Written, puback, publish, subscribe, subscribe_without_replay, unsubscribe};
+use super::limits::at_most;
+use super::rules;
 use gungraun::prelude::*;
-use limits::at_most;
 use waypost::access::{Access, Form, Rules, Source};
 use waypost::broker::Attachment;
 use waypost::codec::Qos;
@@ -298,5 +287,3 @@ fn qos1_windows(windows: Windows) -> Windows {
 }
 
 library_benchmark_group!(name = qos1_cycle, benchmarks = qos1_windows);
-
-main!(library_benchmark_groups = [matches, subscribe_unsubscribe, fanout_core, qos1_cycle]);
