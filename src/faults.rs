@@ -64,6 +64,34 @@ pub enum Fault {
     BanAtConnect,
     /// And its Will?
     BanWill,
+    /// Is the journal on the disk before it says so?
+    StoreSync,
+    /// Is the segment before it, when a new one begins?
+    StoreSyncAtEnd,
+    /// Is the name of a new segment?
+    StoreSyncFolder,
+    /// Is a new segment whole when it gets its name?
+    StoreWholeFirst,
+    /// Does a record's checksum cover its batch?
+    StoreChecksum,
+    /// And where it lies?
+    StorePosition,
+    /// Does a segment end where the next one begins?
+    StoreEnd,
+    /// Does the journal end at a hole that a crash left?
+    StoreHole,
+    /// Is a file that failed left alone?
+    StoreBeginAnew,
+    /// Is what outlives a segment at rest before the segment goes?
+    StoreRestFirst,
+    /// Does rest say how far it includes the journal, and no further?
+    StoreRestPosition,
+    /// Is it asked after a failure?
+    StoreRestAgain,
+    /// Does a blob go when nothing refers to it?
+    StoreReferences,
+    /// Does an entry take as many leaves as it entered?
+    StoreCount,
 }
 
 #[cfg(not(feature = "seeded-faults"))]
@@ -96,6 +124,25 @@ mod seeded {
     }
 
     impl Fault {
+        /// Of the store, which tests/store is to notice.
+        pub const STORE: &[Self] = &[
+            Self::StoreSync,
+            Self::StoreSyncAtEnd,
+            Self::StoreSyncFolder,
+            Self::StoreWholeFirst,
+            Self::StoreChecksum,
+            Self::StorePosition,
+            Self::StoreEnd,
+            Self::StoreHole,
+            Self::StoreBeginAnew,
+            Self::StoreRestFirst,
+            Self::StoreRestPosition,
+            Self::StoreRestAgain,
+            Self::StoreReferences,
+            Self::StoreCount,
+        ];
+
+        /// Of rights, which tests/rights_model is to notice.
         pub const ALL: &[Self] = &[
             Self::Live,
             Self::Retained,

@@ -9,6 +9,7 @@ use super::batch::{BlobRef, Operation, Operations};
 use super::rest::{
     Change, EntryId, Rest, Space, entry_value, number_value, read_entry, read_number, read_row, row_key, row_value,
 };
+use crate::faults::{self, Fault};
 use foldhash::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 
@@ -75,7 +76,8 @@ impl<'a> Overlay<'a> {
                 }
                 Operation::Leave { queue, blob, tag } => {
                     let entry = self.entry(EntryId { queue, blob, tag })?;
-                    entry.count = entry.count.saturating_sub(1);
+                    let left = if faults::is_left_out(Fault::StoreCount) { entry.count } else { 1 };
+                    entry.count = entry.count.saturating_sub(left);
                     if entry.count == 0 && !entry.was {
                         self.queues.entry(queue).and_modify(|queue| drop(queue.entries.remove(&(blob, tag))));
                     }
@@ -152,6 +154,7 @@ impl<'a> Overlay<'a> {
         }
         references.remove(&0);
         self.blobs(references, &mut changes, blob)?;
+        let to = if faults::is_left_out(Fault::StoreRestPosition) { to + 1 } else { to };
         changes.push((Space::About, POSITION.to_vec(), Some(number_value(to))));
         Ok(changes)
     }
@@ -184,7 +187,7 @@ impl<'a> Overlay<'a> {
             let before = if is_new { None } else { self.rest.get(Space::References, &key)? };
             let before = before.as_deref().and_then(read_number);
             let count = before.unwrap_or(0).saturating_add_signed(more);
-            if count == 0 {
+            if count == 0 && !faults::is_left_out(Fault::StoreReferences) {
                 if before.is_some() {
                     changes.push((Space::Blobs, key.clone(), None));
                     changes.push((Space::References, key, None));

@@ -2,22 +2,20 @@
 //!
 //! fjall writes each batch to a journal of its own, whose blocks a power cut may keep in any order; then it refuses to open. The
 //! batch in question is then one that our own journal still holds, so the end of fjall's is cut off and the checkpoint done
-//! again. Where it does not open for other reasons, all of it is put aside. `Keyspace::clear` is never called: it is not safe
+//! again. Where it does not open for other reasons, as little of it as will do is put aside. `Keyspace::clear` is never called: it is not safe
 //! when a crash follows.
 
 use super::rest::{Change, Each, Rest, Space};
-use super::{Damage, Error, Findings, Position};
+use super::{Damage, Error, Findings, Options, Position};
 use fjall::{Database, Error as FjallError, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Where it is in the data directory.
 const FOLDER: &str = "rest";
-
-/// What has been written and not yet sorted into tables, for each space. It is memory.
-const MEMTABLE_BYTES: u64 = 8 << 20;
 
 /// fjall's least.
 const OWN_JOURNALS_BYTES: u64 = 64 << 20;
@@ -28,15 +26,19 @@ const OPEN_FILES_MAX: usize = 128;
 /// What fjall ends each batch of its journal with.
 const END_OF_BATCH: &[u8] = b"FJL\x03";
 
+/// What fjall marks its folder with, in the one format of its that this version knows.
+const FORMAT_MARK: &[u8] = b"FJL\x03";
+
 /// So many batches are cut off at most before all is put aside.
 const CUTS_MAX: usize = 64;
 
 /// Rest in a folder of the data directory.
 pub(super) struct Engine {
     dir: PathBuf,
-    cache_bytes: u64,
+    options: Options,
     /// `None` after a failure: fjall takes nothing more then, and is opened anew.
     open: RwLock<Option<Open>>,
+    damage: Mutex<Vec<Damage>>,
 }
 
 struct Open {
@@ -52,16 +54,18 @@ impl Open {
 
 impl Engine {
     /// Opens what is there. What is damaged is put aside; only what may be better another time is an error.
-    pub(super) fn open(dir: &Path, cache_bytes: u64, findings: &mut Findings) -> Result<Self, Error> {
-        let open = match open_or_cut(dir, cache_bytes, findings) {
+    pub(super) fn open(dir: &Path, options: &Options, findings: &mut Findings) -> Result<Self, Error> {
+        let open = match open_or_cut(dir, options, findings) {
             Ok(open) => open,
-            Err(error) if is_damage(&error) => {
-                put_aside(dir, &error, findings)?;
-                open_once(dir, cache_bytes).map_err(fault("opened"))?
-            }
+            Err(error) if is_damage(&error) => open_what_is_left(dir, options, &error, findings)?,
             Err(error) => return Err(fault("opened")(error)),
         };
-        Ok(Self { dir: dir.to_owned(), cache_bytes, open: RwLock::new(Some(open)) })
+        Ok(Self {
+            dir: dir.to_owned(),
+            options: options.clone(),
+            open: RwLock::new(Some(open)),
+            damage: Mutex::default(),
+        })
     }
 
     fn with<T>(&self, what: &'static str, job: impl Fn(&Open) -> Result<T, FjallError>) -> Result<T, Error> {
@@ -70,27 +74,82 @@ impl Engine {
         }
         let mut place = self.open.write();
         if place.is_none() {
-            let open = open_or_cut(&self.dir, self.cache_bytes, &mut Findings::default());
+            let open = open_or_cut(&self.dir, &self.options, &mut Findings::default());
             *place = Some(open.map_err(fault("opened again"))?);
         }
         place.as_ref().map_or_else(|| Err(fault(what)(FjallError::Poisoned)), |open| job(open).map_err(fault(what)))
     }
 }
 
+impl Engine {
+    /// From the end backwards to what is damaged: the first key after it.
+    fn first_after_damage(&self, space: Space, prefix: &[u8], after: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let pairs = self.with("read", |open| Ok(open.space(space).prefix(prefix)))?;
+        let mut first = None;
+        for pair in pairs.rev() {
+            match pair.key() {
+                Ok(key) if &*key > after => first = Some(key.to_vec()),
+                _ => break,
+            }
+        }
+        Ok(first)
+    }
+
+    fn note(&self, space: Space, what: &str, error: &FjallError) {
+        self.damage.lock().push(Damage {
+            file: FOLDER.into(),
+            position: Position(0),
+            bytes: 0,
+            what: format!("{what} of the {space:?} at rest cannot be read: {error:?}"),
+        });
+    }
+}
+
 impl Rest for Engine {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.with("read", |open| Ok(open.space(space).get(key)?.map(|value| value.to_vec())))
+        self.with("read", |open| match open.space(space).get(key) {
+            Ok(value) => Ok(value.map(|value| value.to_vec())),
+            Err(error) if is_damage(&error) => {
+                self.note(space, "a value", &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        })
     }
 
     fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
-        let found = self.with("read", |open| Ok(open.space(space).prefix(prefix)))?;
-        for pair in found {
-            let (key, value) = pair.into_inner().map_err(fault("read"))?;
-            if !each(&key, &value) {
-                break;
+        let mut from = prefix.to_vec();
+        loop {
+            let pairs = self.with("read", |open| Ok(open.space(space).range(from.as_slice()..)))?;
+            let mut last = None;
+            let mut fault_found = None;
+            for pair in pairs {
+                match pair.into_inner() {
+                    Ok((key, value)) => {
+                        if !key.starts_with(prefix) || !each(&key, &value) {
+                            return Ok(());
+                        }
+                        last = Some(key);
+                    }
+                    Err(error) if is_damage(&error) => {
+                        fault_found = Some(error);
+                        break;
+                    }
+                    Err(error) => return Err(fault("read")(error)),
+                }
+            }
+            let Some(error) = fault_found else { return Ok(()) };
+            self.note(space, "a part", &error);
+            let after = last.map_or(from, |key| key.to_vec());
+            match self.first_after_damage(space, prefix, &after)? {
+                Some(next) => from = next,
+                None => return Ok(()),
             }
         }
-        Ok(())
+    }
+
+    fn take_damage(&self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage.lock())
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
@@ -115,9 +174,12 @@ fn fault(what: &'static str) -> impl FnOnce(FjallError) -> Error {
     move |error| Error::Rest { what, why: format!("{error:?}") }
 }
 
-fn open_once(dir: &Path, cache_bytes: u64) -> Result<Open, FjallError> {
+fn open_once(dir: &Path, options: &Options) -> Result<Open, FjallError> {
+    if !manifests_are_right(dir)? {
+        return Err(FjallError::Unrecoverable);
+    }
     let database = Database::builder(dir.join(FOLDER))
-        .cache_size(cache_bytes)
+        .cache_size(options.cache_bytes)
         .worker_threads(1)
         .max_cached_files(Some(OPEN_FILES_MAX))
         .max_journaling_size(OWN_JOURNALS_BYTES)
@@ -125,7 +187,7 @@ fn open_once(dir: &Path, cache_bytes: u64) -> Result<Open, FjallError> {
         .open()?;
     let space = |name| {
         database.keyspace(name, || {
-            KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true)
+            KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes).manual_journal_persist(true)
         })
     };
     // In the order of `Space::ALL`. The names are for ever.
@@ -134,26 +196,19 @@ fn open_once(dir: &Path, cache_bytes: u64) -> Result<Open, FjallError> {
 }
 
 /// Opens it; while fjall's own journal does not add up, its last batch is cut off.
-fn open_or_cut(dir: &Path, cache_bytes: u64, findings: &mut Findings) -> Result<Open, FjallError> {
+fn open_or_cut(dir: &Path, options: &Options, findings: &mut Findings) -> Result<Open, FjallError> {
     for _ in 0..CUTS_MAX {
-        match open_once(dir, cache_bytes) {
-            Err(FjallError::JournalRecovery(_)) => match cut_last_batch(dir) {
-                Ok(Some(file)) => findings.damage.push(Damage {
-                    file,
-                    position: Position(0),
-                    bytes: 0,
-                    what: "the last change of what is at rest was not finished; it was undone".into(),
-                }),
-                _ => break,
-            },
+        match open_once(dir, options) {
+            Err(FjallError::JournalRecovery(_)) if cut_last_batch(dir)? => findings.unfinished += 1,
             other => return other,
         }
     }
-    open_once(dir, cache_bytes)
+    open_once(dir, options)
 }
 
-/// Takes the end off the last batch in fjall's journal, which is then not finished, and which fjall then leaves out.
-fn cut_last_batch(dir: &Path) -> io::Result<Option<String>> {
+/// Takes the end off the last batch in fjall's journal, which is then not finished, and which fjall then leaves out. Says whether
+/// there was one.
+fn cut_last_batch(dir: &Path) -> io::Result<bool> {
     let mut journals: Vec<(u64, PathBuf)> = Vec::new();
     for file in fs::read_dir(dir.join(FOLDER))? {
         let path = file?.path();
@@ -169,11 +224,10 @@ fn cut_last_batch(dir: &Path) -> io::Result<Option<String>> {
             let file = File::options().write(true).open(&path)?;
             file.set_len(end as u64)?;
             file.sync_all()?;
-            let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
-            return Ok(Some(name));
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 /// Whether an error says that the files are damaged, and not that they cannot be read now or by this version.
@@ -189,22 +243,88 @@ fn is_damage(error: &FjallError) -> bool {
     }
 }
 
-fn put_aside(dir: &Path, error: &FjallError, findings: &mut Findings) -> Result<(), Error> {
+/// One part may be damaged and the others whole: what fjall knows about the whole, or one of the spaces. Each in turn is replaced by
+/// one of a fresh database, which has the same number there. Where that does not help, all is put aside.
+fn open_what_is_left(
+    dir: &Path,
+    options: &Options,
+    error: &FjallError,
+    findings: &mut Findings,
+) -> Result<Open, Error> {
+    let io = |source| Error::Io { what: "replace what is damaged at rest".into(), source };
+    let mut lost = |what: String, to: Option<&Path>| {
+        let to = to.map(|to| format!("; it is now {}", to.display())).unwrap_or_default();
+        let what = format!("{what} is damaged ({error:?}){to}");
+        findings.damage.push(Damage { file: FOLDER.into(), position: Position(0), bytes: 0, what });
+    };
+    if let FjallError::InvalidVersion(None) = error {
+        fs::write(dir.join(FOLDER).join("version"), FORMAT_MARK).map_err(io)?;
+        if let Ok(open) = open_or_cut(dir, options, &mut Findings::default()) {
+            lost("the mark of the format at rest".into(), None);
+            return Ok(open);
+        }
+    }
+    let fresh = dir.join(format!("{FOLDER}-fresh"));
+    let _ = fs::remove_dir_all(&fresh);
+    drop(open_once(&fresh, options).map_err(fault("opened"))?);
+    for number in 0..=Space::ALL.len() {
+        let folder = dir.join(FOLDER).join("keyspaces").join(format!("{number}"));
+        let aside = dir.join(format!("{FOLDER}-damaged"));
+        let _ = fs::remove_dir_all(&aside);
+        if fs::rename(&folder, &aside).is_err() {
+            fs::create_dir_all(&aside).map_err(io)?;
+        }
+        fs::rename(fresh.join(FOLDER).join("keyspaces").join(format!("{number}")), &folder).map_err(io)?;
+        if let Ok(open) = open_or_cut(dir, options, &mut Findings::default()) {
+            let _ = fs::remove_dir_all(&fresh);
+            let space = number.checked_sub(1).map(|at| Space::ALL[at]);
+            let name = space.map_or("names".into(), |space| format!("{space:?}").to_lowercase());
+            let to = put_aside(dir, &aside, &format!("{FOLDER}-{name}"))?;
+            lost(format!("the folder of the {name} at rest"), Some(&to));
+            return Ok(open);
+        }
+        fs::remove_dir_all(&folder).and_then(|()| fs::rename(&aside, &folder)).map_err(io)?;
+    }
+    let _ = fs::remove_dir_all(&fresh);
+    let to = put_aside(dir, &dir.join(FOLDER), FOLDER)?;
+    lost("what is at rest".into(), Some(&to));
+    open_once(dir, options).map_err(fault("opened"))
+}
+
+/// Whether what fjall reads without checking it, and would panic over, is what it wrote: the list of tables of each space. The file
+/// `current` has its number and its checksum.
+fn manifests_are_right(dir: &Path) -> io::Result<bool> {
+    let folders = match fs::read_dir(dir.join(FOLDER).join("keyspaces")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        folders => folders?,
+    };
+    for folder in folders {
+        let folder = folder?.path();
+        let current = match fs::read(folder.join("current")) {
+            // Made and not finished: fjall leaves it out.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            current => current?,
+        };
+        let Some((number, check)) = current.split_first_chunk::<8>() else { return Ok(false) };
+        let check = check.first_chunk::<16>().map(|check| u128::from_le_bytes(*check));
+        let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(*number)))).unwrap_or_default();
+        if check != Some(xxh3_128(&list)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Moves a folder into quarantine, under this name and a number. Returns where it is then.
+fn put_aside(dir: &Path, folder: &Path, name: &str) -> Result<PathBuf, Error> {
     let quarantine = dir.join("quarantine");
     let moved = fs::create_dir_all(&quarantine).and_then(|()| {
-        let free = (1..).map(|number| quarantine.join(format!("{FOLDER}-{number}"))).find(|path| !path.exists());
+        let free = (1..).map(|number| quarantine.join(format!("{name}-{number}"))).find(|path| !path.exists());
         let to = free.ok_or(io::ErrorKind::AlreadyExists)?;
-        fs::rename(dir.join(FOLDER), &to)?;
+        fs::rename(folder, &to)?;
         File::open(&quarantine)?.sync_all()?;
         File::open(dir)?.sync_all()?;
         Ok(to)
     });
-    let to = moved.map_err(|source| Error::Io { what: "put aside what is damaged at rest".into(), source })?;
-    findings.damage.push(Damage {
-        file: FOLDER.into(),
-        position: Position(0),
-        bytes: 0,
-        what: format!("what is at rest is damaged ({error:?}); it is now {}", to.display()),
-    });
-    Ok(())
+    moved.map_err(|source| Error::Io { what: "put aside what is damaged at rest".into(), source })
 }

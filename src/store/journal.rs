@@ -13,6 +13,7 @@ use super::disk::{Disk, write_all};
 use super::record::{self, HEADER_BYTES, Header};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Segments};
 use super::{Appended, Batch, Journal, Options, Position, Safety};
+use crate::faults::{self, Fault};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
@@ -178,7 +179,7 @@ impl Log {
             Ok(()) => self.say(|troubles| troubles.failure = None),
             Err(error) => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
-                committer.is_broken = true;
+                committer.is_broken = !faults::is_left_out(Fault::StoreBeginAnew);
                 let text = Arc::from(format!("the journal cannot be written: {error}"));
                 self.say(|troubles| troubles.failure = Some(text));
             }
@@ -240,7 +241,9 @@ impl Log {
             });
             if fits == 0 {
                 if committer.open.is_some() {
-                    self.sync_open(committer)?;
+                    if !faults::is_left_out(Fault::StoreSyncAtEnd) {
+                        self.sync_open(committer)?;
+                    }
                     // A failure from here on is to begin anew with the next segment, not before it.
                     self.synced.store(position, Ordering::Release);
                 }
@@ -291,7 +294,9 @@ impl Log {
     }
 
     fn sync(&self, committer: &mut Committer) -> io::Result<()> {
-        self.sync_open(committer)?;
+        if !faults::is_left_out(Fault::StoreSync) {
+            self.sync_open(committer)?;
+        }
         self.now_synced(committer);
         Ok(())
     }

@@ -94,6 +94,8 @@ pub struct Options {
     pub retry_wait: Duration,
     /// Bytes of memory for what is read from rest. 8 MiB.
     pub cache_bytes: u64,
+    /// Bytes of memory in each of the five spaces at rest for what is not sorted into tables yet; of a new store. 8 MiB.
+    pub memtable_bytes: u64,
 }
 
 impl Default for Options {
@@ -106,6 +108,7 @@ impl Default for Options {
             checkpoint_segments: 2,
             retry_wait: Duration::from_millis(50),
             cache_bytes: 8 << 20,
+            memtable_bytes: 8 << 20,
         }
     }
 }
@@ -132,6 +135,8 @@ pub struct Findings {
     pub bytes: u64,
     /// Bytes at the end that a crash left unfinished. Nobody had been told that they are safe.
     pub torn_bytes: u64,
+    /// Changes at rest that a crash left unfinished, and that the journal still held.
+    pub unfinished: u64,
     /// What was damaged, in the order found.
     pub damage: Vec<Damage>,
 }

@@ -4,13 +4,17 @@ use super::batch::{Operation, Operations};
 use super::checkpoint::{Overlay, POSITION};
 use super::disk::{Disk, read_full};
 use super::home;
-use super::rest::{Rest, Space, read_number};
+use super::rest::{EntryId, Rest, Space, number_value, read_number, read_row};
 use super::segment::{self, Found, Reader, Segment};
 use super::{Damage, Error, Findings, Position};
+use std::collections::BTreeMap;
 use std::io;
 
 /// Where the first record of a store lies: no blob has the id 0.
 const FIRST_POSITION: u64 = 1;
+
+/// More than a journal holds at a time: what is not known of its end is left out.
+const POSITIONS_LOST: u64 = 1 << 40;
 
 /// Damaged bytes that are kept, of one place.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
@@ -40,6 +44,7 @@ impl Move<'_> {
         let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
         firsts.sort_unstable();
         let at_rest = position_of(self.rest)?;
+        self.mend_references(findings)?;
         let mut position = at_rest.or(firsts.first().copied()).unwrap_or(FIRST_POSITION);
         let end = firsts.last().copied().unwrap_or(0);
         let start = position;
@@ -51,6 +56,9 @@ impl Move<'_> {
             progress(position.saturating_sub(start), end.saturating_sub(start));
             position = self.one_by_name(*first, position, next, findings)?;
         }
+        if at_rest.is_none() {
+            position = self.after_all_blobs(position)?;
+        }
         for first in &firsts {
             let _ = self.disk.remove(&segment::name_of(*first));
         }
@@ -58,6 +66,52 @@ impl Move<'_> {
         self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))?;
         progress(end.saturating_sub(start), end.saturating_sub(start));
         Ok(position)
+    }
+
+    /// Where rest has lost how far it includes the journal: positions that no blob can have.
+    fn after_all_blobs(self, position: u64) -> Result<u64, Error> {
+        let mut last = None;
+        self.rest.scan(Space::References, &[], &mut |key, _| {
+            last = key.try_into().ok().map(u64::from_be_bytes);
+            true
+        })?;
+        let Some(last) = last.filter(|last| *last > position) else { return Ok(position) };
+        let position = last.saturating_add(POSITIONS_LOST);
+        self.rest.apply(vec![(Space::About, POSITION.to_vec(), Some(number_value(position)))])?;
+        Ok(position)
+    }
+
+    /// Where rest has lost what refers to blobs: counts anew.
+    fn mend_references(self, findings: &mut Findings) -> Result<(), Error> {
+        let has_any = |space| {
+            let mut has_any = false;
+            let scanned = self.rest.scan(space, &[], &mut |_, _| {
+                has_any = true;
+                false
+            });
+            scanned.map(|()| has_any)
+        };
+        if has_any(Space::References)? || !has_any(Space::Blobs)? {
+            return Ok(());
+        }
+        let mut references: BTreeMap<u64, u64> = BTreeMap::new();
+        self.rest.scan(Space::Rows, &[], &mut |_, row| {
+            if let Some((blob, ..)) = read_row(row) {
+                *references.entry(blob).or_default() += 1;
+            }
+            true
+        })?;
+        self.rest.scan(Space::Entries, &[], &mut |key, _| {
+            if let Some(id) = EntryId::read(key) {
+                *references.entry(id.blob).or_default() += 1;
+            }
+            true
+        })?;
+        references.remove(&0);
+        findings.damage.extend(self.rest.take_damage());
+        let change =
+            |(id, count): (u64, u64)| (Space::References, id.to_be_bytes().to_vec(), Some(number_value(count)));
+        self.rest.apply(references.into_iter().map(change).collect())
     }
 
     fn one_by_name(self, first: u64, from: u64, next: Option<u64>, findings: &mut Findings) -> Result<u64, Error> {

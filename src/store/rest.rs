@@ -3,8 +3,8 @@
 //! Five spaces: rows (table, key), entries (queue, blob, tag), blobs by id, how many rows and entries refer to each blob, and what
 //! is to be known about the whole. Numbers in keys are big endian, so that the order of keys is theirs.
 
-use super::Error;
 use super::batch::number;
+use super::{Damage, Error};
 use std::collections::BTreeMap;
 use std::sync::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
@@ -37,6 +37,10 @@ pub trait Rest: Send + Sync {
     fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error>;
     /// All of it or nothing; it is on the disk when this returns. After an error it may be there or not.
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error>;
+    /// What was found to be damaged since this was asked last. What is damaged reads as if it were not there.
+    fn take_damage(&self) -> Vec<Damage> {
+        Vec::new()
+    }
 }
 
 /// Keys and values in memory, for tests and tools.

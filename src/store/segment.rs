@@ -5,6 +5,7 @@
 
 use super::disk::{Disk, DiskFile, read_full, write_all};
 use super::record::{BATCH_BYTES_MAX, HEADER_BYTES, Header};
+use crate::faults::{self, Fault};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io;
@@ -144,9 +145,13 @@ pub(super) fn make(disk: &dyn Disk, store: u64, first: u64, size: u64, records: 
         write_all(&*file, bytes, offset)?;
         offset += bytes.len() as u64;
     }
-    file.sync()?;
+    if !faults::is_left_out(Fault::StoreWholeFirst) {
+        file.sync()?;
+    }
     disk.rename(NEXT, &name_of(first))?;
-    disk.sync_folder(FOLDER)?;
+    if !faults::is_left_out(Fault::StoreSyncFolder) {
+        disk.sync_folder(FOLDER)?;
+    }
     Ok(Arc::new(Segment { first, file }))
 }
 
@@ -193,13 +198,18 @@ impl<'a> Reader<'a> {
     pub(super) fn new(segment: &'a Segment, store: u64, from: u64, next: Option<u64>) -> io::Result<Self> {
         let records = segment.file.size()?.saturating_sub(SEGMENT_HEADER_BYTES as u64);
         let position = from.max(segment.first);
-        let limit = next.unwrap_or(segment.first + records).max(position);
+        let end_of_file = segment.first + records;
+        let limit = match next {
+            Some(next) if !faults::is_left_out(Fault::StoreEnd) => next,
+            _ => end_of_file,
+        };
+        let limit = limit.max(position);
         Ok(Self {
             segment,
             store,
             position,
             limit,
-            readable: limit.min(segment.first + records),
+            readable: limit.min(end_of_file),
             is_closed: next.is_some(),
             buffer: Vec::new(),
             buffered_from: position,
@@ -224,7 +234,7 @@ impl<'a> Reader<'a> {
         let position = self.position;
         let (next, written) = self.next_record(position)?;
         match next {
-            Some((next, synced)) if self.is_closed || synced > position => {
+            Some((next, synced)) if self.is_closed || synced > position || faults::is_left_out(Fault::StoreHole) => {
                 self.position = next;
                 Ok(Some(Found::Damaged { position, end: next }))
             }

@@ -4,10 +4,11 @@ use super::disk::Folder;
 use super::engine::Engine;
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
-use super::recovery::{Move, blob_in, fault};
+use super::recovery::{Move, blob_in, fault, position_of};
 use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
-use super::{Disk, Error, Findings, Journal, Options, Statistics};
+use super::{Damage, Disk, Error, Findings, Journal, Options, Statistics};
+use crate::faults::{self, Fault};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
@@ -26,6 +27,7 @@ pub struct Store {
     committer: Mutex<Committer>,
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
+    damage: Mutex<Vec<Damage>>,
     checkpoints: AtomicU64,
     bytes_to_rest: AtomicU64,
     /// Last, so that nobody else has the directory while something of this is alive.
@@ -41,11 +43,11 @@ impl Store {
         let mut findings = Findings::default();
         // Before anything of a newer format is touched.
         home::read_format(&*disk, dir)?;
-        let rest = Arc::new(Engine::open(dir, options.cache_bytes, &mut findings)?);
+        let rest = Arc::new(Engine::open(dir, &options, &mut findings)?);
         let (mut store, more) = Self::open_on(disk, rest, dir, options, progress)?;
         store._lock = Some(lock);
         findings.damage.extend(more.damage);
-        Ok((store, Findings { damage: findings.damage, ..more }))
+        Ok((store, Findings { damage: findings.damage, unfinished: findings.unfinished, ..more }))
     }
 
     /// On any disk, with any rest. `dir` is for messages only.
@@ -59,6 +61,7 @@ impl Store {
         let mut findings = Findings::default();
         let id = identify(&*disk, dir, &mut findings)?;
         let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
         let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
         let store = Self {
@@ -70,6 +73,7 @@ impl Store {
             segments,
             committer: Mutex::new(Committer::new(tail)),
             at_rest: Mutex::new(tail),
+            damage: Mutex::default(),
             checkpoints: AtomicU64::new(0),
             bytes_to_rest: AtomicU64::new(0),
             _lock: None,
@@ -139,11 +143,22 @@ impl Store {
     /// Moves closed segments to rest, once. After an error they are where they were.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let mut at_rest = self.at_rest.lock();
+        // What failed may be at rest all the same.
+        if !faults::is_left_out(Fault::StoreRestAgain)
+            && let Some(position) = position_of(&*self.rest)?
+        {
+            *at_rest = position;
+        }
         for (segment, end) in self.segments.closed() {
+            if faults::is_left_out(Fault::StoreRestFirst) {
+                self.remove(&segment)?;
+            }
             if end > *at_rest {
                 let piece = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
                 let mut findings = Findings::default();
-                let (to, bytes) = piece.one(&segment, *at_rest, Some(end), &mut findings)?;
+                let moved = piece.one(&segment, *at_rest, Some(end), &mut findings);
+                self.damage.lock().append(&mut findings.damage);
+                let (to, bytes) = moved?;
                 *at_rest = to;
                 self.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
@@ -155,9 +170,21 @@ impl Store {
 
     fn remove(&self, segment: &Segment) -> Result<(), Error> {
         let name = segment::name_of(segment.first);
-        self.disk.remove(&name).map_err(fault(format!("remove {name}")))?;
+        match self.disk.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fault(format!("remove {name}"))(error));
+            }
+            _ => {}
+        }
         self.segments.forget(segment.first);
         self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))
+    }
+
+    /// What was found to be damaged since the store was opened, or since this was asked last: reading goes on without it.
+    pub fn take_damage(&self) -> Vec<Damage> {
+        let mut damage = std::mem::take(&mut *self.damage.lock());
+        damage.extend(self.rest.take_damage());
+        damage
     }
 
     /// Ends `run_commits` and `run_checkpoints`.

@@ -225,6 +225,40 @@ fn compare(store: &Store, state: &State, history: &History) -> Result<(), String
     Ok(())
 }
 
+/// Whether a store with damaged bytes opens, and holds nothing that never was: each row and each entry was once there like this, and
+/// each blob is what it was or is missed.
+pub(crate) fn check_damaged(image: Image, history: &History) -> Result<(), String> {
+    let model = Model::of(image);
+    let (store, _) = open(&model)?;
+    let mut wrong = None;
+    let mut blobs = BTreeSet::new();
+    for table in 0..2 {
+        let rows = store.rows(table, &mut |key, value, blob| {
+            let row = ((table, key.to_vec()), (value.to_vec(), blob));
+            blobs.insert(blob);
+            if !history.states.iter().any(|(_, state)| state.rows.get(&row.0) == Some(&row.1)) {
+                wrong = Some(format!("the row {row:?} never was"));
+            }
+        });
+        rows.map_err(|error| error.to_string())?;
+    }
+    let entries = store.entries(&mut |queue, blob, tag, meta, _| {
+        blobs.insert(blob);
+        let id = (queue, blob, tag);
+        if !history.states.iter().any(|(_, state)| state.entries.get(&id).is_some_and(|entry| entry.0 == meta)) {
+            wrong = Some(format!("the entry {id:?} never was with {meta:?}"));
+        }
+    });
+    entries.map_err(|error| error.to_string())?;
+    for blob in blobs {
+        let bytes = store.blob(blob).map_err(|error| error.to_string())?;
+        if bytes.is_some() && bytes.as_ref() != history.blobs.get(&blob) {
+            wrong = Some(format!("blob {blob} is {bytes:?}"));
+        }
+    }
+    wrong.map_or(Ok(()), Err)
+}
+
 const CRASHES: [Crash; 6] =
     [Crash::Kill, Crash::Power(0), Crash::Power(8), Crash::Power(13), Crash::Torn, Crash::Power(16)];
 

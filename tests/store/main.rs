@@ -1,8 +1,13 @@
 //! The store met as the hall meets it: batches go in, and after every kind of end what was promised is there.
 
 mod crashes;
+mod damage;
+mod faults;
 mod life;
 mod model;
+mod real;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

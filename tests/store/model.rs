@@ -49,6 +49,8 @@ pub(crate) enum Failure {
     Short,
     /// A signal came; nothing is wrong.
     Interrupted,
+    /// Only what goes to rest fails, and is there all the same.
+    AtRest,
 }
 
 #[derive(Default)]
@@ -98,14 +100,18 @@ impl World {
     }
 
     fn call(&mut self) -> io::Result<()> {
-        self.failure().map_or(Ok(()), |failure| Err(failure.into()))
+        self.disk_failure().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    fn disk_failure(&mut self) -> Option<Failure> {
+        self.failure().filter(|failure| *failure != Failure::AtRest)
     }
 }
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Broken | Failure::Short => Self::other("the disk is broken"),
+            Failure::Broken | Failure::Short | Failure::AtRest => Self::other("the disk is broken"),
             Failure::Full => io::ErrorKind::StorageFull.into(),
             Failure::Interrupted => io::ErrorKind::Interrupted.into(),
         }
@@ -180,7 +186,7 @@ fn put(content: &mut Vec<u8>, bytes: &[u8], offset: usize) {
 impl DiskFile for ModelFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut world = self.model.world();
-        match world.failure() {
+        match world.disk_failure() {
             None => {
                 self.put(&mut world, bytes, offset);
                 Ok(bytes.len())
@@ -215,7 +221,7 @@ impl DiskFile for ModelFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut world = self.model.world();
-        let failure = world.failure();
+        let failure = world.disk_failure();
         world.events.push(if failure.is_none() { Event::Sync(self.file) } else { Event::SyncFailed(self.file) });
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
@@ -238,12 +244,13 @@ impl Rest for Model {
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
         let mut world = self.world();
-        if let Some(failure) = world.failure() {
-            return Err(Error::Rest { what: "written", why: format!("{failure:?}") });
+        let failure = world.failure();
+        // One that failed may have done what it was to do.
+        if failure.is_none_or(|failure| failure == Failure::AtRest) {
+            change(&mut world.rest, &changes);
+            world.events.push(Event::Applied(changes));
         }
-        change(&mut world.rest, &changes);
-        world.events.push(Event::Applied(changes));
-        Ok(())
+        failure.map_or(Ok(()), |failure| Err(Error::Rest { what: "written", why: format!("{failure:?}") }))
     }
 }
 
