@@ -5,7 +5,7 @@ import time
 import wire
 from faithful import World
 from harness import Broker, Disappointed, Program, expect
-from promises import (SILENCE_S, busyness, crowd, drain, findings, judge, missing, present, retained, summary,
+from promises import (SILENCE_S, busyness, crowd, drain, findings, is_shared, judge, missing, present, retained, summary,
                       totals)
 
 READY_S = 2.0
@@ -116,10 +116,11 @@ def notices(seed):
 
 def compare(seed, kills):
     """The table for the README: the same Clients, the same kills."""
-    print("| broker | acknowledged | of these, lost | QoS 2, twice | Sessions lost | longest start |")
+    print("| broker | acknowledged | of these, lost | lost in shared groups | QoS 2, twice | Sessions lost |")
     print("|---|---|---|---|---|---|")
     for kind, name in (("waypost", "Waypost, as it comes"), ("mosquitto", "mosquitto 2.0 with `persistence true`")):
-        world, wrong, starts = trial(kind, kills, seed)
-        count = len({(stream.key, number) for _, stream, number in missing(world)})
-        print(f"| {name} | {totals(world)[0]:,} | {count:,} | {len(wrong['duplicated']):,} | "
-              f"{len(wrong['Sessions lost']):,} | {max(starts):.2f} s |", flush=True)
+        world, wrong, _ = trial(kind, kills, seed)
+        lost = missing(world)
+        counts = [len({which[1:] for which in lost if is_shared(which[0]) == in_group}) for in_group in (False, True)]
+        counts += [len(wrong[kind]) for kind in ("duplicated", "Sessions lost")]
+        print(f"| {name} | {totals(world)[0]:,} | " + " | ".join(f"{count:,}" for count in counts) + " |", flush=True)

@@ -12,7 +12,7 @@ from wire import Link
 
 SILENCE_S = 4.0  # after so long nothing more comes
 FINDINGS = ("lost", "duplicated", "disordered", "invented", "retained lost", "Sessions lost", "not answered",
-            "refused and delivered")
+            "refused and delivered", "lost in a group", "duplicated in a group")
 
 
 def busyness():
@@ -70,6 +70,10 @@ def matches(topic_filter, topic):
     return len(wanted) == len(levels) and all(one in ("+", level) for one, level in zip(wanted, levels))
 
 
+def is_shared(topic_filter):
+    return topic_filter.startswith("$share/")
+
+
 def audiences(world):
     """(name, members, stream, number after which its messages are owed, QoS) for each subscription and stream.
 
@@ -78,7 +82,7 @@ def audiences(world):
     together = {}
     for client in world.clients.values():
         for topic_filter, since in client.subscribed.items():
-            name = topic_filter if topic_filter.startswith("$share/") else client.name
+            name = topic_filter if is_shared(topic_filter) else client.name
             members, before = together.setdefault((name, topic_filter), ([], {}))
             members.append(client)
             # Of a group, what was sent before all had subscribed may be with any of them.
@@ -103,12 +107,13 @@ def findings(world):
     """Everything that is wrong, by its kind; of each kind the first few with their history."""
     found = {kind: [] for kind in FINDINGS}
     for name, stream, number in missing(world):
-        found["lost"].append((f"{name} never got", stream, number))
+        found["lost in a group" if is_shared(name) else "lost"].append((f"{name} never got", stream, number))
     for name, members, stream, _, qos in audiences(world):
         everything = [number for client in members for number in client.received.get(stream.key, ())]
         if qos == 2 and len(everything) > len(set(everything)):
             twice = sorted(number for number, count in Counter(everything).items() if count > 1)
-            found["duplicated"] += [(f"{name} got more than once", stream, number) for number in twice]
+            kind = "duplicated in a group" if is_shared(name) else "duplicated"
+            found[kind] += [(f"{name} got more than once", stream, number) for number in twice]
         if stream.qos == 2:  # of QoS 1, whoever is refused sends it again, and at least once it comes
             both = sorted(stream.refused.keys() & set(everything))
             found["refused and delivered"] += [(f"{name} got", stream, number) for number in both]

@@ -89,14 +89,11 @@
 //! - A receiver of a fan-out that would get the very same bytes as the one before is written those, without encoding.
 //! - The metrics page is written out of the counters that each shard keeps for itself and lays open once per tick, without the
 //!   `metrics` facade: there is nothing to look up and no atomic on the way of a PUBLISH.
-<<<<<<< HEAD
 //! - A QoS 2 Message whose Session is kept is written to its Client once its Packet Identifier is safe, and so are PUBREL and
 //!   PUBCOMP: exactly once then holds over crashes without a guess. QoS 1 is sent at once.
 //! - Which Sessions want a Message is put into the journal by the shard that they live in; its publisher's shard waits until all
 //!   shards are done with it. A QoS 2 exchange remembers which Sessions took the Message meanwhile (`broker/durable.rs`).
-=======
 //! - Records of the journal are checked with xxh3, which is in the tree with fjall, instead of CRC-32C.
->>>>>>> d8db0ce65e14a93557b38ecacf92ee527dcad070
 //! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (480
 //!   instructions, aim 350), a match that no cache knows (3,420, aim 2,600) and the heap of an idle connection
 //!   (aim 900 bytes). The figures stand in `benches/guards/hall.rs` and `tests/idle_connection.rs`.

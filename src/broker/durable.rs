@@ -344,11 +344,12 @@ impl Durable {
         !self.waiting.is_empty()
     }
 
-    /// While the disk takes nothing: those who can be told.
+    /// While the disk takes nothing: those who can be told. What is theirs is in the journal's hands and will be committed and
+    /// delivered: at QoS 1 that is no harm, as they may send it again. At QoS 2 it would come twice, so they wait.
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
         self.waiting.retain(|waiting| match waiting.say {
-            Say::Answer(answer, _) if may_be_told(waiting.to) => {
+            Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));
                 false
             }
@@ -408,7 +409,7 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    /// The disk takes nothing: MQTT 5 Clients are told so, all others wait for it.
+    /// The disk takes nothing: MQTT 5 Clients that wait at QoS 1 are told so, all others wait for it.
     #[cold]
     fn tell_trouble(&mut self) {
         let clients = &self.clients;
