@@ -106,14 +106,6 @@ impl Node {
         let rule_files = RuleFiles::of(config);
         let access = rule_files.load(clock.now())?;
         let logins = Logins::prepare(config, clock)?;
-        let (mut keeper, keeping) = keeper::open(config, clock)?.unzip();
-        let shared = Shared::keeping(settings, keeping);
-        note_rights(&access, &rule_files);
-        shared.set_access(logins.known_to(access));
-        let restored = match &mut keeper {
-            Some(keeper) => keeper.restore(&shared, clock)?,
-            None => Vec::new(),
-        };
         // What can be wrong with certificates shows before anybody can connect.
         let credentials: Vec<Option<Arc<Credentials>>> =
             config.listeners.iter().map(credentials).collect::<Result<_, NodeError>>()?;
@@ -145,6 +137,19 @@ impl Node {
         let admin = bind_admin(&config.admin)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         let described: Vec<_> = listeners.iter().map(Listener::described).collect();
+        // All that can be wrong with the configuration is known: now the data folder is touched.
+        let (mut keeper, keeping) = keeper::open(config, clock)?.unzip();
+        let shared = Shared::keeping(settings, keeping);
+        note_rights(&access, &rule_files);
+        shared.set_access(logins.known_to(access));
+        let restored = match &mut keeper {
+            Some(keeper) => keeper.restore(&shared, clock)?,
+            None => Vec::new(),
+        };
+        for (listener, address) in listeners.iter().zip(&described) {
+            let failed = |error| NodeError::Listen { address: address.0.clone(), error };
+            listener.open().map_err(failed)?;
+        }
         let doors = DoorSettings {
             connect_timeout: config.limits.connect_timeout,
             connections_max: config.limits.connections_max,

@@ -81,7 +81,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 const REFUSED_PER_ACCEPTED: u32 = 4;
 
 impl Listener {
-    /// Binds and listens; peers may connect from now on, though nobody answers before [`Listener::serve`].
+    /// Takes the address. Nobody can connect before [`Listener::open`].
     ///
     /// # Errors
     /// What the system says: the address is in use or not ours, the port is privileged, the interface is unknown.
@@ -93,8 +93,15 @@ impl Listener {
                 (socket, Some(file))
             }
         };
-        socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
         Ok(Self { socket, file, settings })
+    }
+
+    /// From now on Clients can connect.
+    ///
+    /// # Errors
+    /// Somebody else has begun to listen there meanwhile.
+    pub fn open(&self) -> io::Result<()> {
+        self.socket.listen(i32::try_from(self.settings.backlog).unwrap_or(i32::MAX))
     }
 
     /// The address that it has; the port is the real one even if 0 was asked for. A Unix socket has none.

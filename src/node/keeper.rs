@@ -4,7 +4,7 @@ use super::NodeError;
 use crate::broker::{Counts, Keeping, RestoredClient, Shared};
 use crate::config::{Config, Durability};
 use crate::net::Clock;
-use crate::store::{Journal, Options, Safety, Store};
+use crate::store::{Damage, Options, Safety, Store};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,15 +41,7 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Option<(Keeper, Keep
         tracing::info!(target: "waypost::store", bytes, "the end of the journal was not complete; nobody had been told that it is safe");
     }
     for damage in &findings.damage {
-        tracing::error!(
-            target: "waypost::store",
-            file = damage.file,
-            position = damage.position.0,
-            bytes = damage.bytes,
-            "damaged, and put aside in {}: {}",
-            folder.join("quarantine").display(),
-            damage.what
-        );
+        note_damage(damage, &format!("in {}", folder.join("quarantine").display()));
     }
     let began_unix_ms = ((super::logins::wall_clock() * 1000.0) as u64).saturating_sub(clock.now().as_millis());
     let keeping = Keeping { journal: store.journal(), safety, began_unix_ms };
@@ -80,9 +72,15 @@ impl Keeper {
         let commits = std::thread::Builder::new().name("waypost-commit".to_owned());
         self.threads.push(commits.spawn(move || {
             let journal = store.journal();
-            let told = Mutex::new(None);
+            let (told, told_of_rest) = (Mutex::new(None), Mutex::new(None));
             store.run_commits(&|| {
-                note_trouble(&*journal, &told);
+                note_trouble(journal.trouble(), &told, "the disk does not take what is to be kept");
+                note_trouble(
+                    store.rest_trouble(),
+                    &told_of_rest,
+                    "the journal grows, since it cannot be moved to rest",
+                );
+                store.take_damage().iter().for_each(|damage| note_damage(damage, "in the data folder"));
                 shared.note_journal_moved();
             });
         })?);
@@ -102,15 +100,17 @@ impl Keeper {
 }
 
 /// Trouble with the disk, and its end, are said once each.
-fn note_trouble(journal: &dyn Journal, told: &Mutex<Option<Arc<str>>>) {
-    let trouble = journal.trouble();
+fn note_trouble(trouble: Option<Arc<str>>, told: &Mutex<Option<Arc<str>>>, what: &str) {
     let Ok(mut told) = told.lock() else { return };
     match (&trouble, &*told) {
-        (Some(why), None) => {
-            tracing::error!(target: "waypost::store", "the disk does not take what is to be kept: {why}; publishers are told so or wait");
-        }
-        (None, Some(_)) => tracing::info!(target: "waypost::store", "the disk takes everything again"),
+        (Some(why), None) => tracing::error!(target: "waypost::store", "{what}: {why}"),
+        (None, Some(_)) => tracing::info!(target: "waypost::store", "no more: {what}"),
         _ => return,
     }
     *told = trouble;
+}
+
+fn note_damage(damage: &Damage, aside: &str) {
+    let Damage { file, position, bytes, what } = damage;
+    tracing::error!(target: "waypost::store", file, position = position.0, bytes, "damaged, and put aside {aside}: {what}");
 }
