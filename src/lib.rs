@@ -24,17 +24,20 @@
 //! 2 hall    broker/     where Clients meet. shard.rs (all that one thread owns; its tick)  client.rs  connect.rs (open, resume, take
 //!                       over)  publish.rs (authorize, retain, route)  subscribe.rs  share.rs (groups own their queues)
 //!                       retained.rs (replays)  mail.rs (between shards)  router.rs (filter to shards)  directory.rs (Client
-//!                       Identifier to home shard)  durable.rs (which answer waits for the journal)  flush.rs (writing)
+//!                       Identifier to home shard)  durable.rs (what must survive, which answer waits for it)  restore.rs (after a
+//!                       start)  fields.rs (the form of values on disk)  flush.rs (writing)
 //!                       timer.rs  rights.rs (what a Client may do, and what a reload changes)  takeover.rs (how often)  pace.rs
 //!                       budget.rs  sys.rs ($SYS)
 //! 1 rooms   session/    one Client's Session as a state machine: connect.rs  publish.rs (receiving)  deliver.rs (sending)
-//!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  alias.rs  subscribe.rs
+//!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  log.rs (what the store has to know)  alias.rs
+//!                       subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
 //!                       retained.rs
 //!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)  ban.rs
 //!                       mosquitto.rs  native.rs (their languages)  explain.rs (why)  login.rs (who is coming)
 //!                       password.rs (files of users)  scram.rs (proofs)
-//!           store/      what survives; knows no MQTT
+//!           store/      what survives; knows no MQTT. record.rs  batch.rs (one change)  journal.rs (the commit point)  checkpoint.rs
+//!                       rest.rs (what outlives its segment)  recovery.rs
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)
 //!           notice/     what may be told to the operator: strings of peers made safe, how many lines, and tallies
@@ -84,6 +87,10 @@
 //! - A receiver of a fan-out that would get the very same bytes as the one before is written those, without encoding.
 //! - The metrics page is written out of the counters that each shard keeps for itself and lays open once per tick, without the
 //!   `metrics` facade: there is nothing to look up and no atomic on the way of a PUBLISH.
+//! - A QoS 2 Message whose Session is kept is written to its Client once its Packet Identifier is safe, and so are PUBREL and
+//!   PUBCOMP: exactly once then holds over crashes without a guess. QoS 1 is sent at once.
+//! - Which Sessions want a Message is put into the journal by the shard that they live in; its publisher's shard waits until all
+//!   shards are done with it. A QoS 2 exchange remembers which Sessions took the Message meanwhile (`broker/durable.rs`).
 //! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (480
 //!   instructions, aim 350), a match that no cache knows (3,420, aim 2,600) and the heap of an idle connection
 //!   (aim 900 bytes). The figures stand in `benches/guards/hall.rs` and `tests/idle_connection.rs`.

@@ -251,6 +251,7 @@ impl<W: Wire> Shard<W> {
             self.expel_from_share(slot, &name, &filter);
             self.note_unsubscribed(slot, &[b"$share/", name.as_bytes(), b"/", &filter].concat());
         }
+        self.durable.commit(None);
     }
 
     /// What the Session in this slot is to whoever comes with its Client Identifier.

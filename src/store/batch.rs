@@ -277,7 +277,7 @@ mod tests {
             let noise: Vec<u8> = (0..40)
                 .map(|_| {
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    (seed >> 60) as u8 * if seed & 1 == 0 { 1 } else { 31 }
+                    ((seed >> 60) as u8).wrapping_mul(if seed & 1 == 0 { 1 } else { 31 })
                 })
                 .collect();
             let _ = Operations::new(&noise).count();

@@ -312,6 +312,10 @@ impl Translator {
                 let folder = Path::new(folder).join("waypost-data");
                 self.set(at, "node", "data_dir", Given::Text(folder.to_string_lossy().into_owned()));
             }
+            ("persistence", Value::Switch(on)) => {
+                let durability = if on { "disk" } else { "memory" };
+                self.set(at, "store", "durability", Given::Text(durability.to_owned()));
+            }
             ("persistent_client_expiration", Value::Text(written)) => return self.expiration(at, written),
             ("log_type", Value::Text(word)) => return self.log_type(at, word),
             _ => {}
@@ -508,6 +512,10 @@ impl Translator {
         self.global
             .entry(("limits", "session_expiry_max"))
             .or_insert_with(|| (time(SESSION_EXPIRY_MOST_S), default.clone()));
+        // Nobody has said where anything may be written.
+        self.global
+            .entry(("store", "durability"))
+            .or_insert_with(|| (Given::Text("memory".to_owned()), default.clone()));
         if self.is_local_only {
             self.listeners = vec![Gathered::of_this_machine(&default)];
         }
