@@ -344,9 +344,9 @@ impl Reader<'_> {
         for client in self.sessions.values_mut() {
             let own = *client.row.identity.client_id == *publisher;
             let matching = client.subscriptions.iter().filter(|(filter, options, _)| {
-                !filter.starts_with("$share/")
-                    && !(own && options.no_local)
-                    && filter_matches(filter.as_bytes(), topic.as_bytes())
+                let is_shared = filter.starts_with("$share/");
+                let is_echo = own && options.no_local;
+                !is_shared && !is_echo && filter_matches(filter.as_bytes(), topic.as_bytes())
             });
             let best = matching.max_by_key(|(_, options, _)| options.qos);
             let Some((_, options, id)) = best else { continue };

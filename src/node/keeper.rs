@@ -8,7 +8,6 @@ use crate::store::{Journal, Options, Safety, Store};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
 /// A store that is open. With `durability = "memory"` there is none.
 pub(super) struct Keeper {
@@ -52,13 +51,9 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Option<(Keeper, Keep
             damage.what
         );
     }
-    let began_unix_ms = unix_ms().saturating_sub(clock.now().as_millis());
+    let began_unix_ms = ((super::logins::wall_clock() * 1000.0) as u64).saturating_sub(clock.now().as_millis());
     let keeping = Keeping { journal: store.journal(), safety, began_unix_ms };
     Ok(Some((Keeper { store: Arc::new(store), threads: Vec::new() }, keeping)))
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Keeper {

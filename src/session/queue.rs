@@ -263,13 +263,13 @@ impl Queue {
 
     /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
     fn drop_expired(&mut self, now: Moment, mut on_expired: impl FnMut(&Queued, Qos)) {
-        for lane in 0..self.lanes.len() {
+        for (lane, qos) in LANES.into_iter().enumerate() {
             while self.lanes[lane]
                 .front()
                 .is_some_and(|queued| queued.message().is_expired(now) && !queued.group.is_some())
             {
                 if let Some(queued) = self.pop(lane) {
-                    on_expired(&queued, LANES[lane]);
+                    on_expired(&queued, qos);
                 }
             }
         }

@@ -21,8 +21,14 @@ pub(super) struct Overlay<'a> {
     rest: &'a dyn Rest,
     /// Where the piece begins: nothing at rest knows of a blob from here on.
     from: u64,
-    rows: HashMap<(u8, Vec<u8>), Option<(Vec<u8>, u64)>>,
+    /// `None`: it goes.
+    rows: HashMap<(u8, Vec<u8>), Option<Row>>,
     queues: HashMap<u64, Queue>,
+}
+
+struct Row {
+    value: Vec<u8>,
+    blob: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +64,7 @@ impl<'a> Overlay<'a> {
             match operation {
                 Operation::Blob(_) => {}
                 Operation::Put { table, key, value, blob } => {
-                    self.rows.insert((table, key.to_vec()), Some((value.to_vec(), id_of(blob))));
+                    self.rows.insert((table, key.to_vec()), Some(Row { value: value.to_vec(), blob: id_of(blob) }));
                 }
                 Operation::Delete { table, key } => {
                     self.rows.insert((table, key.to_vec()), None);
@@ -144,7 +150,7 @@ impl<'a> Overlay<'a> {
                 *references.entry(blob).or_default() -= 1;
             }
             match row {
-                Some((value, blob)) => {
+                Some(Row { value, blob }) => {
                     *references.entry(blob).or_default() += 1;
                     changes.push((Space::Rows, stored, Some(row_value(&key, &value, blob))));
                 }

@@ -68,7 +68,7 @@ impl Engine {
         })
     }
 
-    fn with<T>(&self, what: &'static str, job: impl Fn(&Open) -> Result<T, FjallError>) -> Result<T, Error> {
+    fn with<T>(&self, what: &'static str, job: impl FnOnce(&Open) -> Result<T, FjallError>) -> Result<T, Error> {
         if let Some(open) = &*self.open.read() {
             return job(open).map_err(fault(what));
         }
@@ -77,7 +77,8 @@ impl Engine {
             let open = open_or_cut(&self.dir, &self.options, &mut Findings::default());
             *place = Some(open.map_err(fault("opened again"))?);
         }
-        place.as_ref().map_or_else(|| Err(fault(what)(FjallError::Poisoned)), |open| job(open).map_err(fault(what)))
+        let open = place.as_ref().ok_or_else(|| fault(what)(FjallError::Poisoned))?;
+        job(open).map_err(fault(what))
     }
 }
 
@@ -155,10 +156,11 @@ impl Rest for Engine {
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
         let done = self.with("written", |open| {
             let mut batch = open.database.batch().durability(Some(PersistMode::SyncAll));
-            for (space, key, value) in &changes {
+            // One by one, so that a large change is not there twice.
+            for (space, key, value) in changes {
                 match value {
-                    Some(value) => batch.insert(open.space(*space), key.as_slice(), value.as_slice()),
-                    None => batch.remove(open.space(*space), key.as_slice()),
+                    Some(value) => batch.insert(open.space(space), key, value),
+                    None => batch.remove(open.space(space), key),
                 }
             }
             batch.commit()
@@ -238,7 +240,7 @@ fn is_damage(error: &FjallError) -> bool {
     };
     match error {
         FjallError::Io(error) | FjallError::Storage(LsmError::Io(error)) => io(error),
-        FjallError::Locked | FjallError::Poisoned | FjallError::InvalidVersion(Some(_)) => false,
+        FjallError::Locked | FjallError::Poisoned => false,
         _ => true,
     }
 }
@@ -257,7 +259,8 @@ fn open_what_is_left(
         let what = format!("{what} is damaged ({error:?}){to}");
         findings.damage.push(Damage { file: FOLDER.into(), position: Position(0), bytes: 0, what });
     };
-    if let FjallError::InvalidVersion(None) = error {
+    // Another format of fjall's would be another format of ours.
+    if let FjallError::InvalidVersion(_) = error {
         fs::write(dir.join(FOLDER).join("version"), FORMAT_MARK).map_err(io)?;
         if let Ok(open) = open_or_cut(dir, options, &mut Findings::default()) {
             lost("the mark of the format at rest".into(), None);

@@ -1,6 +1,8 @@
 //! The data directory: who has it, what format it has, and where what is damaged goes.
 
+use super::batch::{Operation, Operations};
 use super::disk::{Disk, read_full, write_all};
+use super::record::HEADER_BYTES;
 use super::{Damage, Error, Findings, Position};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -77,7 +79,14 @@ pub(super) fn write_format(disk: &dyn Disk, store: u64) -> io::Result<()> {
 /// what is being reported.
 pub(super) fn quarantine(disk: &dyn Disk, damage: Damage, bytes: &[u8], findings: &mut Findings) {
     let name = format!("{QUARANTINE}/{:016x}-{}", damage.position.0, damage.file.replace('/', "-"));
-    let report = format!("{}\n{}, position {}, {} bytes\n", damage.what, damage.file, damage.position.0, damage.bytes);
+    let report = format!(
+        "{}\n{}, position {}, {} bytes. What can be read of it:\n{}",
+        damage.what,
+        damage.file,
+        damage.position.0,
+        damage.bytes,
+        describe(bytes)
+    );
     let keep = || -> io::Result<()> {
         disk.list(QUARANTINE)?;
         for (name, bytes) in [(format!("{name}.bytes"), bytes), (format!("{name}.txt"), report.as_bytes())] {
@@ -92,6 +101,30 @@ pub(super) fn quarantine(disk: &dyn Disk, damage: Damage, bytes: &[u8], findings
         damage.what = format!("{} (and it cannot be put aside: {error})", damage.what);
     }
     findings.damage.push(damage);
+}
+
+/// Operations that are named in a report.
+const DESCRIBED_MAX: usize = 100;
+
+/// What a record held, as far as it can be read: it is damaged, so none of it is certain.
+fn describe(bytes: &[u8]) -> String {
+    let mut lines = String::new();
+    let short = |bytes: &[u8]| bytes[..bytes.len().min(200)].escape_ascii().to_string();
+    for operation in Operations::new(bytes.get(HEADER_BYTES..).unwrap_or_default()).take(DESCRIBED_MAX) {
+        lines += &match operation {
+            Operation::Blob(bytes) => format!("blob of {} bytes: {}", bytes.len(), short(bytes)),
+            Operation::Put { table, key, value, .. } => {
+                format!("row of table {table}: {} = {}", short(key), short(value))
+            }
+            Operation::Delete { table, key } => format!("row of table {table} goes: {}", short(key)),
+            Operation::Enter { queue, tag, .. } => format!("entry of queue {queue}, tag {tag}"),
+            Operation::Mark { queue, blob, tag, .. } => format!("mark in queue {queue}, blob {blob}, tag {tag}"),
+            Operation::Leave { queue, blob, tag } => format!("leaves queue {queue}: blob {blob}, tag {tag}"),
+            Operation::ClearQueue(queue) => format!("queue {queue} is cleared"),
+        };
+        lines.push('\n');
+    }
+    lines
 }
 
 /// Puts a whole file aside.

@@ -10,7 +10,7 @@
 //! from there on.
 
 use super::disk::{Disk, write_all};
-use super::record::{self, HEADER_BYTES, Header};
+use super::record::{self, BATCH_BYTES_MAX, HEADER_BYTES, Header};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Segments};
 use super::{Appended, Batch, Journal, Options, Position, Safety};
 use crate::faults::{self, Fault};
@@ -195,9 +195,11 @@ impl Log {
         let (bytes, is_to_be_synced) = self.take(committer);
         let start = committer.tail;
         committer.tail += bytes.len() as u64;
-        committer.held_bytes += bytes.len();
-        committer.held.push_back((start, bytes));
-        self.write(committer, start)?;
+        if !bytes.is_empty() {
+            committer.held_bytes += bytes.len();
+            committer.held.push_back((start, bytes));
+            self.write(committer, start)?;
+        }
         self.written.store(committer.tail, Ordering::Release);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         if is_to_be_synced || committer.held_bytes > self.options.unsynced_bytes_max {
@@ -324,6 +326,11 @@ impl Log {
 impl Journal for Log {
     fn append(&self, batch: &Batch, safety: Safety) -> Appended {
         let batch = batch.bytes();
+        assert!(
+            batch.len() <= BATCH_BYTES_MAX,
+            "a batch of {} bytes would not be believed when it is read",
+            batch.len()
+        );
         let body = record::checksum(batch);
         let synced = self.synced.load(Ordering::Relaxed);
         let mut gathering = self.gathering.lock();

@@ -4,7 +4,7 @@
 //! position that [`Journal::append`] returned with [`Journal::reached`], and waits for nothing else. What outlives its journal
 //! segment is moved to rest (`rest.rs`) by a checkpoint (`checkpoint.rs`), and recovery is the same checkpoint over whatever the
 //! journal still holds. The room starts no thread and reads no clock: the roof lends it one thread for
-//! [`Store::run_commits`] and one for [`Store::run_checkpoints`]. Read `record.rs` next.
+//! [`Store::run_commits`] and one for [`Store::run_checkpoints`]. Read `batch.rs` next, then `journal.rs`.
 //!
 //! # What is promised
 //!
@@ -13,6 +13,8 @@
 //! - `reached(Safety::Synced)`: survives power loss, as far as the disk keeps what it says it has kept.
 //! - After a failed write or sync nothing that the file took since its last good sync is trusted: the bytes are kept in memory
 //!   and written anew to another file, until that works. Until then `reached` does not move and [`Journal::trouble`] says why.
+//! - A blob that no row and no entry refers to when its segment is brought to rest is gone, even if a later batch would refer to
+//!   it: whoever hands one on keeps hold of it until the other has.
 //! - A damaged record costs that record. Its bytes are moved to `quarantine/` with a report, and [`Findings`] names them.
 
 mod batch;
@@ -26,13 +28,15 @@ mod record;
 mod recovery;
 mod rest;
 mod segment;
+mod transfer;
 mod whole;
 
 pub use batch::{Batch, BlobRef, Operation};
 pub use disk::{Disk, DiskFile, Folder};
 pub use memory::Memory;
-pub use rest::{Change, Each, InMemory, Rest, Space};
-pub use whole::Store;
+pub use rest::{Change, Each, Rest, Space};
+pub use transfer::Contents;
+pub use whole::{EachEntry, EachRow, Store};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -165,6 +169,7 @@ pub struct Statistics {
     /// Segments that exist now.
     pub segments: u64,
     pub checkpoints: u64,
+    pub checkpoint_failures: u64,
     /// Keys and values written to rest.
     pub bytes_to_rest: u64,
     /// Bytes appended that no disk has yet.

@@ -5,8 +5,6 @@
 
 use super::batch::number;
 use super::{Damage, Error};
-use std::collections::BTreeMap;
-use std::sync::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A folder of keys.
@@ -40,40 +38,6 @@ pub trait Rest: Send + Sync {
     /// What was found to be damaged since this was asked last. What is damaged reads as if it were not there.
     fn take_damage(&self) -> Vec<Damage> {
         Vec::new()
-    }
-}
-
-/// Keys and values in memory, for tests and tools.
-#[derive(Debug, Default)]
-pub struct InMemory {
-    spaces: RwLock<BTreeMap<(Space, Vec<u8>), Vec<u8>>>,
-}
-
-impl Rest for InMemory {
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let spaces = self.spaces.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(spaces.get(&(space, key.to_vec())).cloned())
-    }
-
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
-        let spaces = self.spaces.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for ((found, key), value) in spaces.range((space, prefix.to_vec())..) {
-            if *found != space || !key.starts_with(prefix) || !each(key, value) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
-        let mut spaces = self.spaces.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (space, key, value) in changes {
-            match value {
-                Some(value) => spaces.insert((space, key), value),
-                None => spaces.remove(&(space, key)),
-            };
-        }
-        Ok(())
     }
 }
 

@@ -16,6 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Is told a row: key, value, id of the blob (0: none).
+pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
+
+/// Is told an entry: queue, blob, tag, meta, how often it entered.
+pub type EachEntry<'a> = dyn FnMut(u64, u64, u64, &[u8], u32) + 'a;
+
 /// What survives, in a directory.
 pub struct Store {
     disk: Arc<dyn Disk>,
@@ -28,6 +34,8 @@ pub struct Store {
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
     damage: Mutex<Vec<Damage>>,
+    rest_trouble: Mutex<Option<Arc<str>>>,
+    checkpoint_failures: AtomicU64,
     checkpoints: AtomicU64,
     bytes_to_rest: AtomicU64,
     /// Last, so that nobody else has the directory while something of this is alive.
@@ -74,6 +82,8 @@ impl Store {
             committer: Mutex::new(Committer::new(tail)),
             at_rest: Mutex::new(tail),
             damage: Mutex::default(),
+            rest_trouble: Mutex::default(),
+            checkpoint_failures: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             bytes_to_rest: AtomicU64::new(0),
             _lock: None,
@@ -85,8 +95,8 @@ impl Store {
         Arc::clone(&self.log) as Arc<dyn Journal>
     }
 
-    /// All rows of a table as recovery found them, in order of keys: key, value, id of the blob (0: none).
-    pub fn rows(&self, table: u8, each: &mut dyn FnMut(&[u8], &[u8], u64)) -> Result<(), Error> {
+    /// All rows of a table as recovery found them, in order of keys.
+    pub fn rows(&self, table: u8, each: &mut EachRow<'_>) -> Result<(), Error> {
         self.rest.scan(Space::Rows, &[table], &mut |key, stored| {
             if let Some((blob, value, rest)) = read_row(stored) {
                 match rest {
@@ -98,8 +108,8 @@ impl Store {
         })
     }
 
-    /// All entries as recovery found them, in order of queue and blob: queue, blob, tag, meta, how often it entered.
-    pub fn entries(&self, each: &mut dyn FnMut(u64, u64, u64, &[u8], u32)) -> Result<(), Error> {
+    /// All entries as recovery found them, in order of queue and blob.
+    pub fn entries(&self, each: &mut EachEntry<'_>) -> Result<(), Error> {
         self.rest.scan(Space::Entries, &[], &mut |key, stored| {
             if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 each(id.queue, id.blob, id.tag, meta, count);
@@ -134,10 +144,22 @@ impl Store {
     pub fn run_checkpoints(&self) {
         while !self.log.is_stopping() {
             self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
-            if !self.log.is_stopping() && self.checkpoint().is_err() {
+            if self.log.is_stopping() {
+                break;
+            }
+            let failed = self.checkpoint().err();
+            let has_failed = failed.is_some();
+            *self.rest_trouble.lock() = failed.map(|error| Arc::from(error.to_string()));
+            if has_failed {
+                self.checkpoint_failures.fetch_add(1, Ordering::Relaxed);
                 self.segments.wait_for(self.options.retry_wait * 100);
             }
         }
+    }
+
+    /// `Some` while checkpoints fail: why, for people. Nothing is lost by that, but the journal grows.
+    pub fn rest_trouble(&self) -> Option<Arc<str>> {
+        self.rest_trouble.lock().clone()
     }
 
     /// Moves closed segments to rest, once. After an error they are where they were.
@@ -203,6 +225,7 @@ impl Store {
             failures: counters.failures.load(Ordering::Relaxed),
             segments: self.segments.count() as u64,
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
+            checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
             bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
             bytes_pending: self.log.pending(),
         }
@@ -210,7 +233,7 @@ impl Store {
 }
 
 /// The id of the store in this directory; a new one where there is none.
-fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
     match home::read_format(disk, dir)? {
         Format::Store(id) => return Ok(id),
         Format::None => {}
@@ -240,4 +263,10 @@ fn id_in_journal(disk: &dyn Disk) -> Result<Option<u64>, Error> {
         }
     }
     Ok(None)
+}
+
+/// Whether there is a journal.
+pub(super) fn has_segments(disk: &dyn Disk) -> Result<bool, Error> {
+    let names = disk.list(segment::FOLDER).map_err(fault("list the journal"))?;
+    Ok(names.iter().any(|name| segment::first_of(name).is_some()))
 }

@@ -102,7 +102,8 @@ fn a_damaged_record_is_put_aside_and_those_after_it_are_served() {
     let mut image = model.image();
     let (name, segment) = image.files.iter_mut().find(|(name, _)| name.ends_with(".log")).expect("there is a segment");
     let name = name.clone();
-    segment[40 + (places[1].id - 1) as usize + 20] ^= 1;
+    // In its value.
+    segment[40 + (places[1].end.0 - 1) as usize - 3] ^= 1;
     let model = Model::of(image);
     let (store, findings) = open(&model).expect("it opens");
     let mut rows = Vec::new();
@@ -113,8 +114,12 @@ fn a_damaged_record_is_put_aside_and_those_after_it_are_served() {
         (damage.file.as_str(), damage.position.0, damage.bytes),
         (&*name, places[1].id, places[1].end.0 - places[1].id)
     );
-    let aside: Vec<String> = model.image().files.into_keys().filter(|name| name.starts_with("quarantine/")).collect();
-    assert_eq!(aside.len(), 2, "the bytes and a report: {aside:?}");
+    let aside: Vec<(String, Vec<u8>)> =
+        model.image().files.into_iter().filter(|(name, _)| name.starts_with("quarantine/")).collect();
+    let [(_, bytes), (report_name, report)] = &aside[..] else { panic!("the bytes and a report: {aside:?}") };
+    assert_eq!(bytes.len() as u64, damage.bytes);
+    assert!(report_name.ends_with(".txt"));
+    assert!(String::from_utf8_lossy(report).contains("row of table 0"), "{report:?}");
 }
 
 #[test]

@@ -96,3 +96,40 @@ fn a_directory_is_for_one_store_at_a_time() {
     drop(store);
     place.open();
 }
+
+#[test]
+fn what_is_exported_is_imported_again() {
+    let place = Place::new();
+    let (store, _) = place.open();
+    let mut batch = Batch::new();
+    batch.blob(&[b"kept by both"]);
+    batch.put(3, &[0, 255, 10], b"value", BlobRef::This);
+    batch.put(200, &[b'k'; 65_535], b"a long key", BlobRef::None);
+    batch.enter(7, BlobRef::This, 1, b"meta");
+    batch.enter(7, BlobRef::This, 1, b"meta");
+    let message = store.journal().append(&batch, Safety::Synced);
+    store.commit(&|| {}).expect("the disk takes it");
+    drop(store);
+    let (store, _) = place.open();
+    let mut lines = Vec::new();
+    let exported = store.export(&mut lines).expect("it is read");
+    assert_eq!((exported.rows, exported.entries, exported.blobs, exported.without_blob), (2, 1, 1, 0));
+    assert_eq!(store.contents().expect("it is read"), exported);
+
+    let other = Place::new();
+    let imported = Store::import(other.path(), &Options::default(), &mut &lines[..]).expect("it is filled");
+    assert_eq!(imported, exported);
+    let again = Store::import(other.path(), &Options::default(), &mut &lines[..]).expect_err("it is not empty");
+    assert!(again.to_string().contains("there is a store in this directory already"), "{again}");
+    let (copy, findings) = other.open();
+    assert_eq!(findings, Findings::default());
+    let mut lines_again = Vec::new();
+    copy.export(&mut lines_again).expect("it is read");
+    assert_eq!(String::from_utf8(lines_again), String::from_utf8(lines));
+    assert!(copy.journal().tail().0 > message.id, "a new blob gets an id of its own");
+
+    let broken = Place::new();
+    let lines = b"{\"waypost-store\":1}\n{\"blob\":1}\n";
+    let wrong = Store::import(broken.path(), &Options::default(), &mut &lines[..]).expect_err("it is no line");
+    assert!(wrong.to_string().contains("line 2"), "{wrong}");
+}

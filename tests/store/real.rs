@@ -248,7 +248,7 @@ fn whatever_is_damaged_at_rest_the_store_opens_and_makes_nothing_up() {
     }
     let mut lot = crate::model::Lot::new(5);
     let names: Vec<PathBuf> = files(&place.path().join("rest"));
-    for round in 0..10 {
+    for round in 0..12 {
         let after = Place::new();
         copy(place.path(), after.path());
         let name = names[lot.below(names.len() as u64) as usize].strip_prefix(place.path()).expect("it is within");
