@@ -5,6 +5,7 @@
 mod acl;
 mod cert;
 mod passwd;
+mod store;
 
 use crate::access::{Access, Rules};
 use crate::acl::RuleFiles;
@@ -60,6 +61,11 @@ enum Command {
         #[command(subcommand)]
         command: acl::AclCommand,
     },
+    /// Look into a data folder, and move what is in it; the broker has to be stopped
+    Store {
+        #[command(subcommand)]
+        command: store::StoreCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +118,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>, environment: Vec<(OsStrin
         Command::Passwd(passwd) => passwd::run(&passwd),
         Command::Config { command: ConfigCommand::Reference } => print(&config::reference()),
         Command::Acl { command } => acl::run(command, settings_of(environment)),
+        Command::Store { command } => command.run(),
     }
 }
 

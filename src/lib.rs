@@ -8,7 +8,7 @@
 //! ```text
 //! 5 roof    main.rs     one line
 //!           cli.rs      commands: run, check, convert, config reference, acl (cli/acl.rs), cert (cli/cert.rs), passwd
-//!                       (cli/passwd.rs)
+//!                       (cli/passwd.rs), store (cli/store.rs)
 //!           acl.rs      opens the rule files, for the node and for commands
 //!           node.rs     builds a running broker out of a Config; stops it
 //!           config/     the TOML file: every key with its doc, default, unit and bounds; mosquitto/ reads a mosquitto.conf

@@ -174,6 +174,7 @@ impl Node {
             failed_logins: Arc::clone(logins.failed()),
             reloads: Arc::clone(&reloads),
             key_set: logins.key_set().cloned(),
+            store: keeper.as_ref().map(Keeper::store),
             log_lines_lost: crate::log::lines_lost,
             started_s: logins::wall_clock(),
         };

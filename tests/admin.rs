@@ -78,7 +78,11 @@ fn the_page_says_what_happened() {
         ("waypost_connections_pending", 0.0),
         ("waypost_memory_level{level=\"normal\"}", 1.0),
         ("waypost_memory_level{level=\"full\"}", 0.0),
+        ("waypost_store_trouble", 0.0),
+        ("waypost_store_failures_total", 0.0),
+        ("waypost_store_segments", 1.0),
     ]);
+    assert!(broker.page().value("waypost_store_records_total") > 0.0, "a message was retained");
     assert!(broker.page().value("waypost_network_bytes_total{direction=\"received\"}") > 30.0);
 }
 

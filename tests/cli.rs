@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use waypost::store::{Batch, BlobRef, Options, Safety, Store};
 
 // Help and version
 
@@ -39,6 +40,7 @@ fn help_names_every_command_and_flag() {
         "convert",
         "config",
         "acl",
+        "store",
         "-c, --config <FILE>",
         "-p, --port <PORT>",
         "--data-dir <DIR>",
@@ -592,6 +594,46 @@ fn a_running_broker_logs_json_when_it_is_told_to() {
     assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
     assert!(line.contains("\"level\":\"WARN\",\"message\":\"limits.retained_size_max is 1MiB"), "{line}");
     broker.serves(port);
+}
+
+// What is in a data folder
+
+#[test]
+fn a_store_is_checked_counted_and_moved() {
+    let folder = Folder::new();
+    {
+        let dir = folder.path("from");
+        let (store, _) = Store::open(&dir, Options::default(), &mut |_, _| ()).expect("the folder is ours");
+        let mut batch = Batch::new();
+        batch.blob(&[b"a message"]);
+        batch.put(3, b"a/topic", b"", BlobRef::This);
+        batch.enter(7, BlobRef::This, 1, b"");
+        store.journal().append(&batch, Safety::Synced);
+        store.commit(&|| ()).expect("the disk works");
+    }
+    let run = |arguments: &[&str]| {
+        let output = folder.waypost().arg("store").args(arguments).output().expect("it runs");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let whole = "1 rows, 1 queue entries and 1 messages, 16 bytes in all\n";
+    assert_eq!(run(&["check", "--data-dir", "from"]), (Some(0), whole.to_owned(), String::new()));
+    let (code, stats, _) = run(&["stats", "--data-dir", "from"]);
+    assert!(code == Some(0) && stats.contains("\nretained messages: 1\n"), "{stats}");
+    assert!(stats.contains("\ndeliveries that wait: 1\n") && stats.ends_with(whole), "{stats}");
+    assert_eq!(run(&["export", "--data-dir", "from", "lines"]).0, Some(0));
+    assert_eq!(run(&["import", "--data-dir", "to", "lines"]), (Some(0), whole.to_owned(), String::new()));
+    let (_, again, _) = run(&["export", "--data-dir", "to"]);
+    assert_eq!(again, fs::read_to_string(folder.path("lines")).expect("it was written"));
+    // Not over what is there, not out of what is not, and not while somebody has it.
+    let (code, _, why) = run(&["import", "--data-dir", "to", "lines"]);
+    assert!(code == Some(1) && why.contains("there is a store in this directory already"), "{why}");
+    let (code, _, why) = run(&["check", "--data-dir", "nowhere"]);
+    assert!(code == Some(1) && why.contains("there is no store in this folder"), "{why}");
+    assert!(!folder.path("nowhere").exists());
+    let held = Store::open(&folder.path("to"), Options::default(), &mut |_, _| ()).expect("nobody has it");
+    let (code, _, why) = run(&["stats", "--data-dir", "to"]);
+    assert!(code == Some(1) && why.contains("is in use by another process"), "{why}");
+    drop(held);
 }
 
 // What the tests are written with

@@ -7,11 +7,12 @@ use crate::broker::{Level, Shared, Statistics};
 use crate::codec::{PacketType, ReasonCode, Sender};
 use crate::net::Doors;
 use crate::notice::Outcomes;
+use crate::store::Store;
 use std::collections::BTreeMap;
 
 /// The page as of now. Figures of a shard are those of its last tick.
 pub(super) fn write(sources: &Sources) -> String {
-    let Sources { shared, doors, failed_logins, reloads, key_set, log_lines_lost, started_s } = sources;
+    let Sources { shared, doors, failed_logins, reloads, key_set, store, log_lines_lost, started_s } = sources;
     let mut page = Page::default();
     let statistics = shared.statistics();
     process(&mut page, *started_s);
@@ -28,7 +29,26 @@ pub(super) fn write(sources: &Sources) -> String {
         let mut family = page.counter("key_set_fetches_total", "Attempts to fetch keys of tokens from jwt.jwks_url.");
         outcomes(&mut family, "result", ["taken", "failed"], key_set);
     }
+    if let Some(store) = store {
+        durability(&mut page, store);
+    }
     page.finish()
+}
+
+fn durability(page: &mut Page, store: &Store) {
+    let counted = store.statistics();
+    let has_trouble = [store.journal().trouble(), store.rest_trouble()].iter().any(Option::is_some);
+    let about = "1 while the disk does not take what is to be kept, so that publishers are told so or wait.";
+    page.gauge("store_trouble", about).is(u64::from(has_trouble));
+    page.counter("store_records_total", "Changes that the journal was given.").is(counted.records_appended);
+    page.counter("store_bytes_total", "Bytes that the journal was given.").is(counted.bytes_appended);
+    page.counter("store_commits_total", "Writes to the journal; each takes what has gathered.").is(counted.commits);
+    page.counter("store_syncs_total", "Commits that waited for the disk.").is(counted.syncs);
+    page.counter("store_failures_total", "Writes and syncs that failed; each is done again.").is(counted.failures);
+    page.gauge("store_pending_bytes", "Bytes that no disk has yet.").is(counted.bytes_pending);
+    page.gauge("store_segments", "Files of the journal.").is(counted.segments);
+    let about = "Bytes written to move what outlives its file of the journal.";
+    page.counter("store_rest_bytes_total", about).is(counted.bytes_to_rest);
 }
 
 fn process(page: &mut Page, started_s: f64) {

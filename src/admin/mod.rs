@@ -12,6 +12,7 @@ pub use http::{Admin, Bound};
 use crate::broker::Shared;
 use crate::net::Doors;
 use crate::notice::{Outcomes, Tally};
+use crate::store::Store;
 use std::sync::Arc;
 
 /// What is read for an answer.
@@ -23,6 +24,8 @@ pub struct Sources {
     pub reloads: Arc<Reloads>,
     /// What came of fetching keys of tokens, where they are fetched.
     pub key_set: Option<Arc<Outcomes>>,
+    /// What survives, where something does.
+    pub store: Option<Arc<Store>>,
     /// Lines of the log that were lost since the process began.
     pub log_lines_lost: fn() -> u64,
     /// When the node started, in seconds since 1970.

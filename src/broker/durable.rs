@@ -37,6 +37,15 @@ pub(super) const HELD: u8 = 8;
 /// When the node was last known to run, in milliseconds since 1970.
 pub(super) const CLOCK: &[u8] = b"clock";
 
+/// The tables in words.
+pub const TABLES: &[(u8, &str)] = &[
+    (SESSIONS, "sessions"),
+    (SUBSCRIPTIONS, "subscriptions"),
+    (RETAINED, "retained messages"),
+    (RECEIVED, "QoS 2 messages that Clients have not released"),
+    (RELEASED, "QoS 2 deliveries that Clients have not completed"),
+];
+
 /// Values of [`RECEIVED`] begin with one of these.
 pub(super) const ON_ITS_WAY: u8 = 1;
 pub(super) const EVERYWHERE: u8 = 0;

@@ -29,6 +29,7 @@ mod timer;
 pub use budget::Level;
 pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
+pub use durable::TABLES;
 pub use mail::Strategies;
 pub use restore::{Counts, RestoredClient};
 pub use shard::{Attachment, Broken, End, Shard, Wire};

@@ -90,6 +90,10 @@ impl Keeper {
         Ok(())
     }
 
+    pub(super) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Commits what is left and closes. Nobody may append any more.
     pub(super) fn stop(self) {
         self.store.stop();

@@ -6,6 +6,7 @@ use super::record::HEADER_BYTES;
 use super::{Damage, Error, Findings, Position};
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,7 +19,9 @@ const QUARANTINE: &str = "quarantine";
 /// Holds the directory against other processes until it is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let fault = |what: &str, source| Error::Io { what: format!("{what} {}", dir.display()), source };
-    fs::create_dir_all(dir).map_err(|error| fault("make the data directory", error))?;
+    // What people write to one another lies in it: nobody else's business, whatever the umask.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| fault("make the data directory", error))?;
     let path = dir.join("lock");
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|error| fault("lock the data directory", error))?;
