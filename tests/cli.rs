@@ -602,7 +602,7 @@ fn a_running_broker_logs_json_when_it_is_told_to() {
 fn a_store_is_checked_counted_and_moved() {
     let folder = Folder::new();
     {
-        let dir = folder.path("from");
+        let dir = folder.0.join("from");
         let (store, _) = Store::open(&dir, Options::default(), &mut |_, _| ()).expect("the folder is ours");
         let mut batch = Batch::new();
         batch.blob(&[b"a message"]);
@@ -623,14 +623,14 @@ fn a_store_is_checked_counted_and_moved() {
     assert_eq!(run(&["export", "--data-dir", "from", "lines"]).0, Some(0));
     assert_eq!(run(&["import", "--data-dir", "to", "lines"]), (Some(0), whole.to_owned(), String::new()));
     let (_, again, _) = run(&["export", "--data-dir", "to"]);
-    assert_eq!(again, fs::read_to_string(folder.path("lines")).expect("it was written"));
+    assert_eq!(again, fs::read_to_string(folder.0.join("lines")).expect("it was written"));
     // Not over what is there, not out of what is not, and not while somebody has it.
     let (code, _, why) = run(&["import", "--data-dir", "to", "lines"]);
     assert!(code == Some(1) && why.contains("there is a store in this directory already"), "{why}");
     let (code, _, why) = run(&["check", "--data-dir", "nowhere"]);
     assert!(code == Some(1) && why.contains("there is no store in this folder"), "{why}");
-    assert!(!folder.path("nowhere").exists());
-    let held = Store::open(&folder.path("to"), Options::default(), &mut |_, _| ()).expect("nobody has it");
+    assert!(!folder.0.join("nowhere").exists());
+    let held = Store::open(&folder.0.join("to"), Options::default(), &mut |_, _| ()).expect("nobody has it");
     let (code, _, why) = run(&["stats", "--data-dir", "to"]);
     assert!(code == Some(1) && why.contains("is in use by another process"), "{why}");
     drop(held);
