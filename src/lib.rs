@@ -94,7 +94,7 @@
 //! - Which Sessions want a Message is put into the journal by the shard that they live in; its publisher's shard waits until all
 //!   shards are done with it. A QoS 2 exchange remembers which Sessions took the Message meanwhile (`broker/durable.rs`).
 //! - Records of the journal are checked with xxh3, which is in the tree with fjall, instead of CRC-32C.
-//! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (480
+//! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (496
 //!   instructions, aim 350), a match that no cache knows (3,420, aim 2,600) and the heap of an idle connection
 //!   (aim 900 bytes). The figures stand in `benches/guards/hall.rs` and `tests/idle_connection.rs`.
 

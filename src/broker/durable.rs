@@ -497,5 +497,5 @@ fn subscription(session: u64, filter: &[u8]) -> Vec<u8> {
 /// Whether a delivery of this QoS is one that the store is to know.
 #[inline]
 pub(super) fn is_kept(session: u64, qos: Qos) -> bool {
-    session != 0 && qos != Qos::AtMostOnce
+    qos != Qos::AtMostOnce && session != 0
 }

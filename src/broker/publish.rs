@@ -116,26 +116,33 @@ impl<W: Wire> Shard<W> {
             return self.answer(me, answer, reason);
             // For others the Message goes to those who are there, and is not kept.
         }
-        let about = self.durable.is_on().then(|| message.clone());
+        if self.durable.is_on() {
+            return self.publish_durably(me, message, answer, hash, kept_as);
+        }
+        let routed = self.route(message, hash);
+        if answer != Answer::None {
+            self.answer(me, answer, routed.reason());
+        }
+    }
+
+    /// An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
+    fn publish_durably(&mut self, me: Attachment, message: Message, answer: Answer, hash: u64, kept_as: u64) {
+        let about = message.clone();
         let exchange = match answer {
             Answer::PubRec(packet_id) if kept_as != 0 => Some(Exchange { session: kept_as, packet_id }),
             _ => None,
         };
         self.durable.begin_exchange(exchange);
         let routed = self.route(message, hash);
-        let mut until = Until::default();
-        if let Some(about) = about {
-            if let Some(exchange) = exchange {
-                let is_on_its_way = routed.needs != 0;
-                self.durable.receive(exchange, &about, is_on_its_way);
-                until.received = is_on_its_way.then_some(exchange);
-            } else if routed.needs != 0 {
-                until.held = self.durable.hold(self.id);
-            }
-            until.needs = routed.needs;
-            until.position = self.durable.commit(Some(&about));
+        let mut until = Until { needs: routed.needs, ..Until::default() };
+        if let Some(exchange) = exchange {
+            let is_on_its_way = routed.needs != 0;
+            self.durable.receive(exchange, &about, is_on_its_way);
+            until.received = is_on_its_way.then_some(exchange);
+        } else if routed.needs != 0 {
+            until.held = self.durable.hold(self.id);
         }
-        // An Application Message is ours once it is in every matching Session [MQTT-4.5.0-1] and the journal has it.
+        until.position = self.durable.commit(Some(&about));
         if answer == Answer::None {
             return;
         }
@@ -240,7 +247,7 @@ impl<W: Wire> Shard<W> {
         }
         if matched.shards.contains(self.id) {
             let about = (is_kept && others > 0).then(|| message.clone());
-            let own = self.deliver(message, &matched, route);
+            let own = self.deliver(message, &matched, &route);
             routed.taken |= own.taken;
             routed.full |= own.full;
             routed.needs |= u64::from(is_kept && own.deferred) << self.id.0;
@@ -264,13 +271,13 @@ impl<W: Wire> Shard<W> {
     }
 
     /// To the subscribers that live in this shard.
-    pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>, route: Route) -> Routed {
+    pub(super) fn deliver(&mut self, message: Message, matched: &Arc<Matched>, route: &Route) -> Routed {
         let origin = message.origin();
         let outgoing = Outgoing::new(message);
         let behind = !self.fanouts.is_empty() && self.fanouts_of.contains_key(&origin);
         if behind || self.has_many_receivers(matched) {
             // Kept in order behind what the same publisher has under way.
-            self.begin_fanout(outgoing, matched, origin, route);
+            self.begin_fanout(outgoing, matched, origin, *route);
             return Routed { taken: true, deferred: true, ..Routed::default() };
         }
         let mut round = Round::of(self, &outgoing, matched, None);

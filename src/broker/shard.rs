@@ -541,7 +541,7 @@ impl<W: Wire> Shard<W> {
                 Mail::Publish(message, matched, route) => {
                     let about = self.durable.is_on().then(|| message.clone());
                     self.durable.begin_exchange(route.exchange);
-                    self.deliver(message, &matched, route);
+                    self.deliver(message, &matched, &route);
                     self.durable.note_taken(self.id);
                     self.durable.take_in(route);
                     self.durable.commit(about.as_ref());

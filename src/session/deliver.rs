@@ -27,6 +27,8 @@ pub struct Filled {
     sole: Option<Sole>,
     /// The Message of the last PUBLISH that was appended, if its payload is large.
     large: Option<Message>,
+    /// Bytes of PUBLISH packets that go out once they are safe.
+    withheld: usize,
 }
 
 /// A PUBLISH as one receiver got it. The next receiver of a fan-out may need the very same bytes.
@@ -87,9 +89,24 @@ impl Session {
             return Err(Dropped::Offline);
         }
         let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
-        let (kept, log) = (self.kept, &mut self.log);
-        let on_expired = |queued: &Queued, qos| note_left(kept, log, queued, qos);
-        self.queue.get_or_insert_default().push(outgoing, how, limits, now, on_expired)
+        match self.queue.get_or_insert_default().push(outgoing, how, limits) {
+            Ok(()) => Ok(()),
+            Err(_) => self.push_over_expired(outgoing, how, limits, now),
+        }
+    }
+
+    /// The same for a queue that is full, unless something in it has expired.
+    #[cold]
+    fn push_over_expired(
+        &mut self,
+        outgoing: &Rc<Outgoing>,
+        how: How,
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<(), Dropped> {
+        let (kept, log, queue) = (self.kept, &mut self.log, self.queue.get_or_insert_default());
+        queue.drop_expired(now, |queued, qos| note_left(kept, log, queued, qos));
+        queue.push(outgoing, how, limits)
     }
 
     /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
@@ -147,6 +164,7 @@ impl Session {
         filled: &mut Filled,
     ) -> bool {
         filled.forget_sole();
+        filled.withheld = 0;
         if !self.control.is_empty() {
             // Acknowledgements are small and open other people's windows.
             out.append(&mut self.control);
@@ -154,7 +172,7 @@ impl Session {
                 self.control = Vec::new(); // most Clients have nothing more to be answered for a long time
             }
         }
-        let end = self.weight(out) + room;
+        let end = out.len() + room;
         if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
             self.fill_resends(out, end, now, &may_receive, filled);
             if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.has_resends()) {
@@ -163,29 +181,22 @@ impl Session {
         }
         while let Some((lane, credit)) = self.next_lane() {
             // A lane that is alone goes on as long as it is; so does one that has credit.
-            let before = self.weight(out);
+            let before = out.len() + filled.withheld;
             let stop = credit.map_or(end, |credit| end.min(before + credit));
             while self.is_ready(lane) {
-                if self.weight(out) >= stop {
+                if out.len() + filled.withheld >= stop {
                     break;
                 }
                 self.send_from(lane, out, limits, now, &may_receive, filled);
             }
-            let spent = (self.weight(out) - before) as i64;
             if let (Some(queue), Some(_)) = (&mut self.queue, credit) {
-                queue.credit[lane] -= spent;
+                queue.credit[lane] -= (out.len() + filled.withheld - before) as i64;
             }
-            if self.weight(out) >= end {
+            if out.len() + filled.withheld >= end {
                 return self.has_something_to_send();
             }
         }
         false
-    }
-
-    /// Bytes of what goes out, at once or once it is safe.
-    #[inline]
-    fn weight(&self, out: &[u8]) -> usize {
-        out.len() + self.log.as_ref().map_or(0, |log| log.withheld.len())
     }
 
     /// Whether what [`fill`](Self::fill) appended last, for another receiver and at the same time, is just what this one
@@ -320,9 +331,11 @@ impl Session {
         };
         let log = self.log.get_or_insert_default();
         let (version, size_max) = (self.terms.version, self.terms.packet_size_max);
+        let before = log.withheld.len();
         if !encode_publish(queued.message(), &delivery, version, now, size_max, &mut log.withheld) {
             return self.give_up(&queued, Qos::ExactlyOnce, Dropped::PacketTooLarge, filled);
         }
+        filled.withheld += log.withheld.len() - before;
         log.changes.push(Change::Sent(
             Kept::of(&queued, Qos::ExactlyOnce),
             packet_id,

@@ -172,22 +172,12 @@ impl Queue {
     /// Appends to the lane of the delivered QoS.
     ///
     /// # Errors
-    /// `QueueFull`: the bound of the lane is reached even without what has expired; nothing was queued.
+    /// `QueueFull`: the bound of the lane is reached; nothing was queued.
     #[inline]
-    pub(super) fn push(
-        &mut self,
-        outgoing: &Rc<Outgoing>,
-        how: How,
-        limits: &Limits,
-        now: Moment,
-        on_expired: impl FnMut(&Queued, Qos),
-    ) -> Result<(), Dropped> {
+    pub(super) fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        if how.bound == Bound::Queue
-            && self.is_full(kept, size, limits)
-            && !self.makes_room(kept, size, limits, now, on_expired)
-        {
+        if how.bound == Bound::Queue && self.is_full(kept, size, limits) {
             return Err(Dropped::QueueFull);
         }
         self.bytes[kept] += size;
@@ -205,20 +195,6 @@ impl Queue {
         self.bytes[usize::from(qos != Qos::AtMostOnce)] += queued.message().size();
         self.lanes[qos as usize].push_back(queued);
         self.count_places();
-    }
-
-    /// By letting go of what has expired.
-    #[cold]
-    fn makes_room(
-        &mut self,
-        kept: usize,
-        size: usize,
-        limits: &Limits,
-        now: Moment,
-        on_expired: impl FnMut(&Queued, Qos),
-    ) -> bool {
-        self.drop_expired(now, on_expired);
-        !self.is_full(kept, size, limits)
     }
 
     /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how
@@ -262,7 +238,7 @@ impl Queue {
     }
 
     /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
-    fn drop_expired(&mut self, now: Moment, mut on_expired: impl FnMut(&Queued, Qos)) {
+    pub(super) fn drop_expired(&mut self, now: Moment, mut on_expired: impl FnMut(&Queued, Qos)) {
         for (lane, qos) in LANES.into_iter().enumerate() {
             while self.lanes[lane]
                 .front()
