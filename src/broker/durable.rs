@@ -245,6 +245,7 @@ impl Durable {
 
     /// What a Session has gone through.
     pub(super) fn note(&mut self, session: u64, changes: &[Change]) {
+        let key = |packet_id: &PacketId| Exchange { session, packet_id: *packet_id }.key();
         for change in changes {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
@@ -253,14 +254,10 @@ impl Durable {
                 }
                 Change::Released(Kept { record, tag }, packet_id) => {
                     self.batch.leave(session, *record, *tag);
-                    self.batch.put(RELEASED, &Exchange { session, packet_id: *packet_id }.key(), &[], BlobRef::None);
+                    self.batch.put(RELEASED, &key(packet_id), &[], BlobRef::None);
                 }
-                Change::Completed(packet_id) => {
-                    self.batch.delete(RELEASED, &Exchange { session, packet_id: *packet_id }.key())
-                }
-                Change::Finished(packet_id) => {
-                    self.batch.delete(RECEIVED, &Exchange { session, packet_id: *packet_id }.key())
-                }
+                Change::Completed(packet_id) => self.batch.delete(RELEASED, &key(packet_id)),
+                Change::Finished(packet_id) => self.batch.delete(RECEIVED, &key(packet_id)),
             }
         }
     }

@@ -108,13 +108,13 @@ impl<W: Wire> Shard<W> {
         {
             return self.answer(me, answer, ReasonCode::QuotaExceeded);
         }
+        // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
         if let Some(writer) = writer
             && let Err(reason) = self.retain(&message, writer)
             && answer != Answer::None
             && knows_reasons
         {
             return self.answer(me, answer, reason);
-            // For others the Message goes to those who are there, and is not kept.
         }
         if self.durable.is_on() {
             return self.publish_durably(me, message, answer, hash, kept_as);

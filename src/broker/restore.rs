@@ -273,10 +273,8 @@ impl Reader<'_> {
             found.push((queue, Kept { record, tag }, Fields(meta).read_meta(), count));
         })?;
         for (queue, kept, meta, count) in found {
-            let message = self.message(kept.record, Origin::BROKER)?;
-            let (Some(client), Some((packet_id, subscription_ids)), Some(message)) =
-                (self.sessions.get_mut(&queue), meta, message)
-            else {
+            let Some(message) = self.message(kept.record, Origin::BROKER)? else { continue }; // counted there
+            let (Some(client), Some((packet_id, subscription_ids))) = (self.sessions.get_mut(&queue), meta) else {
                 self.counts.unreadable += 1;
                 continue;
             };
