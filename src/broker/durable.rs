@@ -57,6 +57,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Say {
     /// To a publisher.
     Answer(Answer, ReasonCode),
+    /// SUBACK or UNSUBACK, encoded. A Client that waits for many answers is read no further.
+    Granted(Vec<u8>),
     /// Packets, encoded.
     Packets(Vec<u8>),
     /// Nothing: of a Will nobody is told.
@@ -133,6 +135,12 @@ impl Durable {
     #[inline]
     pub(super) fn is_in_trouble(&self) -> bool {
         self.keeping.as_ref().is_some_and(|keeping| keeping.journal.trouble().is_some())
+    }
+
+    /// Bytes that wait in memory for a disk that takes nothing; `None` while it does, and nothing has to be asked.
+    pub(super) fn stuck_bytes(&self) -> Option<u64> {
+        let keeping = self.keeping.as_ref().filter(|_| self.is_in_trouble())?;
+        Some(keeping.journal.pending_bytes())
     }
 
     /// Milliseconds since 1970.
@@ -294,10 +302,12 @@ impl Durable {
 
     // --- the gate ---------------------------------------------------------------------------------------------------
 
-    /// Whether an answer may go now. Behind others that wait it may not: order.
+    /// Whether an answer may go now: what it waits for has come, and none to the same Client waits, of which there are so many.
     #[inline]
-    pub(super) fn is_open(&self, until: &Until) -> bool {
-        self.waiting.is_empty() && until.needs == 0 && until.position.is_none_or(|position| self.is_safe(position))
+    pub(super) fn is_open(&self, until: &Until, unanswered: impl FnOnce() -> u16) -> bool {
+        until.needs == 0
+            && until.position.is_none_or(|position| self.is_safe(position))
+            && (self.waiting.is_empty() || unanswered() == 0)
     }
 
     fn is_safe(&self, position: Position) -> bool {
@@ -399,6 +409,13 @@ impl<W: Wire> Shard<W> {
                 }
             }
             Say::Nothing => {}
+            Say::Granted(packets) => {
+                if let Some(client) = self.client_mut(to) {
+                    client.session.say_encoded(&packets);
+                    client.note_answered();
+                    self.mark_dirty(to.slot);
+                }
+            }
             Say::Packets(packets) => {
                 if let Some(client) = self.client_mut(to) {
                     client.session.say_encoded(&packets);
@@ -454,9 +471,12 @@ impl<W: Wire> Shard<W> {
     /// Writes down that the node runs.
     pub(super) fn keep_clock(&mut self) {
         if self.clock_due().is_some_and(|due| due <= self.now) {
-            let now_ms = self.durable.unix_ms(self.now);
-            self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
-            self.durable.commit(None);
+            // While the disk takes nothing, one that waits says enough.
+            if !self.durable.is_in_trouble() {
+                let now_ms = self.durable.unix_ms(self.now);
+                self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
+                self.durable.commit(None);
+            }
             self.durable.clock_due = self.now.plus(CLOCK_EVERY);
         }
     }

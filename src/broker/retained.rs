@@ -6,11 +6,12 @@
 use super::budget::Level;
 use super::durable::is_kept;
 use super::rights::publishing;
-use super::shard::{Shard, Wire};
+use super::shard::{Shard, Wire, may_log};
 use super::subscribe::Subscriber;
 use crate::access::{Access, Identity, Verdict};
 use crate::codec::{Message, Moment, ReasonCode};
 use crate::faults::{Fault, is_left_out};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
 use crate::session::{Bound, GroupId, How, Outgoing, Session};
 use crate::topic::{self, Cursor, Kept as _, Progress, SweepCursor};
 use dashmap::DashMap;
@@ -112,6 +113,7 @@ const ENTRIES_PER_STEP: usize = 256;
 /// Entries that one sweep looks at, and how often there is one.
 const ENTRIES_PER_SWEEP: usize = 1024;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+static NOT_RETAINED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 
 /// Removing what has expired: goes round the store as long as something that this shard has retained can expire.
 #[derive(Default)]
@@ -174,6 +176,23 @@ impl<W: Wire> Shard<W> {
             self.sweep.until = self.sweep.until.max(expires);
         }
         Ok(())
+    }
+
+    /// The same for a Message of which nobody is told whether it is kept, so that nothing holds back whoever sends it: while the
+    /// disk takes nothing it is not kept, or the journal would grow without a bound.
+    ///
+    /// # Errors
+    /// As [`retain`](Self::retain).
+    pub(super) fn retain_untold(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
+        if self.durable.is_in_trouble() && !message.payload().is_empty() {
+            self.statistics.retained_refused += 1;
+            if may_log(&NOT_RETAINED, self.now) {
+                let (client, topic) = (Outside::of(writer.client_id.as_bytes()), Outside::of(message.topic()));
+                tracing::warn!(target: "waypost::store", %client, %topic, "not retained: the disk takes nothing");
+            }
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        self.retain(message, writer)
     }
 
     /// Some of what was read at the start may expire.

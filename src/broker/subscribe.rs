@@ -84,9 +84,10 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let said = client.session.control_len();
         say(&mut client.session);
-        if !self.durable.is_open(&until) {
+        if !self.durable.is_open(&until, || client.unanswered) {
             let me = client.attached(slot);
-            self.durable.wait(until, me, Say::Packets(client.session.take_back(said)));
+            client.unanswered = client.unanswered.saturating_add(1);
+            self.durable.wait(until, me, Say::Granted(client.session.take_back(said)));
             self.wants_tick = true;
         }
     }
@@ -124,9 +125,12 @@ impl<W: Wire> Shard<W> {
         }
         let kept_as = client.kept_as;
         let terms = client.session.terms();
-        let bridge = terms.bridge && terms.version != Version::V5;
+        let (version, bridge) = (terms.version, terms.bridge && terms.version != Version::V5);
         if let Some(client) = self.clients.get_mut(slot) {
             client.note_subscribed(&self.access, parsed.filter.as_bytes());
+        }
+        if kept_as != 0 && version.is_v5() && self.durable.is_in_trouble() {
+            return ReasonCode::QuotaExceeded; // others wait for it
         }
         if kept_as != 0 {
             let options = Options {

@@ -227,7 +227,7 @@ impl Store {
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
             checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
             bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
-            bytes_pending: self.log.pending(),
+            bytes_pending: self.log.pending_bytes(),
         }
     }
 }

@@ -158,6 +158,10 @@ impl Journal for Listening {
         Position(self.appended.load(Relaxed))
     }
 
+    fn pending_bytes(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> Option<Arc<str>> {
         None
     }
