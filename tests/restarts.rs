@@ -185,6 +185,56 @@ fn time_passes_while_nobody_is_there() {
 }
 
 #[test]
+fn what_is_over_leaves_nothing_at_rest() {
+    let contents = |broker: &TestBroker| {
+        let mut contents = None;
+        broker.is_killed_on(AT_ONCE, |_| ());
+        broker.is_killed_on(AT_ONCE, |store| contents = Some(store.contents().expect("it can be read")));
+        let contents = contents.expect("it was asked");
+        (contents.rows, contents.entries, contents.blobs)
+    };
+    for over_while_down in [false, true] {
+        let broker = broker();
+        assert_eq!(contents(&broker), (1, 0, 0), "the clock, and nothing else");
+        let publisher = Client::connects(&broker, connect_v5("publisher"));
+        let short = || property::message_expiry_interval(30);
+        let lasting_a_while = |client_id: &str| {
+            let lasting = connect_v5(client_id).with(property::session_expiry_interval(60));
+            lasting.will(will("r/will", "x").retain().with(property::message_expiry_interval(5)))
+        };
+        // In both shards; with everything that a Session can have.
+        for client_id in ["one", "two", "three"] {
+            let client = Client::connects(&broker, lasting_a_while(client_id));
+            client.subscribes("t/#", 2).subscribes("$share/g/t", 1).subscribes("u", 1).unsubscribes("u");
+            publisher.publishes(publish("t/1", "x").at_least_once(1).with(short()));
+            publisher.publishes(publish("t/2", "x").exactly_once(2));
+            let heard = client.hears_publishes();
+            let sent = heard.iter().find(|publish| publish.qos == 2).and_then(|publish| publish.packet_id);
+            client.says(pubrec(sent.expect("QoS 2 has one")));
+            client.says(publish("t/3", "x").exactly_once(9)).says(publish("v", "x").exactly_once(10));
+            client.vanishes();
+            publisher.publishes(publish("t/1", "x").at_least_once(3)).publishes(publish("t/2", "x").exactly_once(4));
+        }
+        for number in 0..100 {
+            publisher.publishes(publish(format!("r/{number}"), "x").at_least_once(1).retain().with(short()));
+        }
+        let later = property::message_expiry_interval(90);
+        publisher.publishes(publish("r/late", "x").at_least_once(1).retain().with(later));
+        // One that expires is replaced by one that does not, which is cleared.
+        publisher.publishes(publish("r/0", "y").at_least_once(1).retain());
+        broker.advance(Duration::from_secs(40));
+        assert_eq!(broker.retained("r/0"), Some(b"y".to_vec()));
+        publisher.publishes(publish("r/0", "").at_least_once(1).retain());
+        if over_while_down {
+            broker.is_killed(Duration::from_secs(100));
+        }
+        broker.advance(Duration::from_secs(200));
+        assert_eq!(broker.sessions(), usize::from(!over_while_down), "the publisher is still connected");
+        assert_eq!(contents(&broker), (1, 0, 0), "over while down: {over_while_down}");
+    }
+}
+
+#[test]
 fn a_will_that_waits_goes_out_when_its_time_has_come() {
     let farewell = |seconds| will("will", "farewell").with(property::will_delay_interval(seconds));
     let with_will = |seconds| lasting(Version::V5, "mortal").will(farewell(seconds));

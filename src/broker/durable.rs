@@ -9,7 +9,7 @@
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
 use super::shard::{Attachment, Shard, Wire};
-use super::{Keeping, ShardId};
+use super::{Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
 use crate::session::{Answer, Change, Kept};
@@ -191,6 +191,14 @@ impl Durable {
         self.batch.delete(RETAINED, topic);
     }
 
+    /// It is retained no more, and nobody has said so: another may have taken its place meanwhile. One that the journal does not
+    /// have yet is found at the next start.
+    pub(super) fn end_retained(&mut self, message: &Message) {
+        if self.is_on() && message.record() != 0 {
+            self.batch.delete_of(RETAINED, message.topic(), message.record());
+        }
+    }
+
     /// The batch is about the Message of this exchange.
     #[inline]
     pub(super) fn begin_exchange(&mut self, exchange: Option<Exchange>) {
@@ -320,8 +328,13 @@ impl Durable {
         self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
     }
 
-    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number.
-    fn release(&mut self, is_done: impl Fn(usize, u64) -> bool) -> Option<(Attachment, Say)> {
+    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
+    /// Session of an exchange is.
+    fn release(
+        &mut self,
+        is_done: impl Fn(usize, u64) -> bool,
+        is_there: impl Fn(Attachment, Exchange) -> bool,
+    ) -> Option<(Attachment, Say)> {
         let front = self.waiting.front_mut()?;
         if front.needs != 0 {
             let routed = front.routed;
@@ -339,7 +352,11 @@ impl Durable {
             if let Some(front) = self.waiting.front_mut()
                 && let Some(exchange) = front.received.take()
             {
-                self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                if is_there(front.to, exchange) {
+                    self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                } else {
+                    self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
+                }
                 for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
                 }
@@ -364,10 +381,11 @@ impl Durable {
     /// delivered: at QoS 1 that is no harm, as they may send it again. At QoS 2 it would come twice, so they wait.
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
-        self.waiting.retain(|waiting| match waiting.say {
+        self.waiting.retain_mut(|waiting| match waiting.say {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));
-                false
+                waiting.say = Say::Nothing;
+                waiting.held.is_some() // it has to be let go
             }
             _ => true,
         });
@@ -383,14 +401,13 @@ impl<W: Wire> Shard<W> {
         }
         self.report_progress();
         let shared = std::sync::Arc::clone(&self.shared);
-        let id = self.id;
         loop {
-            while let Some((to, say)) = self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            while let Some((to, say)) = self.release(&shared) {
                 self.say(to, say);
             }
-            shared.set_waiting(id, self.durable.is_waiting());
+            shared.set_waiting(self.id, self.durable.is_waiting());
             // What became safe before that was set has woken nobody.
-            match self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            match self.release(&shared) {
                 Some((to, say)) => self.say(to, say),
                 None => break,
             }
@@ -398,6 +415,14 @@ impl<W: Wire> Shard<W> {
         if self.durable.is_waiting() && self.durable.is_in_trouble() {
             self.tell_trouble();
         }
+    }
+
+    fn release(&mut self, shared: &Shared) -> Option<(Attachment, Say)> {
+        let (id, clients) = (self.id, &self.clients);
+        self.durable.release(
+            |shard, number| shared.is_done(id, shard, number),
+            |to, exchange| clients.get(to.slot).is_some_and(|client| client.kept_as == exchange.session),
+        )
     }
 
     fn say(&mut self, to: Attachment, say: Say) {

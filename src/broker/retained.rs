@@ -235,7 +235,11 @@ impl<W: Wire> Shard<W> {
         if self.sweep.due().is_none_or(|due| due > self.now) {
             return;
         }
-        self.shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP);
+        let (shared, durable) = (Arc::clone(&self.shared), &mut self.durable);
+        shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP, &mut |kept: &Kept| {
+            durable.end_retained(&kept.message);
+        });
+        self.durable.commit(None);
         self.sweep.due = self.now.plus(SWEEP_EVERY);
         if self.now < self.sweep.until {
             self.sweep.last_round = self.shared.retained.len() / ENTRIES_PER_SWEEP + 2;
@@ -262,7 +266,7 @@ impl<W: Wire> Shard<W> {
     /// `true`: go on in a later step. `false`: done, or waiting until the Client has taken what is queued.
     fn step_replay(&mut self, slot: u32) -> bool {
         let (now, shared, access) = (self.now, Arc::clone(&self.shared), Arc::clone(&self.access));
-        let mut wrongful = Vec::new();
+        let mut wrongful: Vec<Box<[u8]>> = Vec::new();
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let mut pushed = false;
         let mut go_on = false;
@@ -300,10 +304,13 @@ impl<W: Wire> Shard<W> {
             });
             // Its writer has lost the right to it since: nobody gets it any more. Another may have taken its place meanwhile.
             for topic in wrongful {
-                let topic: Box<[u8]> = topic;
-                if shared.retained.clear_if(&topic, |kept| !kept.is_rightful(&access)) && self.durable.is_on() {
-                    self.durable.clear_retained(&topic);
-                }
+                shared.retained.clear_if(&topic, |kept| {
+                    let is_wrongful = !kept.is_rightful(&access);
+                    if is_wrongful {
+                        self.durable.end_retained(&kept.message);
+                    }
+                    is_wrongful
+                });
             }
             self.durable.commit(None);
             if progress != Progress::Done {

@@ -48,6 +48,8 @@ pub(crate) struct History {
     /// The state when the journal had come so far.
     states: Vec<(u64, State)>,
     blobs: BTreeMap<u64, Vec<u8>>,
+    /// Metas that entries were given, also when they were gone or went in the same batch: damage may have lost how they went.
+    metas: BTreeSet<((u64, u64, u64), Vec<u8>)>,
 }
 
 impl History {
@@ -142,19 +144,29 @@ fn append(store: &Store, history: &mut History, batch: &mut Batch, lot: &mut Lot
                 batch.put(table, &key, &text, reference);
                 state.rows.insert((table, key), (text, id));
             }
-            3 => {
+            3 if lot.below(2) == 0 => {
                 batch.delete(table, &key);
                 state.rows.remove(&(table, key));
+            }
+            3 => {
+                let there = state.rows.get(&(table, key.clone())).map(|(_, blob)| *blob);
+                let meant = if lot.below(3) == 0 { lot.below(900) } else { there.unwrap_or_default() };
+                batch.delete_of(table, &key, meant);
+                if there == Some(meant) {
+                    state.rows.remove(&(table, key));
+                }
             }
             4..=6 => {
                 let (reference, id) = blob(lot);
                 let (queue, tag) = (lot.below(4), lot.below(2));
                 batch.enter(queue, reference, tag, &text);
+                history.metas.insert(((queue, id, tag), text.clone()));
                 state.enter(queue, id, tag, &text);
             }
             7 => {
                 let (queue, blob, tag) = known(lot, &state);
                 batch.mark(queue, blob, tag, &text);
+                history.metas.insert(((queue, blob, tag), text.clone()));
                 state.mark(queue, blob, tag, &text);
             }
             8..=10 => {
@@ -245,7 +257,7 @@ pub(crate) fn check_damaged(image: Image, history: &History) -> Result<(), Strin
     let entries = store.entries(&mut |queue, blob, tag, meta, _| {
         blobs.insert(blob);
         let id = (queue, blob, tag);
-        if !history.states.iter().any(|(_, state)| state.entries.get(&id).is_some_and(|entry| entry.0 == meta)) {
+        if !history.metas.contains(&(id, meta.to_vec())) {
             wrong = Some(format!("the entry {id:?} never was with {meta:?}"));
         }
     });
