@@ -1,6 +1,6 @@
 //! A store that lives: batches by lot, commits and checkpoints between them, and what must be there after each.
 
-use crate::model::{Crash, Event, Follower, Image, Lot, Model};
+use crate::model::{Crash, Event, Failure, Follower, Image, Lot, Model};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -284,14 +284,18 @@ pub(crate) fn crash_everywhere(
     again: u32,
 ) -> Result<u64, String> {
     let model = Model::of(image.clone());
+    model.world().failing = failing.filter(|failing| failing.error == Failure::RestFull);
     let (store, _) = open(&model)?;
-    history.cut(store.journal().tail().0);
+    let began = store.journal().tail().0;
+    let state = (began.saturating_sub(32)..=began).rev().find_map(|end| history.at(end));
+    compare(&store, &state.ok_or_else(|| format!("{began} is not where a record ends"))?, &history)?;
+    history.cut(began);
     let is_failing = failing.is_some();
     model.world().failing = failing;
     live(&model, &store, &mut history, 30, lot);
     drop(store);
     let events = std::mem::take(&mut model.world().events);
-    let mut checked = crash_after_each(&image, &events, &history, 0, lot, &CRASHES)?;
+    let mut checked = crash_after_each(&image, &events, &history, began, lot, &CRASHES)?;
     if again > 0 && !is_failing {
         let mut follower = Follower::of(&image);
         let cut = lot.below(events.len() as u64) as usize;
