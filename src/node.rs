@@ -510,6 +510,7 @@ pub fn settings(config: &Config) -> Settings {
             session_expiry_max: limits.session_expiry_max,
             keep_alive_max: limits.keep_alive_max,
             in_flight_max: limits.in_flight_max,
+            queue_at_hand_max: limits.queue_memory_messages_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
             queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,

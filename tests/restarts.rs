@@ -20,18 +20,18 @@ use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
 fn broker() -> TestBroker {
+    broker_with(|_| ())
+}
+
+fn broker_with(change: impl FnOnce(&mut support::Settings)) -> TestBroker {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("restarts-{}-{number}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    TestBroker::on_disk(
-        |_| (),
-        false,
-        move || {
-            let options = Options { segment_size: 1 << 16, ..Options::default() };
-            Store::open(&folder, options, &mut |_, _| ()).expect("the folder is ours").0
-        },
-    )
+    TestBroker::on_disk(change, false, move || {
+        let options = Options { segment_size: 1 << 16, ..Options::default() };
+        Store::open(&folder, options, &mut |_, _| ()).expect("the folder is ours").0
+    })
 }
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -55,6 +55,78 @@ both!(what_waits_for_a_client_that_is_away, what_waits_for_a_client_that_is_away
     Client::connects(&broker, connect(version, "publisher")).publishes(publish("t/4", "4").at_least_once(1));
     away.takes(publish("t/4", "4").at_least_once(0));
 });
+
+// A queue of which only the front is in memory.
+
+both!(what_waits_on_the_disk_alone, what_waits_on_the_disk_alone_in_3_1_1, |version| {
+    for deaths in [0, 1] {
+        let broker = broker_with(|settings| settings.session.queue_at_hand_max = 4);
+        Client::connects(&broker, lasting(version, "away")).subscribes("t/#", 2).vanishes();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        let number = |number: u16| publish(&format!("t/{}", number % 3), &number.to_string());
+        for id in 1..=40 {
+            publisher.publishes(number(id).at_least_once(id));
+        }
+        for _ in 0..deaths {
+            broker.is_killed(AT_ONCE);
+        }
+        // One by one, the last four after another death in the middle of it.
+        let away = Client::resumes(&broker, lasting(version, "away"));
+        let heard = away.hears_publishes();
+        let payload = |one: &support::wire::Publish| String::from_utf8_lossy(&one.payload).into_owned();
+        assert_eq!(heard.iter().map(payload).collect::<Vec<_>>(), (1..=40).map(|n| n.to_string()).collect::<Vec<_>>());
+        for one in &heard[..36] {
+            away.says(puback(one.packet_id.expect("of QoS 1")));
+        }
+        broker.is_killed(AT_ONCE);
+        let away = Client::resumes(&broker, lasting(version, "away"));
+        let heard = away.hears_publishes();
+        assert_eq!(heard.iter().map(payload).collect::<Vec<_>>(), ["37", "38", "39", "40"]);
+        assert!(heard.iter().all(|one| one.dup), "they may have come before");
+    }
+});
+
+#[test]
+fn the_oldest_go_from_the_disk() {
+    let broker = broker_with(|settings| {
+        settings.session.queue_at_hand_max = 2;
+        settings.session.queue_messages_max = 10;
+        settings.session.queue_drops_oldest = true;
+    });
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    for id in 1..=40 {
+        publisher.publishes(publish("t", &id.to_string()).at_least_once(id));
+    }
+    assert_eq!(broker.statistics().dropped.queue_full, 30);
+    broker.is_killed(AT_ONCE);
+    let heard = Client::resumes(&broker, lasting(Version::V5, "away")).hears_publishes();
+    let payloads: Vec<_> = heard.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect();
+    assert_eq!(payloads, (31..=40).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_queue_counts_what_is_on_the_disk() {
+    let broker = broker_with(|settings| {
+        settings.shards = 1;
+        settings.session.queue_at_hand_max = 2;
+        settings.session.queue_messages_max = 10;
+    });
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    for id in 1..=10 {
+        publisher.publishes(publish("t", "x").at_least_once(id));
+    }
+    for between in [false, true] {
+        if between {
+            broker.is_killed(AT_ONCE);
+        }
+        let publisher = publisher_again(&broker);
+        publisher.says(publish("t", "too much").at_least_once(1)).hears(puback(1).reason(0x97));
+    }
+    let heard = Client::resumes(&broker, lasting(Version::V5, "away")).hears_publishes();
+    assert_eq!(heard.len(), 10);
+}
 
 both!(what_is_settled_stays_settled, what_is_settled_stays_settled_in_3_1_1, |version| {
     let broker = broker();

@@ -8,6 +8,7 @@
 
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
+use super::recall::Wanted;
 use super::shard::{Attachment, Shard, Wire};
 use super::{Keeping, ShardId, Shared};
 use crate::access::Identity;
@@ -104,6 +105,8 @@ pub(super) struct Durable {
     has_blob: bool,
     /// Sessions that have got the Message of the batch, if it belongs to an exchange.
     pub(super) takers: Vec<u64>,
+    /// Clients with more in the store than may wait, since the oldest have to be read before they can go.
+    pub(super) too_much: Vec<u32>,
     /// What the batch is about.
     pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
@@ -123,6 +126,7 @@ impl Durable {
             batch: Batch::new(),
             has_blob: false,
             takers: Vec::new(),
+            too_much: Vec::new(),
             exchange: None,
             waiting: VecDeque::new(),
             routed: 0,
@@ -160,6 +164,23 @@ impl Durable {
         self.last
     }
 
+    /// Where the journal ends.
+    pub(super) fn tail(&self) -> Position {
+        self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail())
+    }
+
+    /// What waits for a Session may wait in the store alone.
+    pub(super) fn can_recall(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| keeping.recall.is_some())
+    }
+
+    /// Has something read back.
+    pub(super) fn recall(&self, wanted: Wanted) {
+        if let Some(recall) = self.keeping.as_ref().and_then(|keeping| keeping.recall.as_ref()) {
+            recall.recall(wanted);
+        }
+    }
+
     // --- the batch --------------------------------------------------------------------------------------------------
 
     /// The Message, whose bytes go along unless the journal has them.
@@ -180,7 +201,7 @@ impl Durable {
     /// A Session waits for the Message.
     pub(super) fn enter(&mut self, session: u64, message: &Message, tag: u64, subscription_ids: &[u32]) {
         let blob = self.blob(message);
-        self.batch.enter(session, blob, tag, &Fields::meta(None, subscription_ids));
+        self.batch.enter(session, blob, tag, &Fields::meta(None, message.size(), subscription_ids));
         if self.exchange.is_some() {
             self.takers.push(session);
         }
@@ -267,6 +288,11 @@ impl Durable {
         }
     }
 
+    /// What a Session was to get cannot be had.
+    pub(super) fn leave(&mut self, session: u64, kept: Kept) {
+        self.batch.leave(session, kept.record, kept.tag);
+    }
+
     /// A Message waits for a shared subscription.
     pub(super) fn enter_group(&mut self, group: u64, message: &Message) {
         self.enter(group, message, GROUPS_TAG, &[]);
@@ -282,7 +308,7 @@ impl Durable {
     /// What was the group's is this Session's from now on.
     pub(super) fn take_over(&mut self, group: u64, session: u64, kept: Kept, packet_id: Option<PacketId>) {
         // In this order: the Message is always somebody's.
-        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, &[]));
+        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, 0, &[]));
         self.leave_group(group, kept.record);
     }
 
@@ -306,7 +332,7 @@ impl Durable {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
                 Change::Sent(Kept { record, tag }, packet_id, ids) => {
-                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), ids));
+                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), 0, ids));
                 }
                 Change::Taken(kept, packet_id, group) => {
                     self.take_over(group_number(*group), session, *kept, Some(*packet_id));

@@ -9,6 +9,7 @@ use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
 use super::flush::Flushes;
 use super::mail::{Exchange, Mail, Route};
+use super::recall;
 use super::retained::Kept;
 use super::rights::publishing;
 use super::router::{FilterId, Matched};
@@ -450,7 +451,9 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
+        if is_kept(client.kept_as, how.qos) && self.durable.can_recall() {
+            how.bound = recall::bound(self.level, self.limits);
+        } else if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
             self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
@@ -458,7 +461,11 @@ impl<'a, W: Wire> Round<'a, W> {
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
         let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
             Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
-                push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics)
+                let pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
+                if client.session.is_spilled() {
+                    self.durable.too_much.push(slot);
+                }
+                pushed
             }
             pushed => pushed,
         };

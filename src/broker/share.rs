@@ -240,7 +240,7 @@ impl<W: Wire> Shard<W> {
             Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => {
                 *group
             }
-            Mail::Publish(..) | Mail::Deliver(..) => return,
+            Mail::Publish(..) | Mail::Deliver(..) | Mail::Recalled(..) => return,
         };
         let Some(known) = self.groups.get_mut(&group) else { return };
         match mail {
@@ -273,7 +273,7 @@ impl<W: Wire> Shard<W> {
                 let epochs = &self.shared.router.epochs;
                 known.waiting.push_front(back.into_iter().map(|offered| queued(offered, epochs)));
             }
-            Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
+            Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) | Mail::Recalled(..) => {}
         }
         self.pump(group);
     }

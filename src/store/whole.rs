@@ -139,9 +139,10 @@ impl Store {
         })
     }
 
-    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order. What was appended before
+    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order, as far as there is room for
+    /// their blobs in `bytes_max`, and one more. What was appended before
     /// [`at_rest`](Self::at_rest) is there, and what came later is not. Any thread may ask, and waits for the disk.
-    pub fn queue(&self, queue: u64, after: u64, count: usize) -> Result<Vec<Entry>, Error> {
+    pub fn queue(&self, queue: u64, after: u64, count: usize, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
         let mut found = Vec::new();
         self.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
@@ -150,8 +151,14 @@ impl Store {
             }
             found.len() < count
         })?;
-        for entry in &mut found {
-            entry.bytes = self.at_rest_blob(entry.blob)?;
+        let mut bytes = 0;
+        for at in 0..found.len() {
+            if bytes > bytes_max {
+                found.truncate(at);
+                break;
+            }
+            found[at].bytes = self.at_rest_blob(found[at].blob)?;
+            bytes += found[at].bytes.as_ref().map_or(0, Vec::len);
         }
         Ok(found)
     }
@@ -291,6 +298,10 @@ impl Store {
         let mut damage = std::mem::take(&mut *self.damage.lock());
         damage.extend(self.rest.take_damage());
         damage
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.log.is_stopping()
     }
 
     /// Ends `run_commits` and `run_checkpoints`.
