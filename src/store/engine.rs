@@ -55,6 +55,7 @@ impl Open {
 impl Engine {
     /// Opens what is there. What is damaged is put aside; only what may be better another time is an error.
     pub(super) fn open(dir: &Path, options: &Options, findings: &mut Findings) -> Result<Self, Error> {
+        mend_mark(dir, findings)?;
         let open = match open_or_cut(dir, options, findings) {
             Ok(open) => open,
             Err(error) if is_damage(&error) => open_what_is_left(dir, options, &error, findings)?,
@@ -174,6 +175,28 @@ impl Rest for Engine {
 
 fn fault(what: &'static str) -> impl FnOnce(FjallError) -> Error {
     move |error| Error::Rest { what, why: format!("{error:?}") }
+}
+
+/// fjall marks its folder last when it makes it, and makes nothing where something is. Without a mark either it was not done with
+/// that when the process ended, and nothing is in there yet, or the mark is lost.
+fn mend_mark(dir: &Path, findings: &mut Findings) -> Result<(), Error> {
+    let folder = dir.join(FOLDER);
+    if !folder.exists() || folder.join("version").exists() {
+        return Ok(());
+    }
+    let names = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let has_content = |path: PathBuf| fs::read(path).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0));
+    let io = |source| Error::Io { what: "mend the mark of what is at rest".into(), source };
+    let what = if names(&folder.join("keyspaces")).next().is_some() {
+        fs::write(folder.join("version"), FORMAT_MARK).map_err(io)?;
+        "the mark of the format at rest is missing".into()
+    } else if names(&folder).any(has_content) {
+        format!("the spaces at rest are missing; what is left is now {}", put_aside(dir, &folder, FOLDER)?.display())
+    } else {
+        return fs::remove_dir_all(&folder).map_err(io);
+    };
+    findings.damage.push(Damage { file: FOLDER.into(), position: Position(0), bytes: 0, what });
+    Ok(())
 }
 
 fn open_once(dir: &Path, options: &Options) -> Result<Open, FjallError> {

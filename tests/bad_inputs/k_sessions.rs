@@ -37,7 +37,7 @@ each_version! {
 /// What a Client has received, whatever connection it came by, with the memory of QoS 2 that a Client needs. A payload begins
 /// with a number.
 #[derive(Default)]
-struct Inbox {
+pub(crate) struct Inbox {
     /// Numbers of QoS 1, which may come again, and of QoS 2, which may not.
     numbers: [HashSet<u32>; 2],
     /// QoS 2 messages that are not released yet.
@@ -45,9 +45,19 @@ struct Inbox {
 }
 
 impl Inbox {
+    /// Whether the message with this number has come with this QoS.
+    pub(crate) fn has(&self, qos: u8, number: u32) -> bool {
+        self.numbers[usize::from(qos) - 1].contains(&number)
+    }
+
+    /// No exchange of QoS 2 is half done.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Takes one packet in and answers it.
     #[track_caller]
-    fn take(&mut self, client: &mut Client, packet: &Received) {
+    pub(crate) fn take(&mut self, client: &mut Client, packet: &Received) {
         match packet.kind() {
             kind::PUBLISH => {
                 let message = packet.delivery(client.version());

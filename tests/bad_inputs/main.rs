@@ -137,8 +137,10 @@ mod c_topics;
 mod client;
 mod corpus;
 mod d_properties;
+mod disk;
 mod e_qos;
 mod f_subscribe;
+mod flow;
 mod g_authentication;
 #[path = "../support/grammar.rs"]
 #[allow(unreachable_pub, reason = "other test programs share it")]
@@ -160,6 +162,7 @@ mod rows;
 mod rules;
 mod t_files;
 mod transport;
+mod v_disk;
 mod v_process;
 
 /// Figures of load rows, and the broker's log when a test fails.
