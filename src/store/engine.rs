@@ -318,27 +318,33 @@ fn open_what_is_left(
 }
 
 /// Whether what fjall reads without checking it, and would panic over, is what it wrote: the list of tables of each space. The file
-/// `current` has its number and its checksum.
+/// `current` has its number and its checksum. Where that is missing, fjall takes the space for one that was not finished, and
+/// removes it: which it is only when no other was made after it.
 fn manifests_are_right(dir: &Path) -> io::Result<bool> {
     let folders = match fs::read_dir(dir.join(FOLDER).join("keyspaces")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         folders => folders?,
     };
+    let number = |folder: &Path| folder.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    let (mut unfinished, mut finished) = (None, None);
     for folder in folders {
         let folder = folder?.path();
         let current = match fs::read(folder.join("current")) {
-            // Made and not finished: fjall leaves it out.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unfinished = unfinished.max(number(&folder));
+                continue;
+            }
             current => current?,
         };
-        let Some((number, check)) = current.split_first_chunk::<8>() else { return Ok(false) };
+        finished = finished.max(number(&folder));
+        let Some((list, check)) = current.split_first_chunk::<8>() else { return Ok(false) };
         let check = check.first_chunk::<16>().map(|check| u128::from_le_bytes(*check));
-        let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(*number)))).unwrap_or_default();
+        let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(*list)))).unwrap_or_default();
         if check != Some(xxh3_128(&list)) {
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(unfinished.is_none() || unfinished > finished)
 }
 
 /// Moves a folder into quarantine, under this name and a number. Returns where it is then.

@@ -67,8 +67,12 @@ impl Store {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, Findings), Error> {
         let mut findings = Findings::default();
-        let id = identify(&*disk, dir, &mut findings)?;
-        let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let (id, is_known) = identify(&*disk, dir, &mut findings)?;
+        let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(is_known, &mut findings, progress)?;
+        // Last, so that a store with a format has a position at rest.
+        if !is_known {
+            home::write_format(&*disk, id).map_err(fault("write the format file"))?;
+        }
         findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
         let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
@@ -232,10 +236,10 @@ impl Store {
     }
 }
 
-/// The id of the store in this directory; a new one where there is none.
-pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+/// The id of the store in this directory, and whether the format file knows it; a new one where there is none.
+pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<(u64, bool), Error> {
     match home::read_format(disk, dir)? {
-        Format::Store(id) => return Ok(id),
+        Format::Store(id) => return Ok((id, true)),
         Format::None => {}
         Format::Damaged => home::put_aside(disk, "format", super::Position(0), "the format file is damaged", findings),
     }
@@ -248,8 +252,7 @@ pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> 
             u64::from_le_bytes(bytes)
         }
     };
-    home::write_format(disk, id).map_err(fault("write the format file"))?;
-    Ok(id)
+    Ok((id, false))
 }
 
 /// What the segments say, where the format file says nothing.

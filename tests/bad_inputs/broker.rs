@@ -259,7 +259,8 @@ impl Broker {
             return Ok(broker);
         }
         let ended = broker.process.as_mut().and_then(|process| process.child.try_wait().ok().flatten());
-        Err(format!("{}\n{ended:?}", broker.log()))
+        let ended = ended.map_or_else(|| "it still runs".to_owned(), |status| status.to_string());
+        Err(format!("{}\n{ended}", broker.log()))
     }
 
     fn accepts_within(&mut self, patience: Duration) -> bool {
@@ -418,6 +419,7 @@ pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) threads: u64,
+    /// But for those of the store's files.
     pub(crate) descriptors: usize,
     /// Time on a processor, summed over the threads that live now.
     pub(crate) cpu: Duration,
@@ -434,10 +436,18 @@ impl Usage {
             resident_bytes: field("VmRSS:") * 1024,
             peak_bytes: field("VmHWM:") * 1024,
             threads: field("Threads:"),
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+            descriptors: descriptors_of(pid),
             cpu: cpu_of(pid),
         }
     }
+}
+
+/// Those of the store's files are left out: their number is bounded by itself, and goes up and down with what it does.
+fn descriptors_of(pid: u32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_of_store =
+        |path: PathBuf| ["/journal/", "/rest/"].iter().any(|folder| path.to_string_lossy().contains(folder));
+    open.filter(|entry| !fs::read_link(entry.path()).is_ok_and(is_of_store)).count()
 }
 
 fn cpu_of(pid: u32) -> Duration {

@@ -1,7 +1,7 @@
 //! A disk that fails, tears, forgets and is slow: `disk.c` between the broker and the C library, where nobody needs rights for it.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,24 +143,37 @@ pub(crate) fn preloaded(files: &Files, name: &str, source: &str) -> String {
     library
 }
 
-/// Copies a folder with all that is in it, but for the zeros at the end of files, which the store takes room for beforehand.
+/// Copies a folder with all that is in it, but for the room at the end of journals that nothing was written to yet.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the temporary folder can be written");
     for entry in fs::read_dir(from).expect("the folder is there") {
         let path = entry.expect("the folder can be read").path();
         let copied = to.join(path.file_name().expect("it is in a folder"));
+        let is_journal = path.extension().is_some_and(|kind| kind == "log" || kind == "jnl");
         if path.is_dir() {
             copy(&path, &copied);
-        } else {
+        } else if is_journal {
             fs::write(&copied, used(&path)).expect("the temporary folder can be written");
+        } else {
+            fs::copy(&path, &copied).expect("the temporary folder can be written");
         }
     }
 }
 
-/// The bytes of a file up to the last that is not zero.
+/// The bytes of a file up to the last that is not zero, and some more, since a record may end with zeros.
 pub(crate) fn used(path: &Path) -> Vec<u8> {
+    const ZEROS: &[u8] = &[0; 4096];
+    let about = fs::metadata(path).expect("the file is there");
+    if about.blocks() == 0 {
+        return Vec::new(); // nothing but a hole
+    }
     let mut bytes = fs::read(path).expect("the file is there");
-    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    let mut end = bytes.len();
+    while bytes[..end].ends_with(ZEROS) {
+        end -= ZEROS.len();
+    }
+    end = bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(end + 64);
     bytes
 }
 
@@ -177,6 +190,5 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 /// The room that a folder takes on the disk, in bytes.
 pub(crate) fn room_taken(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
     files_below(folder).iter().filter_map(|path| fs::metadata(path).ok()).map(|about| about.blocks() * 512).sum()
 }

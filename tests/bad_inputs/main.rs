@@ -161,6 +161,7 @@ mod random;
 mod rows;
 mod rules;
 mod t_files;
+mod t_store;
 mod transport;
 mod v_disk;
 mod v_process;

@@ -484,7 +484,9 @@ fn v10_slow_disk(version: Version) {
     // All that waits for the disk goes along with a sync, whichever shards it concerns.
     flow.goes_on_until(|_| disk.syncs() > syncs + 6);
     let more = flow.told() - told;
-    crate::report(&format!("v10: told {late:.1?} after it was sent, where a sync takes {takes:?}; {more} in six syncs"));
+    crate::report(&format!(
+        "v10: told {late:.1?} after it was sent, where a sync takes {takes:?}; {more} in six syncs"
+    ));
     assert!(more >= 20, "{more} messages were told to be kept in six syncs");
     assert!(late >= takes / 2, "told after {late:?}, before the disk had it");
     disk.syncs_in(Duration::ZERO);
