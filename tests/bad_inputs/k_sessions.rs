@@ -1,7 +1,6 @@
 //! K: Sessions. K01 is played in `tests/rights/accounts.rs`, K04 in `tests/hall.rs`.
 //!
-//! What of a row needs a disk waits for the durable store: K06 and K08 over a restart, K07's reading from disk in steps, K09
-//! after the loss of some of the data, K11 during a slow write. K14 waits for an administration that can kick.
+//! What of a row needs a disk stands in `k_restarts.rs`. K14 waits for an administration that can kick.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;

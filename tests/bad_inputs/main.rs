@@ -146,9 +146,11 @@ mod g_authentication;
 #[allow(unreachable_pub, reason = "other test programs share it")]
 mod grammar;
 mod j_cost;
+mod k_restarts;
 mod k_sessions;
 mod l_wills;
 mod m_retained;
+mod n_disk;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
