@@ -1,15 +1,20 @@
 //! What survives a process that ends, in order or without a word: conversations with a broker whose store is a real one.
 
+#[path = "store/model.rs"]
+#[allow(dead_code, reason = "the tests of the store need more of it")]
+mod model;
 mod support;
 
-use std::path::PathBuf;
+use model::{Failing, Failure, Model};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::TestBroker;
 use support::talk::{Client, both};
 use support::wire::{
-    Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish, pubrec,
-    pubrel, will,
+    AckKind, Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish,
+    pubrec, pubrel, subscribe, will,
 };
 use waypost::store::{Options, Store};
 
@@ -180,6 +185,56 @@ fn time_passes_while_nobody_is_there() {
 }
 
 #[test]
+fn what_is_over_leaves_nothing_at_rest() {
+    let contents = |broker: &TestBroker| {
+        let mut contents = None;
+        broker.is_killed_on(AT_ONCE, |_| ());
+        broker.is_killed_on(AT_ONCE, |store| contents = Some(store.contents().expect("it can be read")));
+        let contents = contents.expect("it was asked");
+        (contents.rows, contents.entries, contents.blobs)
+    };
+    for over_while_down in [false, true] {
+        let broker = broker();
+        assert_eq!(contents(&broker), (1, 0, 0), "the clock, and nothing else");
+        let publisher = Client::connects(&broker, connect_v5("publisher"));
+        let short = || property::message_expiry_interval(30);
+        let lasting_a_while = |client_id: &str| {
+            let lasting = connect_v5(client_id).with(property::session_expiry_interval(60));
+            lasting.will(will("r/will", "x").retain().with(property::message_expiry_interval(5)))
+        };
+        // In both shards; with everything that a Session can have.
+        for client_id in ["one", "two", "three"] {
+            let client = Client::connects(&broker, lasting_a_while(client_id));
+            client.subscribes("t/#", 2).subscribes("$share/g/t", 1).subscribes("u", 1).unsubscribes("u");
+            publisher.publishes(publish("t/1", "x").at_least_once(1).with(short()));
+            publisher.publishes(publish("t/2", "x").exactly_once(2));
+            let heard = client.hears_publishes();
+            let sent = heard.iter().find(|publish| publish.qos == 2).and_then(|publish| publish.packet_id);
+            client.says(pubrec(sent.expect("QoS 2 has one")));
+            client.says(publish("t/3", "x").exactly_once(9)).says(publish("v", "x").exactly_once(10));
+            client.vanishes();
+            publisher.publishes(publish("t/1", "x").at_least_once(3)).publishes(publish("t/2", "x").exactly_once(4));
+        }
+        for number in 0..100 {
+            publisher.publishes(publish(format!("r/{number}"), "x").at_least_once(1).retain().with(short()));
+        }
+        let later = property::message_expiry_interval(90);
+        publisher.publishes(publish("r/late", "x").at_least_once(1).retain().with(later));
+        // One that expires is replaced by one that does not, which is cleared.
+        publisher.publishes(publish("r/0", "y").at_least_once(1).retain());
+        broker.advance(Duration::from_secs(40));
+        assert_eq!(broker.retained("r/0"), Some(b"y".to_vec()));
+        publisher.publishes(publish("r/0", "").at_least_once(1).retain());
+        if over_while_down {
+            broker.is_killed(Duration::from_secs(100));
+        }
+        broker.advance(Duration::from_secs(200));
+        assert_eq!(broker.sessions(), usize::from(!over_while_down), "the publisher is still connected");
+        assert_eq!(contents(&broker), (1, 0, 0), "over while down: {over_while_down}");
+    }
+}
+
+#[test]
 fn a_will_that_waits_goes_out_when_its_time_has_come() {
     let farewell = |seconds| will("will", "farewell").with(property::will_delay_interval(seconds));
     let with_will = |seconds| lasting(Version::V5, "mortal").will(farewell(seconds));
@@ -215,8 +270,8 @@ fn a_will_that_waits_goes_out_when_its_time_has_come() {
 fn several_subscription_identifiers_come_back() {
     let broker = broker();
     let client = Client::connects(&broker, lasting(Version::V5, "client"));
-    client.subscribes_with(support::wire::subscribe(1).to("a/#", 1).with(property::subscription_identifier(7)));
-    client.subscribes_with(support::wire::subscribe(2).to("a/b", 2).with(property::subscription_identifier(9)));
+    client.subscribes_with(subscribe(1).to("a/#", 1).with(property::subscription_identifier(7)));
+    client.subscribes_with(subscribe(2).to("a/b", 2).with(property::subscription_identifier(9)));
     client.vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
     publisher.publishes(publish("a/b", "x").exactly_once(1));
@@ -246,4 +301,347 @@ fn no_local_and_retain_as_published_come_back() {
     publisher_again(&broker).publishes(publish("t", "other").at_least_once(1).retain());
     let heard: Vec<Parsed> = client.hears_all();
     assert!(matches!(&heard[..], [Parsed::Publish(one)] if one.retain), "{heard:?}");
+}
+
+// ----------------------------------------------------------------------------------------------- a disk that is full
+
+/// A broker on a disk that can be filled.
+struct Full {
+    broker: TestBroker,
+    disk: Model,
+}
+
+impl Full {
+    /// A broker of one shard; one Client is away, and what is published to `t` has to be kept for it.
+    fn begins() -> Self {
+        let disk = Model::default();
+        let below = disk.clone();
+        let broker = TestBroker::on_disk(
+            |settings| (settings.shards, settings.memory_budget) = (1, 32 << 20),
+            false,
+            move || {
+                let (disk, rest) = (Arc::new(below.clone()), Arc::new(below.clone()));
+                Store::open_on(disk, rest, Path::new("model"), Options::default(), &mut |_, _| ()).expect("it opens").0
+            },
+        );
+        Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+        Self { broker, disk }
+    }
+
+    /// From now on, until there is room again.
+    fn fills(&self) {
+        let mut world = self.disk.world();
+        let from = world.calls + 1;
+        world.failing = Some(Failing { from, calls: u64::MAX - from, error: Failure::Full });
+    }
+
+    fn has_room_again(&self) {
+        self.disk.world().failing = None;
+        self.broker.commit();
+        self.broker.settle();
+    }
+}
+
+#[test]
+fn while_the_disk_is_full_nothing_is_kept_for_those_who_are_not_told() {
+    let full = Full::begins();
+    let (publisher, listener) = (
+        Client::connects(&full.broker, connect_v5("publisher")),
+        Client::connects(&full.broker, connect_v5("listener")),
+    );
+    let old = Client::connects(&full.broker, connect(Version::V311, "old"));
+    listener.subscribes("#", 1);
+    publisher.publishes(publish("r/before", "x").retain());
+    listener.receives(publish("r/before", "x"));
+    full.fills();
+    old.says(publish("t", "waits").at_least_once(1)).hears_nothing();
+    listener.takes(publish("t", "waits").at_least_once(0));
+    let refused = full.broker.statistics().retained_refused;
+    for number in 0..10 {
+        publisher.says(publish("r/now", "y").retain());
+        listener.receives(publish("r/now", "y"));
+        let mortal = connect_v5(&format!("mortal-{number}")).will(will("r/will", "z").retain());
+        Client::connects(&full.broker, mortal).vanishes();
+        listener.receives(publish("r/will", "z"));
+    }
+    assert_eq!(full.broker.statistics().retained_refused - refused, 20);
+    assert_eq!((full.broker.retained("r/now"), full.broker.retained("r/will")), (None, None));
+    // Those who can be told, are.
+    assert_eq!(
+        publisher.says(publish("r/now", "y").at_least_once(2).retain()).hears_ack(AckKind::PubAck, 2).reason,
+        0x97
+    );
+    // What was there can be cleared, and what comes later is kept.
+    publisher.says(publish("r/before", "").retain());
+    full.has_room_again();
+    old.hears(puback(1));
+    publisher.says(publish("r/then", "y").retain());
+    full.broker.is_killed(AT_ONCE);
+    assert_eq!(full.broker.retained("r/before"), None);
+    assert_eq!(full.broker.retained("r/then"), Some(b"y".to_vec()));
+}
+
+#[test]
+fn while_the_disk_is_full_no_session_begins_that_is_to_last() {
+    let full = Full::begins();
+    let lasts = Client::connects(&full.broker, lasting(Version::V5, "lasts"));
+    let lasts_in_3_1_1 = Client::connects(&full.broker, lasting(Version::V311, "lasts-3"));
+    full.fills();
+    Client::connects(&full.broker, connect(Version::V311, "old"))
+        .says(publish("t", "x").at_least_once(1))
+        .hears_nothing();
+    for (version, code) in [(Version::V5, 0x97), (Version::V311, 3), (Version::V31, 3)] {
+        // Whoever is there already stays.
+        for client_id in ["new", "away", "lasts"] {
+            let refused = Client::tries(&full.broker, version, lasting(version, client_id));
+            let heard = refused.hears_all();
+            assert!(matches!(&heard[..], [Parsed::ConnAck(connack)] if connack.code == code), "{heard:?}");
+        }
+    }
+    lasts.says(PINGREQ).hears(vec![Parsed::PingResp]);
+    // MQTT 5 is told of each subscription, others wait; UNSUBACK always waits.
+    lasts.says(subscribe(7).to("a", 1).to("b", 1)).hears_suback_codes(7, &[0x97, 0x97]);
+    lasts_in_3_1_1.says(subscribe(7).to("a", 1)).hears_nothing();
+    // Sessions that do not last have all they ever had.
+    let passing = Client::connects(&full.broker, connect_v5("passing"));
+    passing.subscribes("p", 1).publishes(publish("p", "y").at_least_once(1));
+    passing.takes(publish("p", "y").at_least_once(0)).unsubscribes("p");
+    full.has_room_again();
+    lasts_in_3_1_1.hears_suback_codes(7, &[1]);
+    full.broker.is_killed(AT_ONCE);
+    Client::resumes(&full.broker, lasting(Version::V311, "lasts-3"));
+    passing_again(&full.broker).publishes(publish("a", "z").at_least_once(1));
+    assert_eq!(full.broker.sessions(), 4);
+}
+
+fn passing_again(broker: &TestBroker) -> Client {
+    Client::connects(broker, connect_v5("passing"))
+}
+
+#[test]
+fn what_waits_for_a_full_disk_counts_towards_the_memory_budget() {
+    let full = Full::begins();
+    full.fills();
+    let payload = "x".repeat(100 << 10);
+    let sends_and_goes = |number| {
+        let client = Client::tries(&full.broker, Version::V311, connect(Version::V311, &format!("old-{number}")));
+        client.says(publish("r", &payload).at_least_once(1).retain());
+        let is_in = matches!(&client.hears_all()[..], [Parsed::ConnAck(connack), ..] if connack.code == 0);
+        client.vanishes();
+        is_in
+    };
+    // Whoever comes, leaves something and goes, is not held back by waiting for an answer.
+    let come = (0..10_000).take_while(|number| sends_and_goes(*number)).count();
+    assert!((100..400).contains(&come), "{come} times 100 KiB within 32 MiB");
+    full.has_room_again();
+    assert!(sends_and_goes(10_000));
+}
+
+// Shared subscriptions. The broker has two shards, and Clients are put into them in turn: some members live at the home of
+// their group, some do not.
+
+const GROUP: &str = "$share/group/t/#";
+
+both!(what_waits_in_a_group, what_waits_in_a_group_in_3_1_1, |version| {
+    for between in [0, 1] {
+        let broker = broker();
+        for name in ["one", "other"] {
+            Client::connects(&broker, lasting(version, name)).subscribes(GROUP, 2).vanishes();
+        }
+        // Home of the group or not, the publisher waits for it.
+        (0..between).for_each(|number| drop(Client::connects(&broker, connect(version, &format!("between-{number}")))));
+        let publisher = Client::connects(&broker, lasting(version, "publisher"));
+        publisher.publishes(publish("t/0", "0")).publishes(publish("t/1", "1").at_least_once(1));
+        publisher.publishes(publish("t/2", "2").exactly_once(2)).publishes(publish("else", "3").at_least_once(3));
+        for _ in 0..3 {
+            broker.is_killed(AT_ONCE);
+        }
+        let other = Client::resumes(&broker, lasting(version, "other"));
+        let waited = [publish("t/1", "1").at_least_once(0), publish("t/2", "2").exactly_once(0)];
+        other.receives_in_any_order(waited);
+        let one = Client::resumes(&broker, lasting(version, "one"));
+        one.hears_nothing();
+        // Both are members still.
+        let publisher = Client::resumes(&broker, lasting(version, "publisher"));
+        publisher.publishes(publish("t/4", "4").at_least_once(1)).publishes(publish("t/5", "5").at_least_once(2));
+        let heard: Vec<usize> = [&one, &other].map(|member| member.hears_publishes().len()).into();
+        assert_eq!(heard, [1, 1]);
+    }
+});
+
+both!(
+    what_a_member_has_not_acknowledged_goes_to_another,
+    what_a_member_has_not_acknowledged_goes_to_another_in_3_1_1,
+    |version| {
+        // The one that has it may have a Session that lasts or not, and live in this shard or that one.
+        for (holder, first) in [(lasting as fn(Version, &str) -> Connect, 0), (lasting, 1), (connect, 0), (connect, 1)]
+        {
+            let broker = broker();
+            let join = |number: usize| {
+                let connect = if number == first { holder(version, "holder") } else { lasting(version, "away") };
+                let member = Client::connects(&broker, connect);
+                member.subscribes(GROUP, 1);
+                member
+            };
+            let [holder, away] = if first == 0 {
+                [join(0), join(1)]
+            } else {
+                let away = join(0);
+                [join(1), away]
+            };
+            away.vanishes();
+            let publisher = Client::connects(&broker, connect(version, "publisher"));
+            publisher.publishes(publish("t", "1").at_least_once(1)).publishes(publish("t", "2").exactly_once(2));
+            let ids = holder.receives_all([publish("t", "1").at_least_once(0), publish("t", "2").at_least_once(0)]);
+            holder.says(puback(ids[0]));
+            broker.is_killed(AT_ONCE);
+            let away = Client::resumes(&broker, lasting(version, "away"));
+            let id =
+                away.hears_publishes()[..].iter().map(|one| (one.payload.clone(), one.packet_id)).collect::<Vec<_>>();
+            let [(payload, Some(id))] = &id[..] else { panic!("{id:?}") };
+            assert_eq!(payload, b"2");
+            away.says(puback(*id)).vanishes();
+            broker.is_killed(AT_ONCE);
+            Client::resumes(&broker, lasting(version, "away")).hears_nothing();
+        }
+    }
+);
+
+both!(an_exchange_of_qos_2_stays_with_its_member, an_exchange_of_qos_2_stays_with_its_member_in_3_1_1, |version| {
+    for first in ["member", "other"] {
+        let broker = broker();
+        let join = |name: &str| {
+            let member = Client::connects(&broker, lasting(version, name));
+            member.subscribes(GROUP, 2);
+            member
+        };
+        let (mut member, mut other) = (None, None);
+        for name in if first == "member" { ["member", "other"] } else { ["other", "member"] } {
+            *(if name == "member" { &mut member } else { &mut other }) = Some(join(name));
+        }
+        let (Some(member), Some(other)) = (member, other) else { panic!("both have joined") };
+        other.vanishes();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        publisher.publishes(publish("t", "1").exactly_once(1)).publishes(publish("t", "2").exactly_once(2));
+        let ids = member.receives_all([publish("t", "1").exactly_once(0), publish("t", "2").exactly_once(0)]);
+        member.says(pubrec(ids[0])).hears(pubrel(ids[0]));
+        broker.is_killed(AT_ONCE);
+        // It is the member's to end, whoever else is there.
+        let other = Client::resumes(&broker, lasting(version, "other"));
+        other.hears_nothing();
+        let member = Client::resumes(&broker, lasting(version, "member"));
+        member.hears_in_any_order(vec![pubrel(ids[0]).into(), publish("t", "2").exactly_once(ids[1]).dup().into()]);
+        member.says(pubcomp(ids[0])).says(pubrec(ids[1])).hears(pubrel(ids[1])).says(pubcomp(ids[1]));
+        broker.is_killed(AT_ONCE);
+        Client::resumes(&broker, lasting(version, "member")).hears_nothing();
+        Client::resumes(&broker, lasting(version, "other")).hears_nothing();
+    }
+});
+
+#[test]
+fn an_exchange_of_qos_2_with_a_session_that_does_not_last() {
+    for is_received in [false, true] {
+        let broker = broker();
+        Client::connects(&broker, lasting(Version::V5, "away")).subscribes(GROUP, 2).vanishes();
+        let passing = Client::connects(&broker, connect_v5("passing"));
+        passing.subscribes(GROUP, 2);
+        publisher_again(&broker).publishes(publish("t", "x").exactly_once(1));
+        let id = passing.receives(publish("t", "x").exactly_once(0));
+        if is_received {
+            passing.says(pubrec(id)).hears(pubrel(id));
+        }
+        broker.is_killed(AT_ONCE);
+        // The Session is gone: it comes to the group again, unless its Client has it.
+        let away = Client::resumes(&broker, lasting(Version::V5, "away"));
+        if is_received {
+            away.hears_nothing()
+        } else {
+            away.takes(publish("t", "x").exactly_once(0))
+        };
+    }
+}
+
+#[test]
+fn an_exchange_of_qos_2_ends_with_a_session_that_ends() {
+    let broker = broker();
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes(GROUP, 2).vanishes();
+    let passing = Client::connects(&broker, connect_v5("passing"));
+    passing.subscribes(GROUP, 2);
+    publisher_again(&broker).publishes(publish("t", "x").exactly_once(1));
+    passing.receives(publish("t", "x").exactly_once(0));
+    passing.vanishes();
+    for _ in 0..2 {
+        // [MQTT-4.8.2-5]
+        Client::resumes(&broker, lasting(Version::V5, "away")).hears_nothing().vanishes();
+        broker.is_killed(AT_ONCE);
+    }
+}
+
+both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_1_1, |version| {
+    let publisher = |broker: &TestBroker| Client::connects(broker, connect(version, "publisher"));
+    for leaves in ["unsubscribes", "ends", "expires"] {
+        let broker = broker();
+        let member = Client::connects(&broker, lasting(version, "member"));
+        member.subscribes(GROUP, 1).vanishes();
+        publisher(&broker).publishes(publish("t", "x").at_least_once(1));
+        match leaves {
+            "unsubscribes" => {
+                let member = Client::resumes(&broker, lasting(version, "member"));
+                let id = member.receives(publish("t", "x").at_least_once(0));
+                member.unsubscribes(GROUP);
+                // What it was given is its own, and the group is another from now on.
+                member.subscribes(GROUP, 1);
+                broker.is_killed(AT_ONCE);
+                let member = Client::resumes(&broker, lasting(version, "member"));
+                member.hears(publish("t", "x").at_least_once(id).dup()).says(puback(id)).unsubscribes(GROUP);
+            }
+            "ends" => drop(Client::connects(&broker, connect(version, "member"))),
+            _ => broker.is_killed(Duration::from_secs(8 * 24 * 3600)),
+        }
+        broker.is_killed(AT_ONCE);
+        let member = Client::connects(&broker, lasting(version, "member"));
+        member.subscribes(GROUP, 1).hears_nothing();
+        // And the next under that name is kept as the first was.
+        member.vanishes();
+        publisher(&broker).publishes(publish("t", "y").at_least_once(1));
+        broker.is_killed(AT_ONCE);
+        Client::resumes(&broker, lasting(version, "member")).takes(publish("t", "y").at_least_once(0));
+    }
+});
+
+#[test]
+fn a_group_without_lasting_sessions_ends_with_the_process() {
+    let broker = broker();
+    let passing = Client::connects(&broker, connect_v5("passing"));
+    let lasting_once = Client::connects(&broker, lasting(Version::V5, "member"));
+    passing.subscribes(GROUP, 1);
+    lasting_once.subscribes(GROUP, 1).unsubscribes(GROUP);
+    publisher_again(&broker).publishes(publish("t", "x").at_least_once(1));
+    passing.receives(publish("t", "x").at_least_once(0));
+    broker.is_killed(AT_ONCE);
+    Client::resumes(&broker, lasting(Version::V5, "member")).subscribes(GROUP, 1).hears_nothing();
+}
+
+#[test]
+fn what_waits_already_is_kept_once_a_lasting_session_joins() {
+    let broker = broker();
+    let passing = Client::connects(&broker, connect_v5("passing").with(property::receive_maximum(1)));
+    passing.subscribes(GROUP, 2);
+    let publisher = publisher_again(&broker);
+    for (number, payload) in [(1, "1"), (2, "2"), (3, "3")] {
+        publisher.publishes(publish("t", payload).exactly_once(number));
+    }
+    passing.receives(publish("t", "1").exactly_once(0));
+    let member = Client::connects(&broker, lasting(Version::V5, "member").with(property::receive_maximum(1)));
+    member.subscribes(GROUP, 2);
+    let id = member.receives(publish("t", "2").exactly_once(0));
+    broker.is_killed(AT_ONCE);
+    let member = Client::resumes(&broker, lasting(Version::V5, "member").with(property::receive_maximum(1)));
+    member.hears(publish("t", "2").exactly_once(id).dup());
+    member
+        .says(pubrec(id))
+        .hears(pubrel(id))
+        .says(pubcomp(id))
+        .takes(publish("t", "3").exactly_once(0))
+        .hears_nothing();
 }

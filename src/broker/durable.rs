@@ -9,10 +9,10 @@
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
 use super::shard::{Attachment, Shard, Wire};
-use super::{Keeping, ShardId};
+use super::{Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
-use crate::session::{Answer, Change, Kept};
+use crate::session::{Answer, Change, GroupId, Kept};
 use crate::store::{Batch, BlobRef, Position};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,6 +34,9 @@ pub(super) const META: u8 = 6;
 pub(super) const TAKEN: u8 = 7;
 /// Key: shard and number of a Message that other shards have to be done with. Blob: the Message, so that it stays until they are.
 pub(super) const HELD: u8 = 8;
+/// Key: number of a shared subscription that has had a member whose Session is kept. Value: its filter, as it is subscribed to.
+/// What waits for it, or is with a member that may not have it, is in the queue of that number.
+pub(super) const GROUPS: u8 = 9;
 /// When the node was last known to run, in milliseconds since 1970.
 pub(super) const CLOCK: &[u8] = b"clock";
 
@@ -42,9 +45,13 @@ pub const TABLES: &[(u8, &str)] = &[
     (SESSIONS, "sessions"),
     (SUBSCRIPTIONS, "subscriptions"),
     (RETAINED, "retained messages"),
+    (GROUPS, "shared subscriptions"),
     (RECEIVED, "QoS 2 messages that Clients have not released"),
     (RELEASED, "QoS 2 deliveries that Clients have not completed"),
 ];
+
+/// Of all entries in the queue of a group: in which form its member gets it, is decided when it gets it.
+pub(super) const GROUPS_TAG: u64 = 0;
 
 /// Values of [`RECEIVED`] begin with one of these.
 pub(super) const ON_ITS_WAY: u8 = 1;
@@ -57,6 +64,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Say {
     /// To a publisher.
     Answer(Answer, ReasonCode),
+    /// SUBACK or UNSUBACK, encoded. A Client that waits for many answers is read no further.
+    Granted(Vec<u8>),
     /// Packets, encoded.
     Packets(Vec<u8>),
     /// Nothing: of a Will nobody is told.
@@ -138,6 +147,12 @@ impl Durable {
         self.keeping.as_ref().is_some_and(|keeping| keeping.journal.trouble().is_some())
     }
 
+    /// Bytes that wait in memory for a disk that takes nothing; `None` while it does, and nothing has to be asked.
+    pub(super) fn stuck_bytes(&self) -> Option<u64> {
+        let keeping = self.keeping.as_ref().filter(|_| self.is_in_trouble())?;
+        Some(keeping.journal.pending_bytes())
+    }
+
     /// Milliseconds since 1970.
     pub(super) fn unix_ms(&self, now: Moment) -> u64 {
         self.keeping.as_ref().map_or(0, |keeping| keeping.began_unix_ms.saturating_add(now.as_millis()))
@@ -184,6 +199,14 @@ impl Durable {
 
     pub(super) fn clear_retained(&mut self, topic: &[u8]) {
         self.batch.delete(RETAINED, topic);
+    }
+
+    /// It is retained no more, and nobody has said so: another may have taken its place meanwhile. One that the journal does not
+    /// have yet is found at the next start.
+    pub(super) fn end_retained(&mut self, message: &Message) {
+        if self.is_on() && message.record() != 0 {
+            self.batch.delete_of(RETAINED, message.topic(), message.record());
+        }
     }
 
     /// The batch is about the Message of this exchange.
@@ -233,6 +256,39 @@ impl Durable {
         self.batch.delete(SUBSCRIPTIONS, &subscription(session, filter));
     }
 
+    /// A shared subscription has this number. The row is in the journal when this returns, before any entry.
+    pub(super) fn begin_group(&mut self, number: u64, text: &[u8]) {
+        self.batch.put(GROUPS, &number.to_be_bytes(), text, BlobRef::None);
+        self.commit(None);
+    }
+
+    /// The last member of a shared subscription has left.
+    pub(super) fn end_group(&mut self, number: u64) {
+        if number != 0 {
+            self.batch.clear_queue(number);
+            self.batch.delete(GROUPS, &number.to_be_bytes());
+        }
+    }
+
+    /// A Message waits for a shared subscription.
+    pub(super) fn enter_group(&mut self, group: u64, message: &Message) {
+        self.enter(group, message, GROUPS_TAG, &[]);
+    }
+
+    /// A member of a shared subscription is done with the Message, or nobody will get it.
+    pub(super) fn leave_group(&mut self, group: u64, record: u64) {
+        if group != 0 && record != 0 {
+            self.batch.leave(group, record, GROUPS_TAG);
+        }
+    }
+
+    /// What was the group's is this Session's from now on.
+    pub(super) fn take_over(&mut self, group: u64, session: u64, kept: Kept, packet_id: Option<PacketId>) {
+        // In this order: the Message is always somebody's.
+        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, &[]));
+        self.leave_group(group, kept.record);
+    }
+
     pub(super) fn session(&mut self, client_id: &str, value: &[u8], will: Option<&Message>) {
         let blob = will.map_or(BlobRef::None, |will| self.blob(will));
         self.batch.put(SESSIONS, client_id.as_bytes(), value, blob);
@@ -246,14 +302,17 @@ impl Durable {
         }
     }
 
-    /// What a Session has gone through.
-    pub(super) fn note(&mut self, session: u64, changes: &[Change]) {
+    /// What a Session has gone through. `group_number`: under which number the store has a group.
+    pub(super) fn note(&mut self, session: u64, changes: &[Change], group_number: impl Fn(GroupId) -> u64) {
         let key = |packet_id: &PacketId| Exchange { session, packet_id: *packet_id }.key();
         for change in changes {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
                 Change::Sent(Kept { record, tag }, packet_id, ids) => {
                     self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), ids));
+                }
+                Change::Taken(kept, packet_id, group) => {
+                    self.take_over(group_number(*group), session, *kept, Some(*packet_id));
                 }
                 Change::Released(Kept { record, tag }, packet_id) => {
                     self.batch.leave(session, *record, *tag);
@@ -297,10 +356,12 @@ impl Durable {
 
     // --- the gate ---------------------------------------------------------------------------------------------------
 
-    /// Whether an answer may go now. Behind others that wait it may not: order.
+    /// Whether an answer may go now: what it waits for has come, and none to the same Client waits, of which there are so many.
     #[inline]
-    pub(super) fn is_open(&self, until: &Until) -> bool {
-        self.waiting.is_empty() && until.needs == 0 && until.position.is_none_or(|position| self.is_safe(position))
+    pub(super) fn is_open(&self, until: &Until, unanswered: impl FnOnce() -> u16) -> bool {
+        until.needs == 0
+            && until.position.is_none_or(|position| self.is_safe(position))
+            && (self.waiting.is_empty() || unanswered() == 0)
     }
 
     fn is_safe(&self, position: Position) -> bool {
@@ -313,9 +374,14 @@ impl Durable {
         self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
     }
 
-    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number.
-    fn release(&mut self, is_done: impl Fn(usize, u64) -> bool) -> Option<(Attachment, Say)> {
-        self.settle(is_done);
+    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
+    /// Session of an exchange is.
+    fn release(
+        &mut self,
+        is_done: impl Fn(usize, u64) -> bool,
+        is_there: impl Fn(Attachment, Exchange) -> bool,
+    ) -> Option<(Attachment, Say)> {
+        self.settle(is_done, is_there);
         let front = self.waiting.front().filter(|_| self.settled > 0)?;
         if !self.is_safe(front.position) {
             return None;
@@ -326,7 +392,7 @@ impl Durable {
 
     /// Finds out what those wait for whose Messages the other shards are done with: all of them together, since what is written
     /// about one would have to be waited for by the next.
-    fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool) {
+    fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool, is_there: impl Fn(Attachment, Exchange) -> bool) {
         let is_open = |waiting: &Waiting| {
             let is_left = |shard: &usize| waiting.needs & 1 << shard != 0;
             waiting.needs == 0 || (0..u64::BITS as usize).filter(is_left).all(|shard| is_done(shard, waiting.routed))
@@ -347,7 +413,11 @@ impl Durable {
             }
             if let Some(exchange) = waiting.received {
                 finished = true;
-                self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                if is_there(waiting.to, exchange) {
+                    self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                } else {
+                    self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
+                }
                 for shard in (0..u64::BITS as u16).filter(|shard| waiting.needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
                 }
@@ -371,10 +441,11 @@ impl Durable {
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
         self.settled = 0; // those that stay are found again
-        self.waiting.retain(|waiting| match waiting.say {
+        self.waiting.retain_mut(|waiting| match waiting.say {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));
-                false
+                waiting.say = Say::Nothing;
+                waiting.held.is_some() // it has to be let go
             }
             _ => true,
         });
@@ -388,16 +459,16 @@ impl<W: Wire> Shard<W> {
         if !self.durable.is_on() {
             return;
         }
+        self.durable.commit(None); // what was settled of shared subscriptions since
         self.report_progress();
         let shared = std::sync::Arc::clone(&self.shared);
-        let id = self.id;
         loop {
-            while let Some((to, say)) = self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            while let Some((to, say)) = self.release(&shared) {
                 self.say(to, say);
             }
-            shared.set_waiting(id, self.durable.is_waiting());
+            shared.set_waiting(self.id, self.durable.is_waiting());
             // What became safe before that was set has woken nobody.
-            match self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            match self.release(&shared) {
                 Some((to, say)) => self.say(to, say),
                 None => break,
             }
@@ -405,6 +476,14 @@ impl<W: Wire> Shard<W> {
         if self.durable.is_waiting() && self.durable.is_in_trouble() {
             self.tell_trouble();
         }
+    }
+
+    fn release(&mut self, shared: &Shared) -> Option<(Attachment, Say)> {
+        let (id, clients) = (self.id, &self.clients);
+        self.durable.release(
+            |shard, number| shared.is_done(id, shard, number),
+            |to, exchange| clients.get(to.slot).is_some_and(|client| client.kept_as == exchange.session),
+        )
     }
 
     fn say(&mut self, to: Attachment, say: Say) {
@@ -416,6 +495,13 @@ impl<W: Wire> Shard<W> {
                 }
             }
             Say::Nothing => {}
+            Say::Granted(packets) => {
+                if let Some(client) = self.client_mut(to) {
+                    client.session.say_encoded(&packets);
+                    client.note_answered();
+                    self.mark_dirty(to.slot);
+                }
+            }
             Say::Packets(packets) => {
                 if let Some(client) = self.client_mut(to) {
                     client.session.say_encoded(&packets);
@@ -459,7 +545,7 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let (changes, withheld) = client.session.take_changes();
         let (session, me) = (client.kept_as, client.attached(slot));
-        self.durable.note(session, &changes);
+        self.durable.note(session, &changes, |group| client.seat_of(group).map_or(0, |seat| seat.kept_as()));
         let position = self.durable.commit(None);
         if !withheld.is_empty() {
             let position = position.or(Some(self.durable.last));
@@ -471,9 +557,12 @@ impl<W: Wire> Shard<W> {
     /// Writes down that the node runs.
     pub(super) fn keep_clock(&mut self) {
         if self.clock_due().is_some_and(|due| due <= self.now) {
-            let now_ms = self.durable.unix_ms(self.now);
-            self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
-            self.durable.commit(None);
+            // While the disk takes nothing, one that waits says enough.
+            if !self.durable.is_in_trouble() {
+                let now_ms = self.durable.unix_ms(self.now);
+                self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
+                self.durable.commit(None);
+            }
             self.durable.clock_due = self.now.plus(CLOCK_EVERY);
         }
     }

@@ -62,9 +62,9 @@ impl Fanout {
 pub(super) struct Routed {
     matched: bool,
     /// Some Session has taken it, or will.
-    taken: bool,
+    pub(super) taken: bool,
     /// A queue was full.
-    full: bool,
+    pub(super) full: bool,
     /// Receivers here get it in later ticks.
     deferred: bool,
     /// Shards that have to be done with it before its publisher is told, as bits.
@@ -109,12 +109,17 @@ impl<W: Wire> Shard<W> {
             return self.answer(me, answer, ReasonCode::QuotaExceeded);
         }
         // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
-        if let Some(writer) = writer
-            && let Err(reason) = self.retain(&message, writer)
-            && answer != Answer::None
-            && knows_reasons
-        {
-            return self.answer(me, answer, reason);
+        if let Some(writer) = writer {
+            let retained = match answer {
+                Answer::None => self.retain_untold(&message, writer),
+                _ => self.retain(&message, writer),
+            };
+            if let Err(reason) = retained
+                && answer != Answer::None
+                && knows_reasons
+            {
+                return self.answer(me, answer, reason);
+            }
         }
         if self.durable.is_on() {
             return self.publish_durably(me, message, answer, hash, kept_as);
@@ -146,7 +151,7 @@ impl<W: Wire> Shard<W> {
         if answer == Answer::None {
             return;
         }
-        if self.durable.is_open(&until) {
+        if self.durable.is_open(&until, || self.clients.get(me.slot).map_or(0, |client| client.unanswered)) {
             self.answer(me, answer, routed.reason());
         } else {
             self.durable.wait(until, me, Say::Answer(answer, routed.reason()));
@@ -168,7 +173,8 @@ impl<W: Wire> Shard<W> {
             subscriber.qos() != Qos::AtMostOnce
                 && self.clients.get(subscriber.slot).is_some_and(|client| client.kept_as != 0)
         };
-        matched.shards.has_others_than(self.id)
+        matched.reach.has_others_than(self.id)
+            || matched.groups.iter().any(|seat| seat.kept_as() != 0)
             || matched
                 .filters
                 .iter()
@@ -200,7 +206,7 @@ impl<W: Wire> Shard<W> {
         }
         let message = will.message.at(self.now); // its Message Expiry Interval begins now
         if message.retain() {
-            let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
+            let _ = self.retain_untold(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         let about = self.durable.is_on().then(|| message.clone());
@@ -231,11 +237,13 @@ impl<W: Wire> Shard<W> {
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
-        let is_kept = self.durable.is_on() && message.qos() != Qos::AtMostOnce && !matched.filters.is_empty();
+        let is_kept = self.durable.is_on()
+            && message.qos() != Qos::AtMostOnce
+            && (!matched.filters.is_empty() || matched.groups.iter().any(|seat| seat.kept_as() != 0));
         let route =
             if is_kept { self.durable.next_route(self.id) } else { Route { from: self.id, number: 0, exchange: None } };
         let mut others = 0;
-        for shard in matched.shards.iter() {
+        for shard in matched.reach.iter() {
             if shard != self.id {
                 self.mail(shard, Mail::Publish(message.clone(), Arc::clone(&matched), route));
                 routed.taken = true;
@@ -243,8 +251,12 @@ impl<W: Wire> Shard<W> {
                 routed.needs |= u64::from(is_kept) << shard.0;
             }
         }
-        for seat in &matched.groups {
-            routed.taken |= self.offer(seat, &message);
+        if !matched.groups.is_empty() {
+            let own = self.offer(&matched, &message);
+            routed.taken |= own.taken;
+            routed.full |= own.full;
+            // Its home may be done with it before others there are.
+            others += usize::from(!matched.filters.is_empty());
         }
         if matched.shards.contains(self.id) {
             let about = (is_kept && others > 0).then(|| message.clone());
@@ -314,7 +326,7 @@ impl<W: Wire> Shard<W> {
             filters,
             subscribers: None,
             route,
-            takers: Vec::new(),
+            takers: self.durable.takers.clone(), // the groups have it already
         });
         self.wants_tick = true;
     }
@@ -457,7 +469,7 @@ impl<'a, W: Wire> Round<'a, W> {
                 if is_kept(client.kept_as, how.qos) {
                     self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
                     if client.wire.is_none() && client.session.has_changes() {
-                        self.durable.note(client.kept_as, &client.session.take_changes().0); // what had to make room
+                        self.durable.note(client.kept_as, &client.session.take_changes().0, |_| 0); // what had to make room
                     }
                 }
                 match self.fanout {

@@ -15,12 +15,14 @@
 //!   and written anew to another file, until that works. Until then `reached` does not move and [`Journal::trouble`] says why.
 //! - A blob that no row and no entry refers to when its segment is brought to rest is gone, even if a later batch would refer to
 //!   it: whoever hands one on keeps hold of it until the other has.
+//! - A store opens on a disk that is full: what recovery cannot bring to rest is held in memory, and done again later.
 //! - A damaged record costs that record. Its bytes are moved to `quarantine/` with a report, and [`Findings`] names them.
 
 mod batch;
 mod checkpoint;
 mod disk;
 mod engine;
+mod held;
 mod home;
 mod journal;
 mod memory;
@@ -36,7 +38,7 @@ pub use disk::{Disk, DiskFile, Folder};
 pub use memory::Memory;
 pub use rest::{Change, Each, Rest, Space};
 pub use transfer::Contents;
-pub use whole::{EachEntry, EachRow, Store};
+pub use whole::{EachEntry, EachRow, Entry, Store};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,6 +77,9 @@ pub trait Journal: Send + Sync {
 
     /// Everything appended so far lies before this.
     fn tail(&self) -> Position;
+
+    /// Bytes of memory that what is appended takes until it is committed.
+    fn pending_bytes(&self) -> u64;
 
     /// `Some` while the disk does not take what is appended, or not as fast: what is wrong, for people. Ends by itself. What is
     /// appended meanwhile is kept in memory, so whoever can refuse work should.
@@ -124,7 +129,7 @@ pub enum Error {
     Locked { dir: PathBuf, holder: Option<u32> },
     #[error("{} was written by a newer version (format {found}, this one knows {known}): start that version, or export there and import here", .path.display())]
     Newer { path: PathBuf, found: u32, known: u32 },
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {source}{}", hint(source))]
     Io { what: String, source: std::io::Error },
     #[error("what is at rest cannot be {what}: {why}")]
     Rest { what: &'static str, why: String },
@@ -132,6 +137,17 @@ pub enum Error {
 
 fn holder_in_words(holder: Option<u32>) -> String {
     holder.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}
+
+/// What to do about the usual reasons.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => "; make room on that disk, or choose another data directory",
+        std::io::ErrorKind::QuotaExceeded => "; raise the quota of that disk, or choose another data directory",
+        std::io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another data directory",
+        std::io::ErrorKind::PermissionDenied => "; the user that Waypost runs as has to own the data directory",
+        _ => "",
+    }
 }
 
 /// What recovery found.

@@ -2,14 +2,15 @@
 
 use super::disk::Folder;
 use super::engine::Engine;
+use super::held::{Held, Over};
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
-use super::recovery::{Move, blob_in, fault, position_of};
-use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
+use super::recovery::{Move, Recovered, blob_in, fault, position_of};
+use super::rest::{Each, EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
-use super::{Damage, Disk, Error, Findings, Journal, Options, Statistics};
+use super::{Damage, Disk, Error, Findings, Journal, Options, Position, Statistics};
 use crate::faults::{self, Fault};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -22,6 +23,18 @@ pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
 /// Is told an entry: queue, blob, tag, meta, how often it entered.
 pub type EachEntry<'a> = dyn FnMut(u64, u64, u64, &[u8], u32) + 'a;
 
+/// What waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub blob: u64,
+    pub tag: u64,
+    pub meta: Box<[u8]>,
+    /// How often it entered.
+    pub count: u32,
+    /// Of the blob. `None`: they are lost.
+    pub bytes: Option<Vec<u8>>,
+}
+
 /// What survives, in a directory.
 pub struct Store {
     disk: Arc<dyn Disk>,
@@ -33,6 +46,10 @@ pub struct Store {
     committer: Mutex<Committer>,
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
+    /// Where the journal went on when the store was opened.
+    recovered: u64,
+    /// What is not at rest up to there.
+    held: RwLock<Option<Held>>,
     damage: Mutex<Vec<Damage>>,
     rest_trouble: Mutex<Option<Arc<str>>>,
     checkpoint_failures: AtomicU64,
@@ -68,13 +85,15 @@ impl Store {
     ) -> Result<(Self, Findings), Error> {
         let mut findings = Findings::default();
         let (id, is_known) = identify(&*disk, dir, &mut findings)?;
-        let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(is_known, &mut findings, progress)?;
+        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(is_known, &mut findings, progress)?;
+        let Recovered { tail, at_rest, held, segments: left, trouble } = recovered;
         // Last, so that a store with a format has a position at rest.
         if !is_known {
             home::write_format(&*disk, id).map_err(fault("write the format file"))?;
         }
         findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
+        left.into_iter().for_each(|segment| segments.add(Arc::new(segment)));
         let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
         let store = Self {
             disk,
@@ -84,9 +103,11 @@ impl Store {
             log,
             segments,
             committer: Mutex::new(Committer::new(tail)),
-            at_rest: Mutex::new(tail),
+            at_rest: Mutex::new(at_rest),
+            recovered: tail,
+            held: RwLock::new(held),
             damage: Mutex::default(),
-            rest_trouble: Mutex::default(),
+            rest_trouble: Mutex::new(trouble.map(|error| Arc::from(error.to_string()))),
             checkpoint_failures: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             bytes_to_rest: AtomicU64::new(0),
@@ -101,7 +122,7 @@ impl Store {
 
     /// All rows of a table as recovery found them, in order of keys.
     pub fn rows(&self, table: u8, each: &mut EachRow<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Rows, &[table], &mut |key, stored| {
+        self.scan(Space::Rows, &[table], &[], &mut |key, stored| {
             if let Some((blob, value, rest)) = read_row(stored) {
                 match rest {
                     [] => each(key.get(1..).unwrap_or_default(), value, blob),
@@ -114,12 +135,53 @@ impl Store {
 
     /// All entries as recovery found them, in order of queue and blob.
     pub fn entries(&self, each: &mut EachEntry<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Entries, &[], &mut |key, stored| {
+        self.scan(Space::Entries, &[], &[], &mut |key, stored| {
             if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 each(id.queue, id.blob, id.tag, meta, count);
             }
             true
         })
+    }
+
+    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order. What was appended before
+    /// [`at_rest`](Self::at_rest) is there, and what came later is not. Any thread may ask, and waits for the disk.
+    pub fn queue(&self, queue: u64, after: u64, count: usize) -> Result<Vec<Entry>, Error> {
+        let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
+        let mut found = Vec::new();
+        self.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
+            if let (Some(EntryId { blob, tag, .. }), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
+                found.push(Entry { blob, tag, meta: meta.into(), count, bytes: None });
+            }
+            found.len() < count
+        })?;
+        for entry in &mut found {
+            entry.bytes = self.at_rest_blob(entry.blob)?;
+        }
+        Ok(found)
+    }
+
+    /// Rest, with what is held over it, includes the journal up to here.
+    pub fn at_rest(&self) -> Position {
+        Position((*self.at_rest.lock()).max(self.recovered))
+    }
+
+    /// Begins a new segment with the next commit, so that a checkpoint brings to rest all that is appended by now.
+    pub fn end_segment(&self) {
+        self.log.end_segment();
+    }
+
+    /// Returns when rest includes the journal up to this position, which somebody else commits. After an error, or when it is time
+    /// to stop, it does not.
+    pub fn bring_to_rest(&self, position: Position) -> Result<(), Error> {
+        if self.at_rest() < position {
+            self.end_segment();
+            while !self.segments.are_closed_before(position.0, self.options.retry_wait * 20) && !self.log.is_stopping()
+            {
+                self.end_segment(); // a commit that failed has forgotten it
+            }
+            self.checkpoint()?;
+        }
+        Ok(())
     }
 
     /// The bytes of a blob, wherever they lie. `None`: nothing keeps it, it is damaged, or it is not written yet. Any thread may
@@ -130,7 +192,21 @@ impl Store {
         {
             return Ok(blob_in(&batch).map(<[u8]>::to_vec));
         }
-        self.rest.get(Space::Blobs, &id.to_be_bytes())
+        self.at_rest_blob(id)
+    }
+
+    fn at_rest_blob(&self, id: u64) -> Result<Option<Vec<u8>>, Error> {
+        match &*self.held.read() {
+            None => self.rest.get(Space::Blobs, &id.to_be_bytes()),
+            Some(held) => Over { rest: &*self.rest, held }.get(Space::Blobs, &id.to_be_bytes()),
+        }
+    }
+
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+        match &*self.held.read() {
+            None => self.rest.scan(space, prefix, from, each),
+            Some(held) => Over { rest: &*self.rest, held }.scan(space, prefix, from, each),
+        }
     }
 
     /// Commits what is appended until `stop`, and then what is left. For a thread of the caller's. `moved` is called whenever
@@ -147,7 +223,12 @@ impl Store {
     /// Moves what outlives its segment to rest, until `stop`. For a thread of the caller's.
     pub fn run_checkpoints(&self) {
         while !self.log.is_stopping() {
-            self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
+            let is_held = self.held.read().is_some();
+            if is_held {
+                self.segments.wait_for(self.options.retry_wait * 100);
+            } else {
+                self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
+            }
             if self.log.is_stopping() {
                 break;
             }
@@ -191,6 +272,9 @@ impl Store {
             }
             self.remove(&segment)?;
         }
+        if *at_rest >= self.recovered {
+            *self.held.write() = None;
+        }
         Ok(())
     }
 
@@ -231,7 +315,7 @@ impl Store {
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
             checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
             bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
-            bytes_pending: self.log.pending(),
+            bytes_pending: self.log.pending_bytes(),
         }
     }
 }
@@ -241,7 +325,7 @@ pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> 
     match home::read_format(disk, dir)? {
         Format::Store(id) => return Ok((id, true)),
         Format::None => {}
-        Format::Damaged => home::put_aside(disk, "format", super::Position(0), "the format file is damaged", findings),
+        Format::Damaged => home::put_aside(disk, "format", Position(0), "the format file is damaged", findings),
     }
     let id = match id_in_journal(disk)? {
         Some(id) => id,

@@ -255,7 +255,7 @@ impl Broker {
             pid: Some(child.id()),
             process: Some(Process { child, watch, folder, is_its_own: profile.place.is_none() }),
         };
-        if broker.accepts_within(Duration::from_secs(10).mul_f64(crate::rules::busyness())) {
+        if broker.accepts_within(Duration::from_secs(20)) {
             return Ok(broker);
         }
         let ended = broker.process.as_mut().and_then(|process| process.child.try_wait().ok().flatten());

@@ -51,6 +51,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Only what goes to rest fails, and is there all the same.
     AtRest,
+    /// Only what goes to rest fails.
+    RestFull,
 }
 
 #[derive(Default)]
@@ -104,14 +106,14 @@ impl World {
     }
 
     fn disk_failure(&mut self) -> Option<Failure> {
-        self.failure().filter(|failure| *failure != Failure::AtRest)
+        self.failure().filter(|failure| !matches!(failure, Failure::AtRest | Failure::RestFull))
     }
 }
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Broken | Failure::Short | Failure::AtRest => Self::other("the disk is broken"),
+            Failure::Broken | Failure::Short | Failure::AtRest | Failure::RestFull => Self::other("the disk is broken"),
             Failure::Full => io::ErrorKind::StorageFull.into(),
             Failure::Interrupted => io::ErrorKind::Interrupted.into(),
         }
@@ -232,9 +234,9 @@ impl Rest for Model {
         Ok(self.world().rest.get(&(space, key.to_vec())).cloned())
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         let world = self.world();
-        for ((found, key), value) in world.rest.range((space, prefix.to_vec())..) {
+        for ((found, key), value) in world.rest.range((space, prefix.max(from).to_vec())..) {
             if *found != space || !key.starts_with(prefix) || !each(key, value) {
                 break;
             }
