@@ -1,7 +1,7 @@
 //! V: those rows in which what was acknowledged must outlive the process and the power, and those in which the disk is at fault.
 //!
-//! They are played over TCP: what is told to be kept is decided above the layers, which K08 shows. V03, V02 and V10 need a file system of
-//! their own or a slow one; where this process may not mount, they say so and are played by `disk.c` as far as that goes.
+//! They are played over TCP: what is told to be kept is decided above the layers, as K08 shows over all of them. V02 and V03 need a file
+//! system of their own: where this process may not mount one, they say so.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,7 @@
 //! V: those rows about the process that need no disk: its clock, its being stopped, its end, and where its log goes.
+//!
+//! V09 is played over TCP alone: a process that is stopped finishes no handshake of TLS or WebSocket, so that nobody could come to it
+//! meanwhile, as the row wants.
 
 use std::fs;
 use std::path::PathBuf;
