@@ -7,6 +7,9 @@
 //! thread, and so the transport. Rows know nothing of this (`transport.rs`); those that are not played over all of them stand
 //! in `rows.rs` with the reason.
 //!
+//! Rows about what must outlive the broker have a `Place` (`broker.rs`), in which one broker after another finds what the one before has
+//! left, a `Flow` (`flow.rs`), two Clients who remember what they were told, and a `Disk` (`disk.rs`), which fails when a row wants it.
+//!
 //! Around every row the rules of `rules.rs` are checked: the broker lives, other Clients do not notice, nothing grows, nothing
 //! rejected has an effect.
 //!
