@@ -257,6 +257,8 @@ pub fn check(config: &Config) -> Result<Access, NodeError> {
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
 pub fn run(config: &Config) -> ExitCode {
+    // What the store and its engine write is for nobody else, whatever the process was told.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&NodeError::Thread(error)),

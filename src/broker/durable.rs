@@ -110,6 +110,8 @@ pub(super) struct Durable {
     /// What the batch is about.
     pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
+    /// So many at the front of those wait for their position and for nothing else.
+    settled: usize,
     /// Messages that other shards, or later ticks, have to be done with: their last number.
     routed: u64,
     /// By shard, the last number of its Messages that we have taken in.
@@ -129,6 +131,7 @@ impl Durable {
             too_much: Vec::new(),
             exchange: None,
             waiting: VecDeque::new(),
+            settled: 0,
             routed: 0,
             taken_in: vec![0; shards],
             last: Position(0),
@@ -404,42 +407,55 @@ impl Durable {
         is_done: impl Fn(usize, u64) -> bool,
         is_there: impl Fn(Attachment, Exchange) -> bool,
     ) -> Option<(Attachment, Say)> {
-        let front = self.waiting.front_mut()?;
-        if front.needs != 0 {
-            let routed = front.routed;
-            let open = |shard: &usize| front.needs & 1 << shard != 0 && !is_done(*shard, routed);
-            if (0..u64::BITS as usize).any(|shard| open(&shard)) {
-                return None;
-            }
-            // Whatever they have put into the journal lies before its end.
-            let needs = std::mem::take(&mut front.needs);
-            front.position = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
-            if let Some(route) = front.held.take() {
+        self.settle(is_done, is_there);
+        let front = self.waiting.front().filter(|_| self.settled > 0)?;
+        if !self.is_safe(front.position) {
+            return None;
+        }
+        self.settled -= 1;
+        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))
+    }
+
+    /// Finds out what those wait for whose Messages the other shards are done with: all of them together, since what is written
+    /// about one would have to be waited for by the next.
+    fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool, is_there: impl Fn(Attachment, Exchange) -> bool) {
+        let is_open = |waiting: &Waiting| {
+            let is_left = |shard: &usize| waiting.needs & 1 << shard != 0;
+            waiting.needs == 0 || (0..u64::BITS as usize).filter(is_left).all(|shard| is_done(shard, waiting.routed))
+        };
+        let more = self.waiting.iter().skip(self.settled).take_while(|waiting| is_open(waiting)).count();
+        if more == 0 {
+            return;
+        }
+        let new = self.settled..self.settled + more;
+        self.settled = new.end;
+        // Whatever the others have put into the journal lies before its end.
+        let tail = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
+        let mut finished = false;
+        for waiting in self.waiting.range_mut(new.clone()).filter(|waiting| waiting.needs != 0) {
+            waiting.position = tail;
+            if let Some(route) = waiting.held.take() {
                 self.batch.delete(HELD, &route.key());
-                self.commit(None);
             }
-            if let Some(front) = self.waiting.front_mut()
-                && let Some(exchange) = front.received.take()
-            {
-                if is_there(front.to, exchange) {
+            if let Some(exchange) = waiting.received {
+                finished = true;
+                if is_there(waiting.to, exchange) {
                     self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
                 } else {
                     self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
                 }
-                for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
+                for shard in (0..u64::BITS as u16).filter(|shard| waiting.needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
-                }
-                let end = self.commit(None);
-                if let (Some(front), Some(end)) = (self.waiting.front_mut(), end) {
-                    front.position = end;
                 }
             }
         }
-        let position = self.waiting.front()?.position;
-        if !self.is_safe(position) {
-            return None;
+        let end = self.commit(None).filter(|_| finished);
+        for waiting in self.waiting.range_mut(new).filter(|waiting| waiting.needs != 0) {
+            waiting.needs = 0;
+            if let (Some(_), Some(end)) = (waiting.received.take(), end) {
+                waiting.position = end;
+            }
         }
-        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))
     }
 
     fn is_waiting(&self) -> bool {
@@ -450,6 +466,7 @@ impl Durable {
     /// delivered: at QoS 1 that is no harm, as they may send it again. At QoS 2 it would come twice, so they wait.
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
+        self.settled = 0; // those that stay are found again
         self.waiting.retain_mut(|waiting| match waiting.say {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));

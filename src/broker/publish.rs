@@ -185,12 +185,13 @@ impl<W: Wire> Shard<W> {
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
     pub(super) fn answer(&mut self, me: Attachment, answer: Answer, reason: ReasonCode) {
-        if let Some(client) = self.clients.get_mut(me.slot)
-            && (client.attachment == me.number || matches!(answer, Answer::PubRec(_)))
-        {
-            client.session.answer(answer, reason);
-            self.mark_dirty(me.slot);
+        let Some(client) = self.clients.get_mut(me.slot) else { return };
+        match answer {
+            _ if client.attachment == me.number => client.session.answer(answer, reason),
+            Answer::PubRec(packet_id) => client.session.answer_late(packet_id, reason),
+            _ => return,
         }
+        self.mark_dirty(me.slot);
     }
 
     /// The Will of a Client that has gone. Rights are asked again: they may have changed since CONNECT.

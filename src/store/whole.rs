@@ -84,9 +84,13 @@ impl Store {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, Findings), Error> {
         let mut findings = Findings::default();
-        let id = identify(&*disk, dir, &mut findings)?;
-        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let (id, is_known) = identify(&*disk, dir, &mut findings)?;
+        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(is_known, &mut findings, progress)?;
         let Recovered { tail, at_rest, held, segments: left, trouble } = recovered;
+        // Last, so that a store with a format has a position at rest.
+        if !is_known {
+            home::write_format(&*disk, id).map_err(fault("write the format file"))?;
+        }
         findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
         left.into_iter().for_each(|segment| segments.add(Arc::new(segment)));
@@ -327,10 +331,10 @@ impl Store {
     }
 }
 
-/// The id of the store in this directory; a new one where there is none.
-pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+/// The id of the store in this directory, and whether the format file knows it; a new one where there is none.
+pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<(u64, bool), Error> {
     match home::read_format(disk, dir)? {
-        Format::Store(id) => return Ok(id),
+        Format::Store(id) => return Ok((id, true)),
         Format::None => {}
         Format::Damaged => home::put_aside(disk, "format", Position(0), "the format file is damaged", findings),
     }
@@ -343,8 +347,7 @@ pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> 
             u64::from_le_bytes(bytes)
         }
     };
-    home::write_format(disk, id).map_err(fault("write the format file"))?;
-    Ok(id)
+    Ok((id, false))
 }
 
 /// What the segments say, where the format file says nothing.
