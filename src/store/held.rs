@@ -27,16 +27,16 @@ impl Rest for Over<'_> {
         }
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         let held = self.held.0.read();
-        let from = Bound::Included((space, prefix.to_vec()));
+        let first = Bound::Included((space, prefix.max(from).to_vec()));
         let mut held = held
-            .range((from, Bound::Unbounded))
+            .range((first, Bound::Unbounded))
             .take_while(|((found, key), _)| *found == space && key.starts_with(prefix))
             .map(|((_, key), value)| (key, value))
             .peekable();
         let mut is_over = false;
-        self.rest.scan(space, prefix, &mut |key, value| {
+        self.rest.scan(space, prefix, from, &mut |key, value| {
             while let Some((before, value)) = held.next_if(|(held, _)| ***held < *key) {
                 is_over |= value.as_ref().is_some_and(|value| !each(before, value));
                 if is_over {
