@@ -5,8 +5,9 @@ use crate::broker::{Counts, Keeping, RestoredClient, Shared};
 use crate::config::{Config, Durability};
 use crate::net::Clock;
 use crate::store::{Damage, Options, Safety, Store};
+use std::cell::Cell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// A store that is open. With `durability = "memory"` there is none.
@@ -72,21 +73,21 @@ impl Keeper {
         let commits = std::thread::Builder::new().name("waypost-commit".to_owned());
         self.threads.push(commits.spawn(move || {
             let journal = store.journal();
-            let (told, told_of_rest) = (Mutex::new(None), Mutex::new(None));
+            let told = Cell::new(false);
             store.run_commits(&|| {
                 note_trouble(journal.trouble(), &told, "the disk does not take what is to be kept");
-                note_trouble(
-                    store.rest_trouble(),
-                    &told_of_rest,
-                    "the journal grows, since it cannot be moved to rest",
-                );
-                store.take_damage().iter().for_each(|damage| note_damage(damage, "in the data folder"));
                 shared.note_journal_moved();
             });
         })?);
         let store = Arc::clone(&self.store);
         let checkpoints = std::thread::Builder::new().name("waypost-rest".to_owned());
-        self.threads.push(checkpoints.spawn(move || store.run_checkpoints())?);
+        self.threads.push(checkpoints.spawn(move || {
+            let (journal, told) = (store.journal(), Cell::new(false));
+            store.run_checkpoints(&|| {
+                note_trouble(journal.rest_trouble(), &told, "the journal grows, since it cannot be moved to rest");
+                store.take_damage().iter().for_each(|damage| note_damage(damage, "in the data folder"));
+            });
+        })?);
         Ok(())
     }
 
@@ -104,14 +105,12 @@ impl Keeper {
 }
 
 /// Trouble with the disk, and its end, are said once each.
-fn note_trouble(trouble: Option<Arc<str>>, told: &Mutex<Option<Arc<str>>>, what: &str) {
-    let Ok(mut told) = told.lock() else { return };
-    match (&trouble, &*told) {
-        (Some(why), None) => tracing::error!(target: "waypost::store", "{what}: {why}"),
-        (None, Some(_)) => tracing::info!(target: "waypost::store", "no more: {what}"),
-        _ => return,
+fn note_trouble(trouble: Option<Arc<str>>, told: &Cell<bool>, what: &str) {
+    match (&trouble, told.replace(trouble.is_some())) {
+        (Some(why), false) => tracing::error!(target: "waypost::store", "{what}: {why}"),
+        (None, true) => tracing::info!(target: "waypost::store", "no more: {what}"),
+        _ => {}
     }
-    *told = trouble;
 }
 
 fn note_damage(damage: &Damage, aside: &str) {

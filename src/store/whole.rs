@@ -8,14 +8,14 @@ use super::journal::{Committer, Log};
 use super::recovery::{Move, Recovered, blob_in, fault, position_of};
 use super::rest::{Each, EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
-use super::{Damage, Disk, Error, Findings, Journal, Options, Position, Statistics};
+use super::{Damage, Disk, Error, Findings, Journal, Options, Position};
 use crate::faults::{self, Fault};
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Is told a row: key, value, id of the blob (0: none).
 pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
@@ -51,10 +51,6 @@ pub struct Store {
     /// What is not at rest up to there.
     held: RwLock<Option<Held>>,
     damage: Mutex<Vec<Damage>>,
-    rest_trouble: Mutex<Option<Arc<str>>>,
-    checkpoint_failures: AtomicU64,
-    checkpoints: AtomicU64,
-    bytes_to_rest: AtomicU64,
     /// Last, so that nobody else has the directory while something of this is alive.
     _lock: Option<File>,
 }
@@ -91,6 +87,7 @@ impl Store {
         let segments = Arc::new(Segments::default());
         left.into_iter().for_each(|segment| segments.add(Arc::new(segment)));
         let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
+        log.note_rest(trouble.as_ref());
         let store = Self {
             disk,
             rest,
@@ -103,10 +100,6 @@ impl Store {
             recovered: tail,
             held: RwLock::new(held),
             damage: Mutex::default(),
-            rest_trouble: Mutex::new(trouble.map(|error| Arc::from(error.to_string()))),
-            checkpoint_failures: AtomicU64::new(0),
-            checkpoints: AtomicU64::new(0),
-            bytes_to_rest: AtomicU64::new(0),
             _lock: None,
         };
         Ok((store, findings))
@@ -217,9 +210,11 @@ impl Store {
         self.log.commit(&mut self.committer.lock(), moved)
     }
 
-    /// Moves what outlives its segment to rest, until `stop`. For a thread of the caller's.
-    pub fn run_checkpoints(&self) {
+    /// Moves what outlives its segment to rest, until `stop`. For a thread of the caller's. `tried` is called at the beginning and
+    /// whenever `rest_trouble` or `take_damage` may have changed.
+    pub fn run_checkpoints(&self, tried: &dyn Fn()) {
         while !self.log.is_stopping() {
+            tried();
             let is_held = self.held.read().is_some();
             if is_held {
                 self.segments.wait_for(self.options.retry_wait * 100);
@@ -230,18 +225,13 @@ impl Store {
                 break;
             }
             let failed = self.checkpoint().err();
-            let has_failed = failed.is_some();
-            *self.rest_trouble.lock() = failed.map(|error| Arc::from(error.to_string()));
-            if has_failed {
-                self.checkpoint_failures.fetch_add(1, Ordering::Relaxed);
+            self.log.note_rest(failed.as_ref());
+            if failed.is_some() {
+                self.log.counters.checkpoint_failures.fetch_add(1, Ordering::Relaxed);
+                tried();
                 self.segments.wait_for(self.options.retry_wait * 100);
             }
         }
-    }
-
-    /// `Some` while checkpoints fail: why, for people. Nothing is lost by that, but the journal grows.
-    pub fn rest_trouble(&self) -> Option<Arc<str>> {
-        self.rest_trouble.lock().clone()
     }
 
     /// Moves closed segments to rest, once. After an error they are where they were.
@@ -264,8 +254,8 @@ impl Store {
                 self.damage.lock().append(&mut findings.damage);
                 let (to, bytes) = moved?;
                 *at_rest = to;
-                self.checkpoints.fetch_add(1, Ordering::Relaxed);
-                self.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
+                self.log.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                self.log.counters.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
             }
             // Before anything newer comes to rest.
             if *at_rest >= self.recovered && self.held.read().is_some() {
@@ -301,20 +291,9 @@ impl Store {
         self.segments.wake();
     }
 
-    pub fn statistics(&self) -> Statistics {
-        let counters = &self.log.counters;
-        Statistics {
-            records_appended: counters.records.load(Ordering::Relaxed),
-            bytes_appended: counters.bytes.load(Ordering::Relaxed),
-            commits: counters.commits.load(Ordering::Relaxed),
-            syncs: counters.syncs.load(Ordering::Relaxed),
-            failures: counters.failures.load(Ordering::Relaxed),
-            segments: self.segments.count() as u64,
-            checkpoints: self.checkpoints.load(Ordering::Relaxed),
-            checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
-            bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
-            bytes_pending: self.log.pending_bytes(),
-        }
+    /// Whether there is a store in this directory, or what is left of one.
+    pub fn is_in(dir: &Path) -> bool {
+        [home::FORMAT_FILE, segment::FOLDER].iter().any(|name| dir.join(name).exists())
     }
 }
 
