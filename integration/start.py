@@ -15,7 +15,7 @@ from kills import CONFIG
 from wire import Link
 
 DIGITS = "000000"
-FILTERS = f"site/+/device/{DIGITS}/#", f"commands/{DIGITS}", "news"
+FILTERS = f"to/+/device/{DIGITS}/#", f"commands/{DIGITS}", "news"
 
 
 def templates(data):
