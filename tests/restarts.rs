@@ -454,3 +454,212 @@ fn what_waits_for_a_full_disk_counts_towards_the_memory_budget() {
     full.has_room_again();
     assert!(sends_and_goes(10_000));
 }
+
+// Shared subscriptions. The broker has two shards, and Clients are put into them in turn: some members live at the home of
+// their group, some do not.
+
+const GROUP: &str = "$share/group/t/#";
+
+both!(what_waits_in_a_group, what_waits_in_a_group_in_3_1_1, |version| {
+    for between in [0, 1] {
+        let broker = broker();
+        for name in ["one", "other"] {
+            Client::connects(&broker, lasting(version, name)).subscribes(GROUP, 2).vanishes();
+        }
+        // Home of the group or not, the publisher waits for it.
+        (0..between).for_each(|number| drop(Client::connects(&broker, connect(version, &format!("between-{number}")))));
+        let publisher = Client::connects(&broker, lasting(version, "publisher"));
+        publisher.publishes(publish("t/0", "0")).publishes(publish("t/1", "1").at_least_once(1));
+        publisher.publishes(publish("t/2", "2").exactly_once(2)).publishes(publish("else", "3").at_least_once(3));
+        for _ in 0..3 {
+            broker.is_killed(AT_ONCE);
+        }
+        let other = Client::resumes(&broker, lasting(version, "other"));
+        let waited = [publish("t/1", "1").at_least_once(0), publish("t/2", "2").exactly_once(0)];
+        other.receives_in_any_order(waited);
+        let one = Client::resumes(&broker, lasting(version, "one"));
+        one.hears_nothing();
+        // Both are members still.
+        let publisher = Client::resumes(&broker, lasting(version, "publisher"));
+        publisher.publishes(publish("t/4", "4").at_least_once(1)).publishes(publish("t/5", "5").at_least_once(2));
+        let heard: Vec<usize> = [&one, &other].map(|member| member.hears_publishes().len()).into();
+        assert_eq!(heard, [1, 1]);
+    }
+});
+
+both!(
+    what_a_member_has_not_acknowledged_goes_to_another,
+    what_a_member_has_not_acknowledged_goes_to_another_in_3_1_1,
+    |version| {
+        // The one that has it may have a Session that lasts or not, and live in this shard or that one.
+        for (holder, first) in [(lasting as fn(Version, &str) -> Connect, 0), (lasting, 1), (connect, 0), (connect, 1)]
+        {
+            let broker = broker();
+            let join = |number: usize| {
+                let connect = if number == first { holder(version, "holder") } else { lasting(version, "away") };
+                let member = Client::connects(&broker, connect);
+                member.subscribes(GROUP, 1);
+                member
+            };
+            let [holder, away] = if first == 0 {
+                [join(0), join(1)]
+            } else {
+                let away = join(0);
+                [join(1), away]
+            };
+            away.vanishes();
+            let publisher = Client::connects(&broker, connect(version, "publisher"));
+            publisher.publishes(publish("t", "1").at_least_once(1)).publishes(publish("t", "2").exactly_once(2));
+            let ids = holder.receives_all([publish("t", "1").at_least_once(0), publish("t", "2").at_least_once(0)]);
+            holder.says(puback(ids[0]));
+            broker.is_killed(AT_ONCE);
+            let away = Client::resumes(&broker, lasting(version, "away"));
+            let id =
+                away.hears_publishes()[..].iter().map(|one| (one.payload.clone(), one.packet_id)).collect::<Vec<_>>();
+            let [(payload, Some(id))] = &id[..] else { panic!("{id:?}") };
+            assert_eq!(payload, b"2");
+            away.says(puback(*id)).vanishes();
+            broker.is_killed(AT_ONCE);
+            Client::resumes(&broker, lasting(version, "away")).hears_nothing();
+        }
+    }
+);
+
+both!(an_exchange_of_qos_2_stays_with_its_member, an_exchange_of_qos_2_stays_with_its_member_in_3_1_1, |version| {
+    for first in ["member", "other"] {
+        let broker = broker();
+        let join = |name: &str| {
+            let member = Client::connects(&broker, lasting(version, name));
+            member.subscribes(GROUP, 2);
+            member
+        };
+        let (mut member, mut other) = (None, None);
+        for name in if first == "member" { ["member", "other"] } else { ["other", "member"] } {
+            *(if name == "member" { &mut member } else { &mut other }) = Some(join(name));
+        }
+        let (Some(member), Some(other)) = (member, other) else { panic!("both have joined") };
+        other.vanishes();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        publisher.publishes(publish("t", "1").exactly_once(1)).publishes(publish("t", "2").exactly_once(2));
+        let ids = member.receives_all([publish("t", "1").exactly_once(0), publish("t", "2").exactly_once(0)]);
+        member.says(pubrec(ids[0])).hears(pubrel(ids[0]));
+        broker.is_killed(AT_ONCE);
+        // It is the member's to end, whoever else is there.
+        let other = Client::resumes(&broker, lasting(version, "other"));
+        other.hears_nothing();
+        let member = Client::resumes(&broker, lasting(version, "member"));
+        member.hears_in_any_order(vec![pubrel(ids[0]).into(), publish("t", "2").exactly_once(ids[1]).dup().into()]);
+        member.says(pubcomp(ids[0])).says(pubrec(ids[1])).hears(pubrel(ids[1])).says(pubcomp(ids[1]));
+        broker.is_killed(AT_ONCE);
+        Client::resumes(&broker, lasting(version, "member")).hears_nothing();
+        Client::resumes(&broker, lasting(version, "other")).hears_nothing();
+    }
+});
+
+#[test]
+fn an_exchange_of_qos_2_with_a_session_that_does_not_last() {
+    for is_received in [false, true] {
+        let broker = broker();
+        Client::connects(&broker, lasting(Version::V5, "away")).subscribes(GROUP, 2).vanishes();
+        let passing = Client::connects(&broker, connect_v5("passing"));
+        passing.subscribes(GROUP, 2);
+        publisher_again(&broker).publishes(publish("t", "x").exactly_once(1));
+        let id = passing.receives(publish("t", "x").exactly_once(0));
+        if is_received {
+            passing.says(pubrec(id)).hears(pubrel(id));
+        }
+        broker.is_killed(AT_ONCE);
+        // The Session is gone: it comes to the group again, unless its Client has it.
+        let away = Client::resumes(&broker, lasting(Version::V5, "away"));
+        if is_received {
+            away.hears_nothing()
+        } else {
+            away.takes(publish("t", "x").exactly_once(0))
+        };
+    }
+}
+
+#[test]
+fn an_exchange_of_qos_2_ends_with_a_session_that_ends() {
+    let broker = broker();
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes(GROUP, 2).vanishes();
+    let passing = Client::connects(&broker, connect_v5("passing"));
+    passing.subscribes(GROUP, 2);
+    publisher_again(&broker).publishes(publish("t", "x").exactly_once(1));
+    passing.receives(publish("t", "x").exactly_once(0));
+    passing.vanishes();
+    for _ in 0..2 {
+        // [MQTT-4.8.2-5]
+        Client::resumes(&broker, lasting(Version::V5, "away")).hears_nothing().vanishes();
+        broker.is_killed(AT_ONCE);
+    }
+}
+
+both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_1_1, |version| {
+    let publisher = |broker: &TestBroker| Client::connects(broker, connect(version, "publisher"));
+    for leaves in ["unsubscribes", "ends", "expires"] {
+        let broker = broker();
+        let member = Client::connects(&broker, lasting(version, "member"));
+        member.subscribes(GROUP, 1).vanishes();
+        publisher(&broker).publishes(publish("t", "x").at_least_once(1));
+        match leaves {
+            "unsubscribes" => {
+                let member = Client::resumes(&broker, lasting(version, "member"));
+                let id = member.receives(publish("t", "x").at_least_once(0));
+                member.unsubscribes(GROUP);
+                // What it was given is its own, and the group is another from now on.
+                member.subscribes(GROUP, 1);
+                broker.is_killed(AT_ONCE);
+                let member = Client::resumes(&broker, lasting(version, "member"));
+                member.hears(publish("t", "x").at_least_once(id).dup()).says(puback(id)).unsubscribes(GROUP);
+            }
+            "ends" => drop(Client::connects(&broker, connect(version, "member"))),
+            _ => broker.is_killed(Duration::from_secs(8 * 24 * 3600)),
+        }
+        broker.is_killed(AT_ONCE);
+        let member = Client::connects(&broker, lasting(version, "member"));
+        member.subscribes(GROUP, 1).hears_nothing();
+        // And the next under that name is kept as the first was.
+        member.vanishes();
+        publisher(&broker).publishes(publish("t", "y").at_least_once(1));
+        broker.is_killed(AT_ONCE);
+        Client::resumes(&broker, lasting(version, "member")).takes(publish("t", "y").at_least_once(0));
+    }
+});
+
+#[test]
+fn a_group_without_lasting_sessions_ends_with_the_process() {
+    let broker = broker();
+    let passing = Client::connects(&broker, connect_v5("passing"));
+    let lasting_once = Client::connects(&broker, lasting(Version::V5, "member"));
+    passing.subscribes(GROUP, 1);
+    lasting_once.subscribes(GROUP, 1).unsubscribes(GROUP);
+    publisher_again(&broker).publishes(publish("t", "x").at_least_once(1));
+    passing.receives(publish("t", "x").at_least_once(0));
+    broker.is_killed(AT_ONCE);
+    Client::resumes(&broker, lasting(Version::V5, "member")).subscribes(GROUP, 1).hears_nothing();
+}
+
+#[test]
+fn what_waits_already_is_kept_once_a_lasting_session_joins() {
+    let broker = broker();
+    let passing = Client::connects(&broker, connect_v5("passing").with(property::receive_maximum(1)));
+    passing.subscribes(GROUP, 2);
+    let publisher = publisher_again(&broker);
+    for (number, payload) in [(1, "1"), (2, "2"), (3, "3")] {
+        publisher.publishes(publish("t", payload).exactly_once(number));
+    }
+    passing.receives(publish("t", "1").exactly_once(0));
+    let member = Client::connects(&broker, lasting(Version::V5, "member").with(property::receive_maximum(1)));
+    member.subscribes(GROUP, 2);
+    let id = member.receives(publish("t", "2").exactly_once(0));
+    broker.is_killed(AT_ONCE);
+    let member = Client::resumes(&broker, lasting(Version::V5, "member").with(property::receive_maximum(1)));
+    member.hears(publish("t", "2").exactly_once(id).dup());
+    member
+        .says(pubrec(id))
+        .hears(pubrel(id))
+        .says(pubcomp(id))
+        .takes(publish("t", "3").exactly_once(0))
+        .hears_nothing();
+}

@@ -15,7 +15,7 @@ use crate::access::{Identity, Login};
 use crate::codec::{LiveBytes, Message, Moment, Origin, ReasonCode};
 use crate::faults::{Fault, is_left_out};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
-use crate::session::{Dropped, Session};
+use crate::session::{Dropped, GroupId, Session};
 use std::sync::Arc;
 use std::time::Duration;
 use thin_vec::ThinVec;
@@ -252,6 +252,11 @@ impl<W> Client<W> {
 
     pub(super) fn shares(&self) -> &[(Arc<Seat>, Member)] {
         self.rare.as_ref().map_or(&[], |rare| &rare.shares)
+    }
+
+    /// Of a shared subscription that it is a member of.
+    pub(super) fn seat_of(&self, group: GroupId) -> Option<&Arc<Seat>> {
+        self.shares().iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| seat)
     }
 
     /// How often it was taken over lately.

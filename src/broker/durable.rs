@@ -12,7 +12,7 @@ use super::shard::{Attachment, Shard, Wire};
 use super::{Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
-use crate::session::{Answer, Change, Kept};
+use crate::session::{Answer, Change, GroupId, Kept};
 use crate::store::{Batch, BlobRef, Position};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,6 +34,9 @@ pub(super) const META: u8 = 6;
 pub(super) const TAKEN: u8 = 7;
 /// Key: shard and number of a Message that other shards have to be done with. Blob: the Message, so that it stays until they are.
 pub(super) const HELD: u8 = 8;
+/// Key: number of a shared subscription that has had a member whose Session is kept. Value: its filter, as it is subscribed to.
+/// What waits for it, or is with a member that may not have it, is in the queue of that number.
+pub(super) const GROUPS: u8 = 9;
 /// When the node was last known to run, in milliseconds since 1970.
 pub(super) const CLOCK: &[u8] = b"clock";
 
@@ -42,9 +45,13 @@ pub const TABLES: &[(u8, &str)] = &[
     (SESSIONS, "sessions"),
     (SUBSCRIPTIONS, "subscriptions"),
     (RETAINED, "retained messages"),
+    (GROUPS, "shared subscriptions"),
     (RECEIVED, "QoS 2 messages that Clients have not released"),
     (RELEASED, "QoS 2 deliveries that Clients have not completed"),
 ];
+
+/// Of all entries in the queue of a group: in which form its member gets it, is decided when it gets it.
+pub(super) const GROUPS_TAG: u64 = 0;
 
 /// Values of [`RECEIVED`] begin with one of these.
 pub(super) const ON_ITS_WAY: u8 = 1;
@@ -246,6 +253,39 @@ impl Durable {
         self.batch.delete(SUBSCRIPTIONS, &subscription(session, filter));
     }
 
+    /// A shared subscription has this number. The row is in the journal when this returns, before any entry.
+    pub(super) fn begin_group(&mut self, number: u64, text: &[u8]) {
+        self.batch.put(GROUPS, &number.to_be_bytes(), text, BlobRef::None);
+        self.commit(None);
+    }
+
+    /// The last member of a shared subscription has left.
+    pub(super) fn end_group(&mut self, number: u64) {
+        if number != 0 {
+            self.batch.clear_queue(number);
+            self.batch.delete(GROUPS, &number.to_be_bytes());
+        }
+    }
+
+    /// A Message waits for a shared subscription.
+    pub(super) fn enter_group(&mut self, group: u64, message: &Message) {
+        self.enter(group, message, GROUPS_TAG, &[]);
+    }
+
+    /// A member of a shared subscription is done with the Message, or nobody will get it.
+    pub(super) fn leave_group(&mut self, group: u64, record: u64) {
+        if group != 0 && record != 0 {
+            self.batch.leave(group, record, GROUPS_TAG);
+        }
+    }
+
+    /// What was the group's is this Session's from now on.
+    pub(super) fn take_over(&mut self, group: u64, session: u64, kept: Kept, packet_id: Option<PacketId>) {
+        // In this order: the Message is always somebody's.
+        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, &[]));
+        self.leave_group(group, kept.record);
+    }
+
     pub(super) fn session(&mut self, client_id: &str, value: &[u8], will: Option<&Message>) {
         let blob = will.map_or(BlobRef::None, |will| self.blob(will));
         self.batch.put(SESSIONS, client_id.as_bytes(), value, blob);
@@ -259,14 +299,17 @@ impl Durable {
         }
     }
 
-    /// What a Session has gone through.
-    pub(super) fn note(&mut self, session: u64, changes: &[Change]) {
+    /// What a Session has gone through. `group_number`: under which number the store has a group.
+    pub(super) fn note(&mut self, session: u64, changes: &[Change], group_number: impl Fn(GroupId) -> u64) {
         let key = |packet_id: &PacketId| Exchange { session, packet_id: *packet_id }.key();
         for change in changes {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
                 Change::Sent(Kept { record, tag }, packet_id, ids) => {
                     self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), ids));
+                }
+                Change::Taken(kept, packet_id, group) => {
+                    self.take_over(group_number(*group), session, *kept, Some(*packet_id));
                 }
                 Change::Released(Kept { record, tag }, packet_id) => {
                     self.batch.leave(session, *record, *tag);
@@ -399,6 +442,7 @@ impl<W: Wire> Shard<W> {
         if !self.durable.is_on() {
             return;
         }
+        self.durable.commit(None); // what was settled of shared subscriptions since
         self.report_progress();
         let shared = std::sync::Arc::clone(&self.shared);
         loop {
@@ -484,7 +528,7 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let (changes, withheld) = client.session.take_changes();
         let (session, me) = (client.kept_as, client.attached(slot));
-        self.durable.note(session, &changes);
+        self.durable.note(session, &changes, |group| client.seat_of(group).map_or(0, |seat| seat.kept_as()));
         let position = self.durable.commit(None);
         if !withheld.is_empty() {
             let position = position.or(Some(self.durable.last));

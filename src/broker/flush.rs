@@ -264,8 +264,8 @@ impl<W: Wire> Shard<W> {
         for reason in filled.dropped.drain(..) {
             self.count_drop(slot, reason);
         }
-        for group in filled.settled.drain(..) {
-            self.settle(group, slot);
+        for over in filled.settled.drain(..) {
+            self.settle(slot, over);
         }
         for handed_back in filled.handed_back.drain(..) {
             self.hand_on(slot, handed_back);

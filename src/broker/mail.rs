@@ -6,7 +6,7 @@
 use super::ShardId;
 use super::router::{Matched, Seat};
 use crate::codec::{Message, PacketId, Qos};
-use crate::session::{GroupId, How};
+use crate::session::{GroupId, HandedBack, How};
 use crate::topic::Strategy;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -52,11 +52,25 @@ pub(super) struct Exchange {
     pub(super) packet_id: PacketId,
 }
 
+/// A Message of a shared subscription that waits for a member.
+#[derive(Clone, Debug)]
+pub(super) struct Offered {
+    pub(super) message: Message,
+    /// At most that; a former member may have got it with less than the Message has.
+    pub(super) qos: Qos,
+    /// The store has it in the queue of the group.
+    pub(super) is_kept: bool,
+}
+
+impl From<HandedBack> for Offered {
+    fn from(HandedBack { message, qos, is_kept, .. }: HandedBack) -> Self {
+        Self { message, qos, is_kept }
+    }
+}
+
 pub(super) enum Mail {
-    /// For the subscribers of these filters that live at the receiver's.
+    /// For those subscribers of these filters that live at the receiver's, and those groups that are at home there.
     Publish(Message, Arc<Matched>, Route),
-    /// For the home of a shared subscription: one of its members is to get this.
-    Offer(Arc<Seat>, Message),
     /// For the home: a member joins or has changed.
     Join(Arc<Seat>, Member),
     /// For the home: a member leaves for good.
@@ -66,7 +80,7 @@ pub(super) enum Mail {
     /// For the home: a delivery is settled.
     Settled(GroupId, SessionRef),
     /// For the home: a member could not be given these; somebody else is to get them, before anything newer.
-    HandedBack(GroupId, SessionRef, Vec<(Message, Qos)>),
+    HandedBack(GroupId, SessionRef, Vec<Offered>),
     /// From the home, which is named: deliver this to a member.
     Deliver(ShardId, SessionRef, Message, How),
 }
@@ -74,8 +88,8 @@ pub(super) enum Mail {
 impl Mail {
     fn size(&self) -> usize {
         match self {
-            Self::Publish(message, ..) | Self::Offer(_, message) | Self::Deliver(_, _, message, _) => message.size(),
-            Self::HandedBack(_, _, messages) => messages.iter().map(|(message, _)| message.size()).sum(),
+            Self::Publish(message, ..) | Self::Deliver(_, _, message, _) => message.size(),
+            Self::HandedBack(_, _, back) => back.iter().map(|offered| offered.message.size()).sum(),
             Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
         }
     }

@@ -36,7 +36,7 @@ pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::{Denials, Drops, Ends, ReasonTallies, Statistics};
 
 use crate::access::Access;
-use crate::codec::Origin;
+use crate::codec::{Message, Origin};
 use crate::session;
 use crate::store::{Journal, Safety};
 use crate::topic::{HashKey, Retained};
@@ -45,6 +45,7 @@ use budget::Budget;
 use directory::Directory;
 use mail::Port;
 use parking_lot::Mutex;
+use restore::RestoredGroups;
 use router::Router;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -115,7 +116,7 @@ pub struct Shared {
     settings: Settings,
     /// `None`: nothing survives.
     keeping: Option<Keeping>,
-    /// The last number that a Session in the store has.
+    /// The last number that a Session or a group in the store has.
     session_numbers: AtomicU64,
     /// When the last of the retained Messages that were there at the start expires, in milliseconds.
     retained_until: AtomicU64,
@@ -124,6 +125,7 @@ pub struct Shared {
     /// Shards whose gate is not empty.
     waiting: Box<[AtomicBool]>,
     router: Router,
+    groups: Mutex<RestoredGroups>,
     retained: Retained<retained::Kept>,
     retainers: retained::Retainers,
     directory: Directory,
@@ -152,6 +154,7 @@ impl Shared {
             done: (0..shards * shards).map(|_| AtomicU64::new(0)).collect(),
             waiting: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             router: Router::new(key.clone()),
+            groups: Mutex::default(),
             retained: Retained::with_key(key.clone()),
             retainers: retained::Retainers::default(),
             directory: Directory::new(key),
@@ -188,6 +191,28 @@ impl Shared {
 
     fn next_session_number(&self) -> u64 {
         self.session_numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The store is to know this group from now on: under the number that it had before the start, or under a new one, of
+    /// which `begin` tells the store.
+    fn number_group(&self, seat: &router::Seat, begin: impl FnOnce(u64)) {
+        if seat.kept_as() != 0 {
+            return;
+        }
+        let mut groups = self.groups.lock();
+        if seat.kept_as() == 0 {
+            let number = groups.numbers.remove(&seat.text()).unwrap_or_else(|| {
+                let number = self.next_session_number();
+                begin(number);
+                number
+            });
+            seat.keep_as(number);
+        }
+    }
+
+    /// What waited for this group before the start. Once.
+    fn take_restored(&self, group: u64) -> Vec<Message> {
+        if group == 0 { Vec::new() } else { self.groups.lock().waiting.remove(&group).unwrap_or_default() }
     }
 
     /// Whether shard `by` is done with the Message of `from` that has this number.

@@ -62,9 +62,9 @@ impl Fanout {
 pub(super) struct Routed {
     matched: bool,
     /// Some Session has taken it, or will.
-    taken: bool,
+    pub(super) taken: bool,
     /// A queue was full.
-    full: bool,
+    pub(super) full: bool,
     /// Receivers here get it in later ticks.
     deferred: bool,
     /// Shards that have to be done with it before its publisher is told, as bits.
@@ -173,7 +173,8 @@ impl<W: Wire> Shard<W> {
             subscriber.qos() != Qos::AtMostOnce
                 && self.clients.get(subscriber.slot).is_some_and(|client| client.kept_as != 0)
         };
-        matched.shards.has_others_than(self.id)
+        matched.reach.has_others_than(self.id)
+            || matched.groups.iter().any(|seat| seat.kept_as() != 0)
             || matched
                 .filters
                 .iter()
@@ -235,11 +236,13 @@ impl<W: Wire> Shard<W> {
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
-        let is_kept = self.durable.is_on() && message.qos() != Qos::AtMostOnce && !matched.filters.is_empty();
+        let is_kept = self.durable.is_on()
+            && message.qos() != Qos::AtMostOnce
+            && (!matched.filters.is_empty() || matched.groups.iter().any(|seat| seat.kept_as() != 0));
         let route =
             if is_kept { self.durable.next_route(self.id) } else { Route { from: self.id, number: 0, exchange: None } };
         let mut others = 0;
-        for shard in matched.shards.iter() {
+        for shard in matched.reach.iter() {
             if shard != self.id {
                 self.mail(shard, Mail::Publish(message.clone(), Arc::clone(&matched), route));
                 routed.taken = true;
@@ -247,8 +250,12 @@ impl<W: Wire> Shard<W> {
                 routed.needs |= u64::from(is_kept) << shard.0;
             }
         }
-        for seat in &matched.groups {
-            routed.taken |= self.offer(seat, &message);
+        if !matched.groups.is_empty() {
+            let own = self.offer(&matched, &message);
+            routed.taken |= own.taken;
+            routed.full |= own.full;
+            // Its home may be done with it before others there are.
+            others += usize::from(!matched.filters.is_empty());
         }
         if matched.shards.contains(self.id) {
             let about = (is_kept && others > 0).then(|| message.clone());
@@ -318,7 +325,7 @@ impl<W: Wire> Shard<W> {
             filters,
             subscribers: None,
             route,
-            takers: Vec::new(),
+            takers: self.durable.takers.clone(), // the groups have it already
         });
         self.wants_tick = true;
     }
@@ -461,7 +468,7 @@ impl<'a, W: Wire> Round<'a, W> {
                 if is_kept(client.kept_as, how.qos) {
                     self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
                     if client.wire.is_none() && client.session.has_changes() {
-                        self.durable.note(client.kept_as, &client.session.take_changes().0); // what had to make room
+                        self.durable.note(client.kept_as, &client.session.take_changes().0, |_| 0); // what had to make room
                     }
                 }
                 match self.fanout {

@@ -6,7 +6,8 @@
 use super::client::{Client, Will};
 use super::directory::Claim;
 use super::durable::{
-    CLOCK, EVERYWHERE, HELD, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS, SUBSCRIPTIONS, TAKEN,
+    CLOCK, EVERYWHERE, GROUPS, GROUPS_TAG, HELD, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS,
+    SUBSCRIPTIONS, TAKEN,
 };
 use super::fields::{Fields, put_identity};
 use super::retained::Kept as RetainedMessage;
@@ -18,7 +19,7 @@ use crate::codec::{
 };
 use crate::session::{Kept, Outgoing, Restored, Session, Terms};
 use crate::store::{Batch, BlobRef, Error, Store};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -77,6 +78,27 @@ pub struct RestoredClient {
     received: Vec<PacketId>,
 }
 
+/// Shared subscriptions that the store knows, until their members have joined them again.
+#[derive(Default)]
+pub(super) struct RestoredGroups {
+    /// By filter, as it is subscribed to.
+    pub(super) numbers: HashMap<Vec<u8>, u64>,
+    /// By number, in order.
+    pub(super) waiting: HashMap<u64, Vec<Message>>,
+}
+
+struct GroupRow {
+    /// As it is subscribed to.
+    text: Box<str>,
+    waiting: Vec<Message>,
+}
+
+impl GroupRow {
+    fn filter(&self) -> &str {
+        self.text.splitn(3, '/').nth(2).unwrap_or_default()
+    }
+}
+
 struct Entry {
     message: Message,
     kept: Kept,
@@ -115,6 +137,9 @@ struct Reader<'a> {
     now_ms: u64,
     counts: Counts,
     sessions: HashMap<u64, RestoredClient>,
+    groups: BTreeMap<u64, GroupRow>,
+    /// Groups without a member.
+    ended_groups: HashSet<u64>,
     messages: HashMap<u64, Message>,
 }
 
@@ -134,15 +159,24 @@ impl Shared {
             now_ms,
             counts: Counts::default(),
             sessions: HashMap::new(),
+            groups: BTreeMap::new(),
+            ended_groups: HashSet::new(),
             messages: HashMap::new(),
         };
         reader.read_retained()?;
         reader.read_sessions()?;
         reader.read_subscriptions()?;
+        reader.read_groups()?;
         reader.read_entries()?;
         reader.read_exchanges()?;
         self.budget.report(ShardId(self.ports.len() as u16), live_bytes());
         let counts = reader.counts;
+        let mut groups = self.groups.lock();
+        for (number, row) in reader.groups {
+            groups.numbers.insert(row.text.as_bytes().to_vec(), number);
+            groups.waiting.insert(number, row.waiting);
+        }
+        drop(groups);
         let mut sessions: Vec<RestoredClient> = reader.sessions.into_values().collect();
         sessions.sort_by_key(|client| client.row.number);
         if let Some(last) = sessions.last() {
@@ -277,13 +311,49 @@ impl Reader<'_> {
         })
     }
 
+    /// A group is there as long as it has a member. Those of Sessions that do not outlive a process are gone.
+    fn read_groups(&mut self) -> Result<(), Error> {
+        let subscriptions = self.sessions.values().flat_map(|client| &client.subscriptions);
+        let joined: HashSet<&str> = subscriptions.map(|(filter, ..)| &**filter).collect();
+        let (mut rows, mut unreadable) = (BTreeMap::new(), 0);
+        self.store.rows(GROUPS, &mut |key, value, _| match Fields(key).u64().zip(std::str::from_utf8(value).ok()) {
+            Some((number, text)) => _ = rows.insert(number, Box::<str>::from(text)),
+            None => unreadable += 1,
+        })?;
+        self.counts.unreadable += unreadable;
+        if let Some((last, _)) = rows.last_key_value() {
+            self.shared.session_numbers.fetch_max(*last, Ordering::Relaxed);
+        }
+        let (mut batch, mut known) = (Batch::new(), HashSet::new());
+        // Of several under one name the last is the one that there is.
+        for (number, text) in rows.iter().rev() {
+            if joined.contains(&**text) && known.insert(text.clone()) {
+                self.groups.insert(*number, GroupRow { text: text.clone(), waiting: Vec::new() });
+            } else {
+                self.ended_groups.insert(*number);
+                batch.clear_queue(*number);
+                batch.delete(GROUPS, &number.to_be_bytes());
+            }
+        }
+        self.append(&batch);
+        Ok(())
+    }
+
     fn read_entries(&mut self) -> Result<(), Error> {
         let mut found = Vec::new();
         self.store.entries(&mut |queue, record, tag, meta, count| {
             found.push((queue, Kept { record, tag }, Fields(meta).read_meta(), count));
         })?;
         for (queue, kept, meta, count) in found {
+            if self.ended_groups.contains(&queue) {
+                continue;
+            }
             let Some(message) = self.message(kept.record, Origin::BROKER)? else { continue }; // counted there
+            if let Some(group) = self.groups.get_mut(&queue) {
+                self.counts.queued += 1;
+                group.waiting.push(message);
+                continue;
+            }
             let (Some(client), Some((packet_id, subscription_ids))) = (self.sessions.get_mut(&queue), meta) else {
                 self.counts.unreadable += 1;
                 continue;
@@ -349,6 +419,13 @@ impl Reader<'_> {
     /// will repeat it, and that will be a repetition.
     fn route_again(&mut self, message: &Message, publisher: &str, has_it: &HashSet<u64>, batch: &mut Batch) {
         let Ok(topic) = std::str::from_utf8(message.topic()) else { return };
+        for (number, group) in &mut self.groups {
+            if filter_matches(group.filter().as_bytes(), topic.as_bytes()) && !has_it.contains(number) {
+                batch.enter(*number, BlobRef::Of(message.record()), GROUPS_TAG, &Fields::meta(None, &[]));
+                let at = group.waiting.partition_point(|waiting| waiting.record() <= message.record());
+                group.waiting.insert(at, message.clone());
+            }
+        }
         for client in self.sessions.values_mut() {
             let own = *client.row.identity.client_id == *publisher;
             let matching = client.subscriptions.iter().filter(|(filter, options, _)| {
@@ -508,8 +585,7 @@ impl<W: Wire> Shard<W> {
             }
         }
         for (seat, _) in shares {
-            let text = [b"$share/", seat.name.as_bytes(), b"/", &seat.filter].concat();
-            self.durable.unsubscribe(number, &text);
+            self.durable.unsubscribe(number, &seat.text());
         }
         self.durable.forget_session(&client_id, number, &exchanges);
         self.durable.commit(None);

@@ -5,6 +5,7 @@
 //! a few in each tick.
 
 use super::client::Client;
+use super::router::share_text;
 use super::shard::{DENIED, Shard, Wire, may_log};
 use crate::access::{Access, Act, Coverage, Identity, Proof, Verdict};
 use crate::codec::{Message, ReasonCode};
@@ -249,7 +250,7 @@ impl<W: Wire> Shard<W> {
             }
             self.note_denial(slot, Act::Subscribe { filter: &filter });
             self.expel_from_share(slot, &name, &filter);
-            self.note_unsubscribed(slot, &[b"$share/", name.as_bytes(), b"/", &filter].concat());
+            self.note_unsubscribed(slot, &share_text(&name, &filter));
         }
         self.durable.commit(None);
     }

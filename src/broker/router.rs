@@ -10,7 +10,7 @@ use crate::topic::{Epochs, HashKey, NodeId, Strategy, TopicTree};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A filter that somebody subscribes to; never reused, so a stale one matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,28 @@ pub(super) struct Seat {
     pub(super) filter: Box<[u8]>,
     pub(super) home: ShardId,
     pub(super) strategy: Strategy,
+    /// The number of the group in the store; 0 = it is not there. Set once, when the first member joins whose Session is kept.
+    kept_as: AtomicU64,
+}
+
+impl Seat {
+    pub(super) fn kept_as(&self) -> u64 {
+        self.kept_as.load(Ordering::Acquire)
+    }
+
+    pub(super) fn keep_as(&self, number: u64) {
+        self.kept_as.store(number, Ordering::Release);
+    }
+
+    /// The filter as it is subscribed to.
+    pub(super) fn text(&self) -> Vec<u8> {
+        share_text(&self.name, &self.filter)
+    }
+}
+
+/// `$share/NAME/FILTER`.
+pub(super) fn share_text(name: &str, filter: &[u8]) -> Vec<u8> {
+    [b"$share/", name.as_bytes(), b"/", filter].concat()
 }
 
 /// What the tree holds for one filter.
@@ -81,6 +103,9 @@ struct Route {
 /// What matches one Topic Name.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
+    /// Who has subscribers, or is the home of a group.
+    pub(super) reach: ShardSet,
+    /// Who has subscribers.
     pub(super) shards: ShardSet,
     /// Ascending.
     pub(super) filters: SmallVec<[FilterId; 4]>,
@@ -118,6 +143,10 @@ impl Router {
             matched.groups.extend(route.groups.iter().map(|(seat, _)| Arc::clone(seat)));
         });
         matched.filters.sort_unstable();
+        matched.reach = matched.shards;
+        for seat in &matched.groups {
+            matched.reach.insert(seat.home);
+        }
         matched
     }
 
@@ -166,7 +195,8 @@ impl Router {
             return Arc::clone(seat);
         }
         let id = GroupId(self.next_group.fetch_add(1, Ordering::Relaxed));
-        let seat = Arc::new(Seat { id, name: name.into(), filter: filter.into(), home: shard, strategy });
+        let kept_as = AtomicU64::new(0);
+        let seat = Arc::new(Seat { id, name: name.into(), filter: filter.into(), home: shard, strategy, kept_as });
         route.groups.push((Arc::clone(&seat), 1));
         self.epochs.bump(filter);
         seat

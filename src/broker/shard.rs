@@ -9,7 +9,7 @@ use super::client::{Client, Partial};
 use super::directory::Home;
 use super::durable::Durable;
 use super::flush::Flushes;
-use super::mail::{Mail, SessionRef};
+use super::mail::{Mail, Offered, SessionRef};
 use super::pace::Costs;
 use super::publish::Fanout;
 use super::retained::Sweep;
@@ -21,9 +21,7 @@ use super::sys::{Statistics, SysTopics};
 use super::timer::Due;
 use super::{ShardId, Shared};
 use crate::access::Access;
-use crate::codec::{
-    Header, LiveBytes, Message, Moment, Origin, Packet, Qos, ReasonCode, Sender, Violation, live_bytes,
-};
+use crate::codec::{Header, LiveBytes, Moment, Origin, Packet, ReasonCode, Sender, Violation, live_bytes};
 use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside, Permit};
 use crate::session::{Action, Arrival, Dropped, Filled, GroupId, WillFate};
 use crate::topic::MatchCache;
@@ -94,7 +92,7 @@ pub struct Shard<W: Wire> {
     pub(super) subscribers: HashMap<FilterId, Subscribers, RandomState>,
     pub(super) groups: HashMap<GroupId, SharedGroup, RandomState>,
     /// Deliveries of other shards' groups that found their member gone: home, group, member, and what it was.
-    pub(super) refused_shares: Vec<(ShardId, GroupId, SessionRef, (Message, Qos))>,
+    pub(super) refused_shares: Vec<(ShardId, GroupId, SessionRef, Offered)>,
     pub(super) cache: MatchCache<Arc<Matched>>,
     pub(super) fanouts: VecDeque<Fanout>,
     pub(super) fanouts_of: HashMap<Origin, u32, RandomState>,
@@ -327,7 +325,8 @@ impl<W: Wire> Shard<W> {
                     Action::Publish(arrived) => self.publish(me, arrived),
                     Action::Subscribe(subscribe) => self.subscribe(me.slot, &subscribe),
                     Action::Unsubscribe(unsubscribe) => self.unsubscribe(me.slot, &unsubscribe),
-                    Action::Settled(group) => self.settle(group, me.slot),
+                    Action::Settled(over) => self.settle(me.slot, over),
+                    Action::Received(over) => self.forget_shared(me.slot, over),
                     Action::Authenticate(auth) => self.reauthenticate(me, &auth),
                     Action::Disconnect(fate) => self.end(me, End::Goodbye(fate)),
                 }
@@ -544,7 +543,10 @@ impl<W: Wire> Shard<W> {
                 Mail::Publish(message, matched, route) => {
                     let about = self.durable.is_on().then(|| message.clone());
                     self.durable.begin_exchange(route.exchange);
-                    self.deliver(message, &matched, &route);
+                    self.offer(&matched, &message);
+                    if matched.shards.contains(self.id) {
+                        self.deliver(message, &matched, &route);
+                    }
                     self.durable.note_taken(self.id);
                     self.durable.take_in(route);
                     self.durable.commit(about.as_ref());

@@ -4,15 +4,22 @@
 //! the group otherwise. So a member that is away or slow strands nothing. What a member had not acknowledged when it went away
 //! comes back and is given to another, but for QoS 2 exchanges that have begun (4.8.2). Members may live in other shards;
 //! then all this goes by mail.
+//!
+//! A group that has had a member whose Session is kept has a number in the store, until its last member leaves. A Message of
+//! QoS 1 or 2 is in the queue of that number until a member is done with it, whoever has it meanwhile; a QoS 2 exchange that
+//! has begun is moved to the member's own queue, if the store knows its Session. After a crash all that is left there waits
+//! for the group again.
 
 use super::ShardId;
 use super::budget::Level;
-use super::mail::{Mail, Member, SessionRef};
-use super::router::Seat;
+use super::durable::Durable;
+use super::mail::{Mail, Member, Offered, SessionRef};
+use super::publish::Routed;
+use super::router::{Matched, Seat};
 use super::shard::{Shard, Wire};
-use crate::codec::{Delivery, Message, Options, PacketId, Qos, Version, publish_size};
-use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing};
-use crate::topic::{Group, Queued, Waiting, WaitingLimits};
+use crate::codec::{Delivery, Message, Moment, Options, PacketId, Qos, Version, publish_size};
+use crate::session::{Bound, Dropped, GroupId, HandedBack, How, Limits, Outgoing, Settled};
+use crate::topic::{Epochs, Group, Queued, Waiting, WaitingLimits};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,10 +30,12 @@ pub(super) const WINDOW_MAX: u32 = 1000;
 /// A group, at its home.
 pub(super) struct SharedGroup {
     seat: Arc<Seat>,
+    /// The store has all that waits with QoS 1 or 2.
+    is_kept: bool,
     /// Who is chosen.
     group: Group<SessionRef>,
     /// What no member has place for. QoS 0 waits only while somebody is there.
-    waiting: Waiting<(Message, Qos)>,
+    waiting: Waiting<Offered>,
     members: HashMap<SessionRef, Member, RandomState>,
 }
 
@@ -36,6 +45,7 @@ impl<W: Wire> Shard<W> {
     pub(super) fn join_share(&mut self, slot: u32, name: &str, filter: &[u8], options: Options, subscription_id: u32) {
         let Some(member) = self.member(slot, options, subscription_id) else { return };
         let Some(client) = self.clients.get_mut(slot) else { return };
+        let is_kept = client.kept_as != 0;
         let shares = &mut client.rare().shares;
         let known = shares.iter_mut().find(|(seat, _)| *seat.name == *name && *seat.filter == *filter);
         let seat = match known {
@@ -48,6 +58,9 @@ impl<W: Wire> Shard<W> {
                 let seat = self.shared.router.join(name, filter, self.id, strategy);
                 shares.push((Arc::clone(&seat), member));
                 self.statistics.shared_subscriptions += 1;
+                if is_kept {
+                    self.shared.number_group(&seat, |number| self.durable.begin_group(number, &seat.text()));
+                }
                 seat
             }
         };
@@ -76,7 +89,7 @@ impl<W: Wire> Shard<W> {
         client.session.take_waiting(|group| group == seat.id, &mut returned);
         self.leave_share(slot, name, filter); // first, or it would be chosen again
         if !returned.is_empty() {
-            let returned = returned.into_iter().map(|back| (back.message, back.qos)).collect();
+            let returned = returned.into_iter().map(Offered::from).collect();
             self.group_mail(&seat, Mail::HandedBack(seat.id, session, returned));
         }
     }
@@ -90,7 +103,12 @@ impl<W: Wire> Shard<W> {
 
     fn leave_seat(&mut self, slot: u32, seat: &Arc<Seat>) {
         if let Some(client) = self.clients.get_mut(slot) {
-            client.session.own_group(seat.id);
+            for owned in client.session.own_group(seat.id) {
+                match owned.kept {
+                    Some(kept) => self.durable.take_over(seat.kept_as(), client.kept_as, kept, None),
+                    None => self.durable.leave_group(seat.kept_as(), owned.record),
+                }
+            }
         }
         self.statistics.shared_subscriptions -= 1;
         let session = self.reference(slot);
@@ -125,8 +143,7 @@ impl<W: Wire> Shard<W> {
             self.group_mail(seat, Mail::Away(seat.id, session));
         }
         for (seat, _) in &shares {
-            let of_this = |back: &&HandedBack| back.group == seat.id;
-            let back: Vec<_> = returned.iter().filter(of_this).map(|back| (back.message.clone(), back.qos)).collect();
+            let back: Vec<_> = returned.extract_if(.., |back| back.group == seat.id).map(Offered::from).collect();
             if !back.is_empty() {
                 self.group_mail(seat, Mail::HandedBack(seat.id, session, back));
             }
@@ -136,22 +153,31 @@ impl<W: Wire> Shard<W> {
     /// Gives back what this member cannot take.
     pub(super) fn hand_on(&mut self, slot: u32, handed_back: HandedBack) {
         let session = self.reference(slot);
-        let HandedBack { group, message, qos } = handed_back;
-        if let Some(seat) = self.seat_of(slot, group) {
-            self.group_mail(&seat, Mail::HandedBack(group, session, vec![(message, qos)]));
+        if let Some(seat) = self.seat_of(slot, handed_back.group) {
+            self.group_mail(&seat, Mail::HandedBack(seat.id, session, vec![handed_back.into()]));
         }
     }
 
     /// A delivery of a shared subscription is settled; its member has a place free.
-    pub(super) fn settle(&mut self, group: GroupId, slot: u32) {
+    pub(super) fn settle(&mut self, slot: u32, over: Settled) {
         let session = self.reference(slot);
-        if let Some(seat) = self.seat_of(slot, group) {
-            self.group_mail(&seat, Mail::Settled(group, session));
+        if let Some(seat) = self.seat_of(slot, over.group) {
+            self.durable.leave_group(seat.kept_as(), over.record);
+            self.group_mail(&seat, Mail::Settled(seat.id, session));
+            self.wants_tick = true; // which gives the journal what has gathered
+        }
+    }
+
+    /// The Message of such a delivery need not be kept any more.
+    #[cold]
+    pub(super) fn forget_shared(&mut self, slot: u32, over: Settled) {
+        if let Some(seat) = self.seat_of(slot, over.group) {
+            self.durable.leave_group(seat.kept_as(), over.record);
         }
     }
 
     fn seat_of(&self, slot: u32, group: GroupId) -> Option<Arc<Seat>> {
-        self.clients.get(slot)?.shares().iter().find(|(seat, _)| seat.id == group).map(|(seat, _)| Arc::clone(seat))
+        self.clients.get(slot)?.seat_of(group).map(Arc::clone)
     }
 
     /// Delivers what the group's home has chosen this member for. If it went away or left while the Message was under way, the
@@ -167,7 +193,8 @@ impl<W: Wire> Shard<W> {
         {
             self.mark_dirty(to.slot);
         } else {
-            self.refused_shares.push((home, how.group, to, (message, how.qos)));
+            let offered = Offered { message, qos: how.qos, is_kept: how.is_kept_by_group() };
+            self.refused_shares.push((home, how.group, to, offered));
             self.wants_tick = true;
         }
     }
@@ -187,14 +214,15 @@ impl<W: Wire> Shard<W> {
 
     // --- the group's side -----------------------------------------------------------------------------------------
 
-    /// For one of the members. `true`: the group has it.
-    pub(super) fn offer(&mut self, seat: &Arc<Seat>, message: &Message) -> bool {
-        if seat.home == self.id {
-            self.take_offer(seat.id, message.clone())
-        } else {
-            self.mail(seat.home, Mail::Offer(Arc::clone(seat), message.clone()));
-            true
+    /// For one of the members of each of these groups that are at home here.
+    pub(super) fn offer(&mut self, matched: &Matched, message: &Message) -> Routed {
+        let (here, mut routed) = (self.id, Routed::default());
+        for seat in matched.groups.iter().filter(|seat| seat.home == here) {
+            let (taken, full) = self.offer_to(seat, message);
+            routed.taken |= taken;
+            routed.full |= full;
         }
+        routed
     }
 
     fn group_mail(&mut self, seat: &Arc<Seat>, mail: Mail) {
@@ -208,14 +236,7 @@ impl<W: Wire> Shard<W> {
     /// Mail for a group that is not known comes from somebody who has not noticed yet that its last member has left.
     pub(super) fn take_group_mail(&mut self, mail: Mail) {
         let group = match &mail {
-            Mail::Join(seat, member) => {
-                let (seat, member) = (Arc::clone(seat), *member);
-                let id = seat.id;
-                let limits = &self.shared.settings.session;
-                self.groups.entry(id).or_insert_with(|| SharedGroup::new(seat, limits)).join(member);
-                return self.pump(id);
-            }
-            Mail::Offer(seat, _) => seat.id,
+            Mail::Join(seat, member) => return self.take_join(seat, *member),
             Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => {
                 *group
             }
@@ -223,62 +244,87 @@ impl<W: Wire> Shard<W> {
         };
         let Some(known) = self.groups.get_mut(&group) else { return };
         match mail {
-            Mail::Offer(_, message) => {
-                self.take_offer(group, message);
-            }
             Mail::Leave(_, session) => {
                 known.leave(session);
                 // Another member's Join may still be on its way: then the queue waits for it.
                 if known.members.is_empty() && !self.shared.router.has_seat(&known.seat) {
                     let lost = known.waiting.len() as u64;
                     self.statistics.dropped.group_ended += lost;
+                    self.durable.end_group(known.seat.kept_as());
                     self.groups.remove(&group);
                 }
             }
             Mail::Away(_, session) => {
                 known.set_away(session);
-                let dropped = known.drop_qos0_if_alone();
+                let number = known.seat.kept_as();
+                let dropped = known.drop_qos0_if_alone(|record| self.durable.leave_group(number, record));
                 self.statistics.dropped.note_some(Dropped::Offline, dropped);
             }
             Mail::Settled(_, session) => {
                 known.group.settle(session);
             }
-            Mail::HandedBack(_, session, back) => {
-                for _ in &back {
+            Mail::HandedBack(_, session, mut back) => {
+                for offered in &mut back {
                     known.group.settle(session);
+                    if known.is_kept {
+                        keep(&mut self.durable, known.seat.kept_as(), offered);
+                    }
                 }
                 let epochs = &self.shared.router.epochs;
-                known.waiting.push_front(back.into_iter().map(|(message, qos)| {
-                    let topic_hash = epochs.hash(message.topic());
-                    queued(message, qos, topic_hash)
-                }));
+                known.waiting.push_front(back.into_iter().map(|offered| queued(offered, epochs)));
             }
             Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
         }
         self.pump(group);
     }
 
-    /// `false`: nobody can take it and the queue is full.
-    fn take_offer(&mut self, group: GroupId, message: Message) -> bool {
-        let topic_hash = self.shared.router.epochs.hash(message.topic());
-        let Some(known) = self.groups.get_mut(&group) else { return false };
+    fn take_join(&mut self, seat: &Arc<Seat>, member: Member) {
+        let shared = Arc::clone(&self.shared);
+        let known = self.groups.entry(seat.id).or_insert_with(|| {
+            let mut new = SharedGroup::new(Arc::clone(seat), &shared.settings.session);
+            let restored = shared.take_restored(seat.kept_as()).into_iter();
+            let restored = restored.map(|message| Offered { qos: message.qos(), message, is_kept: true });
+            new.waiting.push_front(restored.map(|offered| queued(offered, &shared.router.epochs)));
+            new
+        });
+        known.join(member);
+        // From now on the store has all that waits: before a Session that is kept gets any of it.
+        if !known.is_kept && seat.kept_as() != 0 {
+            known.is_kept = true;
+            known.waiting.iter_mut().for_each(|offered| keep(&mut self.durable, seat.kept_as(), offered));
+        }
+        self.pump(seat.id);
+    }
+
+    /// Whether the group has it, and if not, whether because its queue is full.
+    fn offer_to(&mut self, seat: &Seat, message: &Message) -> (bool, bool) {
+        let Some(known) = self.groups.get(&seat.id) else { return (false, false) };
+        if !known.waiting.is_empty() {
+            self.pump(seat.id); // what is in front may have expired
+        }
+        let epochs = &self.shared.router.epochs;
+        let topic_hash = epochs.hash(message.topic());
+        let Some(known) = self.groups.get_mut(&seat.id) else { return (false, false) };
         let qos = message.qos();
-        if known.waiting.is_empty()
-            && let Some(member) = known.choose(&message, topic_hash)
-        {
-            self.give(group, member, message, qos);
-            return true;
-        }
-        if qos == Qos::AtMostOnce && !known.is_attended() {
+        let number = if qos == Qos::AtMostOnce { 0 } else { seat.kept_as() };
+        let offered = Offered { message: message.clone(), qos, is_kept: number != 0 };
+        let is_first = known.waiting.is_empty();
+        if is_first && let Some(member) = known.choose(message, topic_hash) {
+            self.give(seat.id, member, offered);
+        } else if qos == Qos::AtMostOnce && !known.is_attended() {
             self.statistics.dropped.note(Dropped::Offline);
-            return true;
-        }
-        let taken = self.level != Level::Full && known.waiting.push_back(queued(message, qos, topic_hash)).is_ok();
-        if !taken {
+        } else if is_first && let Some(reason) = known.is_in_vain(message, self.now) {
+            // What no member can ever take must not stay in front.
+            self.statistics.dropped.note(reason);
+            return (true, false);
+        } else if self.level == Level::Full || known.waiting.push_back(queued(offered, epochs)).is_err() {
             self.statistics.dropped.note(Dropped::QueueFull);
+            return (false, true);
         }
-        self.pump(group); // what no member can ever take must not stay in front
-        taken
+        if number != 0 {
+            self.durable.enter_group(number, message);
+        }
+        (true, false)
     }
 
     /// Gives out what waits, as far as members have place.
@@ -287,24 +333,29 @@ impl<W: Wire> Shard<W> {
         loop {
             let Some(known) = self.groups.get_mut(&group) else { return };
             let Some(front) = known.waiting.front() else { return };
-            let (message, qos) = front.message.clone();
+            let offered = front.message.clone();
             let topic_hash = front.topic_hash;
-            let member = if message.is_expired(now) { None } else { known.choose(&message, topic_hash) };
+            let message = &offered.message;
+            let member = if message.is_expired(now) { None } else { known.choose(message, topic_hash) };
             if let Some(member) = member {
                 known.waiting.pop_front();
-                self.give(group, member, message, qos);
-            } else if message.is_expired(now) || known.nobody_takes(&message) {
-                // Larger than any member takes: as if it had been delivered.
+                self.give(group, member, offered);
+            } else if let Some(reason) = known.is_in_vain(message, now) {
+                // As if it had been delivered.
                 known.waiting.pop_front();
-                let is_expired = message.is_expired(now);
-                self.statistics.dropped.note(if is_expired { Dropped::Expired } else { Dropped::PacketTooLarge });
+                self.statistics.dropped.note(reason);
+                if offered.is_kept {
+                    self.durable.leave_group(known.seat.kept_as(), offered.message.record());
+                    self.wants_tick = true;
+                }
             } else {
                 return;
             }
         }
     }
 
-    fn give(&mut self, group: GroupId, member: Member, message: Message, qos: Qos) {
+    fn give(&mut self, group: GroupId, member: Member, offered: Offered) {
+        let Offered { message, qos, is_kept } = offered;
         let how = How {
             qos: qos.min(message.qos()).min(member.qos), // [MQTT-4.8.2-3]
             retain: message.retain() && member.retain_as_published,
@@ -312,6 +363,7 @@ impl<W: Wire> Shard<W> {
             group,
             bound: Bound::Caller,
         };
+        let how = if is_kept { how.kept_by_group() } else { how };
         if member.session.shard == self.id {
             self.deliver_shared(self.id, member.session, message, how);
         } else {
@@ -320,8 +372,24 @@ impl<W: Wire> Shard<W> {
     }
 }
 
-fn queued(message: Message, qos: Qos, topic_hash: u64) -> Queued<(Message, Qos)> {
-    Queued { size: message.size(), origin_hash: message.origin().value(), topic_hash, message: (message, qos) }
+/// The store has the Message in the queue of the group with this number from now on.
+fn keep(durable: &mut Durable, number: u64, offered: &mut Offered) {
+    if offered.is_kept || offered.qos == Qos::AtMostOnce {
+        return;
+    }
+    if offered.message.record() != 0 {
+        // Those who had it kept may be done with it: its bytes may be gone.
+        offered.message = offered.message.anew();
+    }
+    durable.enter_group(number, &offered.message);
+    durable.commit(Some(&offered.message));
+    offered.is_kept = true;
+}
+
+fn queued(offered: Offered, epochs: &Epochs) -> Queued<Offered> {
+    let message = &offered.message;
+    let (size, origin_hash) = (message.size(), message.origin().value());
+    Queued { size, origin_hash, topic_hash: epochs.hash(message.topic()), message: offered }
 }
 
 impl SharedGroup {
@@ -331,6 +399,7 @@ impl SharedGroup {
             group: Group::new(seat.strategy, u64::from(seat.id.0)),
             waiting: Waiting::new(limits),
             members: HashMap::default(),
+            is_kept: seat.kept_as() != 0,
             seat,
         }
     }
@@ -378,15 +447,27 @@ impl SharedGroup {
         publish_size(message, &delivery, Version::V5) <= member.packet_size_max as usize
     }
 
-    fn nobody_takes(&self, message: &Message) -> bool {
-        !self.members.is_empty() && !self.members.values().any(|member| Self::takes(member, message))
+    /// Why no member will ever get it.
+    fn is_in_vain(&self, message: &Message, now: Moment) -> Option<Dropped> {
+        let nobody_takes =
+            || !self.members.is_empty() && !self.members.values().any(|member| Self::takes(member, message));
+        match message.is_expired(now) {
+            true => Some(Dropped::Expired),
+            false => nobody_takes().then_some(Dropped::PacketTooLarge),
+        }
     }
 
     /// With nobody there QoS 0 has nothing to wait for.
-    fn drop_qos0_if_alone(&mut self) -> usize {
+    fn drop_qos0_if_alone(&mut self, mut on_dropped: impl FnMut(u64)) -> usize {
         if self.is_attended() {
             return 0;
         }
-        self.waiting.retain(|queued| queued.message.1 != Qos::AtMostOnce)
+        self.waiting.retain(|queued| {
+            let Offered { message, qos, is_kept } = &queued.message;
+            if *qos == Qos::AtMostOnce && *is_kept {
+                on_dropped(message.record());
+            }
+            *qos != Qos::AtMostOnce
+        })
     }
 }

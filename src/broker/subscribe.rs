@@ -13,6 +13,7 @@ use crate::codec::{
 };
 use crate::faults::{Fault, is_left_out};
 use crate::session::Session;
+use crate::store::Position;
 use crate::topic::NodeId;
 use smallvec::SmallVec;
 
@@ -66,6 +67,7 @@ impl Subscribers {
 
 impl<W: Wire> Shard<W> {
     pub(super) fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>) {
+        let before = self.durable.last();
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
             codes.push(if index < self.shared.settings.session.filters_per_subscribe_max {
@@ -75,12 +77,14 @@ impl<W: Wire> Shard<W> {
             });
         }
         // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
-        self.say_when_safe(slot, |session| session.subscribed(subscribe.packet_id, &codes));
+        self.say_when_safe(slot, before, |session| session.subscribed(subscribe.packet_id, &codes));
     }
 
-    /// Says it once what has changed is safe.
-    fn say_when_safe(&mut self, slot: u32, say: impl FnOnce(&mut Session)) {
-        let until = Until { position: self.durable.commit(None), ..Until::default() };
+    /// Says it once what has changed is safe, since the journal of this shard ended at `before`.
+    fn say_when_safe(&mut self, slot: u32, before: Position, say: impl FnOnce(&mut Session)) {
+        self.durable.commit(None);
+        let last = self.durable.last();
+        let until = Until { position: (last != before).then_some(last), ..Until::default() };
         let Some(client) = self.clients.get_mut(slot) else { return };
         let said = client.session.control_len();
         say(&mut client.session);
@@ -125,7 +129,14 @@ impl<W: Wire> Shard<W> {
         }
         let kept_as = client.kept_as;
         let terms = client.session.terms();
-        let (version, bridge) = (terms.version, terms.bridge && terms.version != Version::V5);
+        // What a bridge of 3.x means without saying it. With No Local, a Message could vanish in a shared subscription.
+        let version = terms.version;
+        let is_bridge = terms.bridge && version != Version::V5 && parsed.share.is_none();
+        let options = Options {
+            no_local: options.no_local || is_bridge,
+            retain_as_published: options.retain_as_published || is_bridge,
+            ..options
+        };
         if let Some(client) = self.clients.get_mut(slot) {
             client.note_subscribed(&self.access, parsed.filter.as_bytes());
         }
@@ -133,11 +144,6 @@ impl<W: Wire> Shard<W> {
             return ReasonCode::QuotaExceeded; // others wait for it
         }
         if kept_as != 0 {
-            let options = Options {
-                no_local: options.no_local || bridge,
-                retain_as_published: options.retain_as_published || bridge,
-                ..options
-            };
             self.durable.subscribe(kept_as, text, options, subscription_id);
         }
         match parsed.share {
@@ -160,16 +166,8 @@ impl<W: Wire> Shard<W> {
         known: bool,
     ) {
         let filter = parsed.filter.as_bytes();
-        let Some(client) = self.clients.get(slot) else { return };
-        let terms = client.session.terms();
-        let bridge = terms.bridge && terms.version != Version::V5;
-        let subscriber = Subscriber {
-            slot,
-            subscription_id,
-            qos: options.qos,
-            no_local: options.no_local || bridge,
-            retain_as_published: options.retain_as_published || bridge,
-        };
+        let Options { qos, no_local, retain_as_published, .. } = options;
+        let subscriber = Subscriber { slot, subscription_id, qos, no_local, retain_as_published };
         if known {
             // Replaced in place: no Message is lost in between [MQTT-3.8.4-3] [MQTT-3.8.4-4].
             if let Some((id, place)) = self.find_subscription(slot, filter)
@@ -212,12 +210,13 @@ impl<W: Wire> Shard<W> {
     }
 
     pub(super) fn unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
+        let before = self.durable.last();
         let mut codes = Vec::with_capacity(unsubscribe.filters.len());
         for text in unsubscribe.filters.iter() {
             codes.push(self.unsubscribe_one(slot, text));
         }
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        self.say_when_safe(slot, |session| session.unsubscribed(unsubscribe.packet_id, &codes));
+        self.say_when_safe(slot, before, |session| session.unsubscribed(unsubscribe.packet_id, &codes));
     }
 
     /// What was queued or begun stays and is finished [MQTT-3.10.4-3].

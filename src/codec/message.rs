@@ -180,6 +180,12 @@ impl Message {
         Self::allocate(Facts { born: now, ..*self.facts() }, self.bytes())
     }
 
+    /// The same Message as one that the store does not know.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::allocate(*self.facts(), self.bytes())
+    }
+
     /// The same Message with RETAIN 0.
     #[must_use]
     pub fn without_retain(&self) -> Self {

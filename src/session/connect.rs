@@ -85,13 +85,10 @@ impl Session {
             log.withheld = Vec::new();
         }
         if let (true, Some(in_flight)) = (self.kept, &self.in_flight) {
-            let changes = in_flight
-                .unacknowledged()
-                .filter(|(_, queued)| queued.message().record() != 0 && !queued.group.is_some())
-                .map(|(packet_id, queued)| {
-                    let ids = queued.outgoing.subscription_ids.clone();
-                    Change::Sent(Kept::of(queued, Qos::AtLeastOnce), packet_id, ids)
-                });
+            let changes = in_flight.unacknowledged().filter_map(|(packet_id, queued)| {
+                let kept = Kept::of(true, queued, Qos::AtLeastOnce)?;
+                Some(Change::Sent(kept, packet_id, queued.outgoing.subscription_ids.clone()))
+            });
             let changes: Vec<_> = changes.collect();
             if !changes.is_empty() {
                 self.log.get_or_insert_default().changes.extend(changes);

@@ -19,8 +19,8 @@ pub struct Filled {
     pub published: u64,
     /// Deliveries given up, with the reason.
     pub dropped: Vec<Dropped>,
-    /// Groups of shared subscriptions in which a place became free.
-    pub settled: Vec<GroupId>,
+    /// Deliveries of shared subscriptions that are over.
+    pub settled: Vec<Settled>,
     /// Messages of shared subscriptions that this receiver cannot take.
     pub handed_back: Vec<HandedBack>,
     /// What was appended, if it was one PUBLISH of QoS 0 and nothing else.
@@ -64,6 +64,37 @@ pub struct HandedBack {
     pub group: GroupId,
     pub message: Message,
     pub qos: Qos,
+    /// The store has it in the queue of its group.
+    pub is_kept: bool,
+}
+
+impl HandedBack {
+    fn of(queued: &Queued, qos: Qos) -> Self {
+        Self { group: queued.group, message: queued.message().clone(), qos, is_kept: queued.is_groups() }
+    }
+}
+
+/// A delivery of a shared subscription, at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub group: GroupId,
+    /// What the group need not keep any more: [`Message::record`]; 0 = nothing.
+    pub record: u64,
+}
+
+impl Settled {
+    fn of(queued: &Queued) -> Self {
+        Self { group: queued.group, record: queued.groups_record() }
+    }
+}
+
+/// What was its group's so far, and is the Session's now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// What the group need not keep any more: [`Message::record`].
+    pub record: u64,
+    /// How the store is to know it instead, if it is to.
+    pub kept: Option<Kept>,
 }
 
 /// Payloads of which no receiver should hold a copy, while many may wait for the rest of it.
@@ -271,7 +302,7 @@ impl Session {
         if !may_receive(&queued.outgoing) && !is_unchecked(&queued) {
             return self.give_up(&queued, qos, Dropped::NotAuthorized, filled);
         }
-        if self.kept && qos == Qos::ExactlyOnce && message.record() != 0 && !queued.group.is_some() {
+        if self.kept && qos == Qos::ExactlyOnce && message.record() != 0 {
             return self.send_safely(queued, now, filled);
         }
         let single = [queued.subscription_id()];
@@ -298,8 +329,7 @@ impl Session {
         }
         if !fits {
             if queued.group.is_some() {
-                filled.handed_back.push(HandedBack { group: queued.group, message: message.clone(), qos });
-                return;
+                return filled.handed_back.push(HandedBack::of(&queued, qos));
             }
             return self.give_up(&queued, qos, Dropped::PacketTooLarge, filled); // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         }
@@ -307,7 +337,7 @@ impl Session {
         filled.large = large(message);
         filled.published += 1;
         match qos {
-            Qos::AtMostOnce if queued.group.is_some() => filled.settled.push(queued.group),
+            Qos::AtMostOnce if queued.group.is_some() => filled.settled.push(Settled::of(&queued)),
             Qos::AtMostOnce => {
                 let sole = before == 0 && delivery.alias.is_none();
                 filled.sole = sole.then(|| Sole { queued, version, size: out.len() });
@@ -320,7 +350,7 @@ impl Session {
     /// The same for a QoS 2 delivery that the store knows: which Packet Identifier it has, must be safe before the Client sees it.
     /// Without a Topic Alias, since others go out meanwhile.
     #[cold]
-    fn send_safely(&mut self, queued: Queued, now: Moment, filled: &mut Filled) {
+    fn send_safely(&mut self, mut queued: Queued, now: Moment, filled: &mut Filled) {
         let Some(packet_id) = self.next_packet_id(Qos::ExactlyOnce) else { return };
         let single = [queued.subscription_id()];
         let delivery = Delivery {
@@ -335,14 +365,18 @@ impl Session {
         let (version, size_max) = (self.terms.version, self.terms.packet_size_max);
         let before = log.withheld.len();
         if !encode_publish(queued.message(), &delivery, version, now, size_max, &mut log.withheld) {
+            if queued.group.is_some() {
+                return filled.handed_back.push(HandedBack::of(&queued, Qos::ExactlyOnce));
+            }
             return self.give_up(&queued, Qos::ExactlyOnce, Dropped::PacketTooLarge, filled);
         }
         filled.withheld += log.withheld.len() - before;
-        log.changes.push(Change::Sent(
-            Kept::of(&queued, Qos::ExactlyOnce),
-            packet_id,
-            queued.outgoing.subscription_ids.clone(),
-        ));
+        let was_groups = queued.is_groups();
+        queued.make_own();
+        log.changes.extend(Kept::of(true, &queued, Qos::ExactlyOnce).map(|kept| match was_groups {
+            true => Change::Taken(kept, packet_id, queued.group),
+            false => Change::Sent(kept, packet_id, queued.outgoing.subscription_ids.clone()),
+        }));
         filled.sole = None;
         filled.large = None;
         filled.published += 1;
@@ -360,7 +394,7 @@ impl Session {
         self.note_left(queued, qos);
         filled.dropped.push(reason);
         if queued.group.is_some() {
-            filled.settled.push(queued.group);
+            filled.settled.push(Settled::of(queued));
         }
     }
 
@@ -422,10 +456,10 @@ impl Session {
         match in_flight.sent(packet_id) {
             // A reason of 0x80 or above settles it as well: no resend [MQTT-4.4.0-2].
             Some(Slot::AtLeastOnce(queued)) => {
-                let group = queued.group;
+                let over = Settled::of(queued);
                 note_left(self.kept, &mut self.log, queued, Qos::AtLeastOnce);
                 in_flight.finish(packet_id);
-                settled(group)
+                settled(over)
             }
             // A PUBACK for a QoS 2 delivery settles nothing; it stays open and is sent again after a reconnect.
             _ => Action::Nothing,
@@ -433,17 +467,17 @@ impl Session {
     }
 
     pub(super) fn receive_pubrec<'a>(&mut self, packet_id: PacketId, reason: ReasonCode) -> Action<'a> {
-        let mut group = GroupId::NONE;
+        let mut over = Settled { group: GroupId::NONE, record: 0 };
         let answer = match self.in_flight.as_mut().and_then(|in_flight| in_flight.sent(packet_id)) {
             Some(Slot::ExactlyOnce(queued)) if reason.is_error() => {
-                group = queued.group;
+                over = Settled::of(queued);
                 note_left(self.kept, &mut self.log, queued, Qos::ExactlyOnce);
                 None
             }
             Some(slot @ Slot::ExactlyOnce(_)) => {
                 if let Slot::ExactlyOnce(queued) = slot {
-                    if self.kept && queued.message().record() != 0 && !queued.group.is_some() {
-                        let kept = Kept::of(queued, Qos::ExactlyOnce);
+                    over = Settled::of(queued);
+                    if let Some(kept) = Kept::of(self.kept, queued, Qos::ExactlyOnce) {
                         self.log.get_or_insert_default().changes.push(Change::Released(kept, packet_id));
                     }
                     *slot = Slot::Released(queued.group);
@@ -459,13 +493,13 @@ impl Session {
             Some(reason) => {
                 // A PUBREL that the store did not know of would be followed by the PUBLISH, after a restart.
                 self.acknowledge_safely(PacketType::PubRel, packet_id, reason);
-                Action::Nothing
+                if over.record != 0 { Action::Received(over) } else { Action::Nothing }
             }
             None => {
                 if let Some(in_flight) = &mut self.in_flight {
                     in_flight.finish(packet_id);
                 }
-                settled(group)
+                settled(over)
             }
         }
     }
@@ -477,30 +511,37 @@ impl Session {
                 let group = *group;
                 in_flight.finish(packet_id);
                 self.note(|| Change::Completed(packet_id));
-                settled(group)
+                settled(Settled { group, record: 0 })
             }
             _ => Action::Nothing,
         }
     }
 
     /// The Client has left this shared subscription: what it was given already is its own, to be finished as usual
-    /// [MQTT-3.10.4-3].
-    pub fn own_group(&mut self, group: GroupId) {
+    /// [MQTT-3.10.4-3]. Returns what the store has as the group's.
+    pub fn own_group(&mut self, group: GroupId) -> Vec<Owned> {
+        let (is_kept, mut owned) = (self.kept, Vec::new());
+        let mut on_owned = |queued: &mut Queued, qos| {
+            let record = queued.groups_record();
+            queued.make_own();
+            if record != 0 {
+                owned.push(Owned { record, kept: Kept::of(is_kept, queued, qos) });
+            }
+        };
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.own_group(group);
+            in_flight.own_group(group, &mut on_owned);
         }
         if let Some(queue) = &mut self.queue {
-            queue.own_group(group);
+            queue.own_group(group, &mut on_owned);
         }
+        owned
     }
 
     /// Takes out everything of shared subscriptions that another member may have instead: what was never sent, and QoS 1
     /// deliveries without their PUBACK. In the order in which they came.
     pub fn take_shared(&mut self, into: &mut Vec<HandedBack>) {
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.take_shared(|queued| {
-                into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos: Qos::AtLeastOnce });
-            });
+            in_flight.take_shared(|queued| into.push(HandedBack::of(&queued, Qos::AtLeastOnce)));
         }
         self.take_waiting(|_| true, into);
     }
@@ -508,9 +549,7 @@ impl Session {
     /// Takes out what waits here for these shared subscriptions and was never sent, in order.
     pub fn take_waiting(&mut self, of: impl Fn(GroupId) -> bool, into: &mut Vec<HandedBack>) {
         if let Some(queue) = &mut self.queue {
-            queue.take_shared(of, |queued, qos| {
-                into.push(HandedBack { group: queued.group, message: queued.message().clone(), qos });
-            });
+            queue.take_shared(of, |queued, qos| into.push(HandedBack::of(&queued, qos)));
         }
     }
 }
@@ -526,8 +565,8 @@ fn is_unchecked(queued: &Queued) -> bool {
     })
 }
 
-fn settled<'a>(group: GroupId) -> Action<'a> {
-    if group.is_some() { Action::Settled(group) } else { Action::Nothing }
+fn settled<'a>(over: Settled) -> Action<'a> {
+    if over.group.is_some() { Action::Settled(over) } else { Action::Nothing }
 }
 
 fn identifiers<'a>(queued: &'a Queued, single: &'a [u32; 1]) -> &'a [u32] {

@@ -5,7 +5,7 @@
 //! only what was sent counts, so an acknowledgement that comes twice changes nothing.
 
 use super::queue::{GroupId, Queued};
-use crate::codec::PacketId;
+use crate::codec::{PacketId, Qos};
 use std::collections::VecDeque;
 
 pub(super) const FIRST: PacketId = PacketId::new(1).expect("1 is not 0");
@@ -194,11 +194,16 @@ impl InFlight {
     }
 
     /// Deliveries of this shared subscription belong to the Session from now on.
-    pub(super) fn own_group(&mut self, own: GroupId) {
+    pub(super) fn own_group(&mut self, own: GroupId, mut on_owned: impl FnMut(&mut Queued, Qos)) {
         for slot in &mut self.ring {
             match slot {
-                Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) if queued.group == own => {
-                    queued.group = GroupId::NONE
+                Slot::AtLeastOnce(queued) if queued.group == own => {
+                    queued.group = GroupId::NONE;
+                    on_owned(queued, Qos::AtLeastOnce);
+                }
+                Slot::ExactlyOnce(queued) if queued.group == own => {
+                    queued.group = GroupId::NONE;
+                    on_owned(queued, Qos::ExactlyOnce);
                 }
                 Slot::Released(group) | Slot::ReleasedBefore(group) if *group == own => *group = GroupId::NONE,
                 _ => {}

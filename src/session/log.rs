@@ -25,8 +25,10 @@ pub struct Kept {
 pub enum Change {
     /// A delivery is settled or given up.
     Left(Kept),
-    /// A delivery was sent, or will be, under this Packet Identifier.
+    /// A delivery was sent, or will be, under this Packet Identifier; with these Subscription Identifiers, where it has several.
     Sent(Kept, PacketId, Box<[u32]>),
+    /// The same of one that was this group's so far. An exchange that has begun belongs to the Session [MQTT-4.8.2-4].
+    Taken(Kept, PacketId, GroupId),
     /// PUBREC has come: the Message is done, the Packet Identifier is not.
     Released(Kept, PacketId),
     /// PUBCOMP has come.
@@ -50,18 +52,22 @@ impl Kept {
         Self { record, tag: how.tag() }
     }
 
-    pub(super) fn of(queued: &Queued, qos: Qos) -> Self {
-        let tag = u64::from(queued.packed()) | u64::from(qos.value()) << QOS_AT;
-        Self { record: queued.message().record(), tag }
+    /// How the store knows a delivery of a Session that it keeps or not. `None`: not at all, or as its group's.
+    #[inline]
+    pub(super) fn of(is_kept: bool, queued: &Queued, qos: Qos) -> Option<Self> {
+        let is_known = is_kept && qos != Qos::AtMostOnce && queued.message().record() != 0 && !queued.is_groups();
+        is_known.then(|| {
+            let tag = u64::from(queued.packed()) | u64::from(qos.value()) << QOS_AT;
+            Self { record: queued.message().record(), tag }
+        })
     }
 }
 
 /// A delivery is over. One that the store has never known leaves no trace.
 #[inline]
 pub(super) fn note_left(is_kept: bool, log: &mut Option<Box<Log>>, queued: &Queued, qos: Qos) {
-    // What came from a shared subscription is its group's.
-    if is_kept && qos != Qos::AtMostOnce && queued.message().record() != 0 && !queued.group.is_some() {
-        log.get_or_insert_default().changes.push(Change::Left(Kept::of(queued, qos)));
+    if let Some(kept) = Kept::of(is_kept, queued, qos) {
+        log.get_or_insert_default().changes.push(Change::Left(kept));
     }
 }
 

@@ -23,7 +23,7 @@ mod queue;
 mod subscribe;
 
 pub use connect::{Terms, WillFate};
-pub use deliver::{Filled, HandedBack};
+pub use deliver::{Filled, HandedBack, Owned, Settled};
 pub use log::{Change, Kept, Restored};
 pub use publish::{Answer, Arrived};
 pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
@@ -110,7 +110,9 @@ pub enum Action<'a> {
     /// Remove these filters, then call [`Session::unsubscribed`].
     Unsubscribe(Unsubscribe<'a>),
     /// A delivery that came from a shared subscription is settled; its group has a place free.
-    Settled(GroupId),
+    Settled(Settled),
+    /// The Client has a QoS 2 Message of a shared subscription: its group may forget it. The exchange goes on.
+    Received(Settled),
     /// The Client continues or begins a re-authentication.
     Authenticate(Auth<'a>),
     /// The Client said goodbye; close the Network Connection without a packet.

@@ -85,6 +85,8 @@ const RETAIN: u32 = 1 << 28;
 const AWAY: u32 = 1 << 29;
 /// It may have been sent before, by a process that has ended.
 const AGAIN: u32 = 1 << 30;
+/// The store has it in the queue of its group.
+const GROUPS: u32 = 1 << 31;
 const SUBSCRIPTION_ID: u32 = RETAIN - 1;
 
 /// Subscription Identifier and RETAIN.
@@ -96,12 +98,21 @@ impl How {
     pub(super) fn while_away(self) -> Self {
         Self { subscription_id: self.subscription_id | AWAY, ..self }
     }
+
+    /// The same of a Message that the store has in the queue of its group.
+    pub fn kept_by_group(self) -> Self {
+        Self { subscription_id: self.subscription_id | GROUPS, ..self }
+    }
+
+    pub fn is_kept_by_group(self) -> bool {
+        self.subscription_id & GROUPS != 0
+    }
 }
 
 impl Queued {
     fn new(outgoing: &Rc<Outgoing>, how: How) -> Self {
-        let away = how.subscription_id & AWAY;
-        Self { outgoing: Rc::clone(outgoing), packed: packed(how) | away, group: how.group }
+        let marks = how.subscription_id & (AWAY | GROUPS);
+        Self { outgoing: Rc::clone(outgoing), packed: packed(how) | marks, group: how.group }
     }
 
     pub(super) fn restored(outgoing: Rc<Outgoing>, packed: u32) -> Self {
@@ -125,7 +136,23 @@ impl Queued {
     }
 
     pub(super) fn packed(&self) -> u32 {
-        self.packed & !(AWAY | AGAIN)
+        self.packed & !(AWAY | AGAIN | GROUPS)
+    }
+
+    /// Whether the store has it in the queue of its group.
+    #[inline]
+    pub fn is_groups(&self) -> bool {
+        self.packed & GROUPS != 0
+    }
+
+    /// What the group may forget once this is settled: [`Message::record`]; 0 = nothing.
+    pub(super) fn groups_record(&self) -> u64 {
+        if self.is_groups() { self.message().record() } else { 0 }
+    }
+
+    /// From now on the store has it as the Session's.
+    pub(super) fn make_own(&mut self) {
+        self.packed &= !GROUPS;
     }
 
     pub(super) fn again(self) -> Self {
@@ -301,9 +328,12 @@ impl Queue {
     }
 
     /// What came from this shared subscription belongs to the Session from now on.
-    pub(super) fn own_group(&mut self, group: GroupId) {
-        for queued in self.lanes.iter_mut().flatten().filter(|queued| queued.group == group) {
-            queued.group = GroupId::NONE;
+    pub(super) fn own_group(&mut self, group: GroupId, mut on_owned: impl FnMut(&mut Queued, Qos)) {
+        for (lane, qos) in self.lanes.iter_mut().zip(LANES) {
+            for queued in lane.iter_mut().filter(|queued| queued.group == group) {
+                queued.group = GroupId::NONE;
+                on_owned(queued, qos);
+            }
         }
     }
 

@@ -151,8 +151,7 @@ impl Store {
 
     /// Rest, with what is held over it, includes the journal up to here.
     pub fn at_rest(&self) -> Position {
-        let at_rest = *self.at_rest.lock();
-        Position(if self.held.read().is_some() { self.recovered } else { at_rest })
+        Position((*self.at_rest.lock()).max(self.recovered))
     }
 
     /// Begins a new segment with the next commit, so that a checkpoint brings to rest all that is appended by now.

@@ -307,6 +307,11 @@ impl<T> Waiting<T> {
         }
     }
 
+    /// The messages that wait, in order. Their sizes must stay as they are.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.queue.iter_mut().map(|queued| &mut queued.message)
+    }
+
     /// The message that has waited longest.
     pub fn front(&self) -> Option<&Queued<T>> {
         self.queue.front()

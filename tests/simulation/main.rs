@@ -128,7 +128,6 @@ fn whatever_happens_clients_get_what_they_were_promised() {
 }
 
 /// The same while the process is killed and the power goes, again and again, and the disk loses what was not synced.
-/// Without shared subscriptions: what waits for a group is not kept yet.
 #[test]
 fn whatever_crashes_clients_get_what_they_were_promised() {
     let (mut deaths, mut received) = (0, 0);
@@ -226,9 +225,7 @@ impl Simulation {
             62..70 => self.clients[number].connect(&self.broker, &mut self.random),
             70..74 => {
                 let filter = self.random.pick(FILTERS);
-                if self.disk.is_none() || !filter.starts_with("$share") {
-                    self.clients[number].subscribe(filter, &mut self.random);
-                }
+                self.clients[number].subscribe(filter, &mut self.random);
             }
             74..75 => {
                 let filter = self.random.pick(FILTERS);
