@@ -9,6 +9,10 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the log is told how far a start is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A store that is open. With `durability = "memory"` there is none.
 pub(super) struct Keeper {
@@ -55,7 +59,13 @@ impl Keeper {
     /// # Errors
     /// It cannot be read.
     pub(super) fn restore(&self, shared: &Shared, clock: Clock) -> Result<Vec<Vec<RestoredClient>>, NodeError> {
-        let (clients, counts) = shared.restore(&self.store, clock.now())?;
+        let mut said = clock.now();
+        let (clients, counts) = shared.restore(&self.store, clock.now(), &mut |retained, of| {
+            if said.plus(PROGRESS_EVERY) <= clock.now() {
+                said = clock.now();
+                tracing::info!(target: "waypost::store", retained, of, "reading the store");
+            }
+        })?;
         let Counts { sessions, subscriptions, retained, queued, expired, unreadable } = counts;
         tracing::info!(target: "waypost::store", sessions, subscriptions, retained, queued, expired, "the store is read");
         if unreadable > 0 {

@@ -23,6 +23,12 @@ pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
 /// Is told an entry: queue, blob, tag, meta, how often it entered.
 pub type EachEntry<'a> = dyn FnMut(u64, u64, u64, &[u8], u32) + 'a;
 
+/// Is told the place of an id among those that were asked for, and the bytes of its blob if it is there.
+pub type EachBlob<'a> = dyn FnMut(usize, Option<&[u8]>) + 'a;
+
+/// Blobs that nobody asked for and that are passed over before it is worth looking for the next one.
+const PASSED_MAX: usize = 32;
+
 /// What waits in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -182,6 +188,39 @@ impl Store {
             return Ok(blob_in(&batch).map(<[u8]>::to_vec));
         }
         self.get(Space::Blobs, &id.to_be_bytes())
+    }
+
+    /// The bytes of many blobs, whose ids are given in ascending order: `each` is told the place of an id and its bytes, as soon as
+    /// they are found. Several times as fast as [`blob`](Self::blob) for those that lie together at rest.
+    pub fn blobs(&self, ids: &[u64], each: &mut EachBlob<'_>) -> Result<(), Error> {
+        let mut elsewhere = Vec::new();
+        let mut next = 0;
+        while let Some(first) = ids.get(next) {
+            let (mut passed, mut is_end) = (0, true);
+            self.scan(Space::Blobs, &[], &first.to_be_bytes(), &mut |key, bytes| {
+                let id = key.try_into().map_or(0, u64::from_be_bytes);
+                while ids.get(next).is_some_and(|wanted| *wanted < id) {
+                    elsewhere.push(next);
+                    next += 1;
+                }
+                let before = next;
+                while ids.get(next) == Some(&id) {
+                    each(next, Some(bytes));
+                    next += 1;
+                }
+                passed = if next > before { 0 } else { passed + 1 };
+                is_end = passed < PASSED_MAX && next < ids.len();
+                is_end
+            })?;
+            if is_end {
+                elsewhere.extend(next..ids.len());
+                break;
+            }
+        }
+        for place in elsewhere {
+            each(place, self.blob(ids[place])?.as_deref());
+        }
+        Ok(())
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
