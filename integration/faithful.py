@@ -232,6 +232,8 @@ class Client:
             self.take_welcome(packet)
         elif packet.kind == wire.SUBACK:
             topic_filter = self.asking.pop(int.from_bytes(packet.body[:2], "big"))
+            if self.comes_again(packet.body[-1]):
+                return None
             if packet.body[-1] != self.wants[topic_filter]:
                 return self.codes.append(packet.body[-1])
             if topic_filter not in self.subscribed:
@@ -242,9 +244,14 @@ class Client:
             self.fault(f"a packet of type {packet.kind} came")
         return None
 
+    def comes_again(self, code):
+        """The disk takes nothing for a moment: the broker says so, and this client asks again when it connects again."""
+        return code == (0x97 if self.version == 5 else 3)
+
     def take_welcome(self, packet):
-        if packet.body[1]:
-            self.codes.append(packet.body[1])  # refused, and closed by the broker
+        if packet.body[1]:  # refused, and closed by the broker
+            if not self.comes_again(packet.body[1]):
+                self.codes.append(packet.body[1])
             return
         is_present = bool(packet.body[0] & 1)
         if self.has_session and not is_present:

@@ -389,7 +389,10 @@ impl Full {
         let disk = Model::default();
         let below = disk.clone();
         let broker = TestBroker::on_disk(
-            |settings| (settings.shards, settings.memory_budget) = (1, 32 << 20),
+            |settings| {
+                (settings.shards, settings.memory_budget) = (1, 32 << 20);
+                settings.sys_interval = Duration::from_secs(1);
+            },
             false,
             move || {
                 let (disk, rest) = (Arc::new(below.clone()), Arc::new(below.clone()));
@@ -488,6 +491,21 @@ fn while_the_disk_is_full_no_session_begins_that_is_to_last() {
 
 fn passing_again(broker: &TestBroker) -> Client {
     Client::connects(broker, connect_v5("passing"))
+}
+
+#[test]
+fn sys_says_how_the_store_is() {
+    let full = Full::begins();
+    let watcher = Client::connects(&full.broker, connect_v5("watcher"));
+    watcher.subscribes("$SYS/broker/store/state", 0).receives(publish("$SYS/broker/store/state", "ok").retain());
+    full.fills();
+    watcher.says(publish("t", "x").at_least_once(1)).hears_ack(AckKind::PubAck, 1);
+    full.broker.advance(Duration::from_secs(2));
+    let said = watcher.hears_publishes();
+    assert!(matches!(&said[..], [one] if one.payload.starts_with(b"the journal cannot be written")), "{said:?}");
+    full.has_room_again();
+    full.broker.advance(Duration::from_secs(2));
+    watcher.receives(publish("$SYS/broker/store/state", "ok"));
 }
 
 #[test]

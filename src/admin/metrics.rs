@@ -36,8 +36,9 @@ pub(super) fn write(sources: &Sources) -> String {
 }
 
 fn durability(page: &mut Page, store: &Store) {
-    let counted = store.statistics();
-    let has_trouble = [store.journal().trouble(), store.rest_trouble()].iter().any(Option::is_some);
+    let journal = store.journal();
+    let counted = journal.statistics();
+    let has_trouble = [journal.trouble(), journal.rest_trouble()].iter().any(Option::is_some);
     let about = "1 while the disk does not take what is to be kept, so that publishers are told so or wait.";
     page.gauge("store_trouble", about).is(u64::from(has_trouble));
     page.counter("store_records_total", "Changes that the journal was given.").is(counted.records_appended);

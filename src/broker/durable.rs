@@ -154,7 +154,7 @@ impl Durable {
     /// Bytes that wait in memory for a disk that takes nothing; `None` while it does, and nothing has to be asked.
     pub(super) fn stuck_bytes(&self) -> Option<u64> {
         let keeping = self.keeping.as_ref().filter(|_| self.is_in_trouble())?;
-        Some(keeping.journal.pending_bytes())
+        Some(keeping.journal.statistics().bytes_pending)
     }
 
     /// Milliseconds since 1970.

@@ -9,6 +9,7 @@ use crate::access::Act;
 use crate::codec::{Message, Moment, Qos, ReasonCode};
 use crate::notice::Tally;
 use crate::session::Dropped;
+use crate::store::Journal;
 use std::collections::HashMap;
 
 /// Counters of one shard, or of all. Plain numbers: whoever counts owns them.
@@ -228,7 +229,7 @@ impl<W: Wire> Shard<W> {
         let disconnected = sum.sessions.saturating_sub(connected as u64);
         let retained = &self.shared.retained;
         let uptime = self.now.since(self.sys.started).as_secs();
-        vec![
+        let mut values = vec![
             ("$SYS/broker/version", concat!("waypost version ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("$SYS/broker/uptime", format!("{uptime} seconds")),
             ("$SYS/broker/clients/total", sum.sessions.to_string()),
@@ -248,6 +249,23 @@ impl<W: Wire> Shard<W> {
             ("$SYS/broker/shared_subscriptions/count", sum.shared_subscriptions.to_string()),
             ("$SYS/broker/retained messages/count", retained.len().to_string()),
             ("$SYS/broker/store/messages/bytes", self.shared.budget.used().max(0).to_string()),
-        ]
+        ];
+        if let Some(keeping) = &self.shared.keeping {
+            values.extend(store_values(&*keeping.journal));
+        }
+        values
     }
+}
+
+/// What there is to say of the store, beside what the metrics page says. The first is "ok", or what is wrong.
+fn store_values(journal: &dyn Journal) -> [(&'static str, String); 5] {
+    let trouble = journal.trouble().or_else(|| journal.rest_trouble());
+    let counted = journal.statistics();
+    [
+        ("$SYS/broker/store/state", trouble.map_or_else(|| "ok".to_owned(), |why| why.to_string())),
+        ("$SYS/broker/store/pending/bytes", counted.bytes_pending.to_string()),
+        ("$SYS/broker/store/journal/bytes", counted.bytes_appended.to_string()),
+        ("$SYS/broker/store/journal/segments", counted.segments.to_string()),
+        ("$SYS/broker/store/failures", (counted.failures + counted.checkpoint_failures).to_string()),
+    ]
 }

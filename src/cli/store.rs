@@ -56,8 +56,7 @@ impl StoreCommand {
 
 fn open(place: &Where) -> Result<(Store, Vec<Damage>), Error> {
     // A folder that is not there would be made.
-    let format = place.data_dir.join("format");
-    if !format.exists() && !place.data_dir.join("journal").exists() {
+    if !Store::is_in(&place.data_dir) {
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no store in this folder");
         return Err(Error::Io { what: format!("use {}", place.data_dir.display()), source });
     }

@@ -5,10 +5,14 @@ use crate::broker::{Counts, Keeping, Recall, RestoredClient, Shared, Wanted};
 use crate::config::{Config, Durability};
 use crate::net::Clock;
 use crate::store::{Damage, Options, Safety, Store};
+use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// How often the log is told how far a start is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A store that is open. With `durability = "memory"` there is none.
 pub(super) struct Keeper {
@@ -70,7 +74,13 @@ impl Keeper {
     /// # Errors
     /// It cannot be read.
     pub(super) fn restore(&self, shared: &Shared, clock: Clock) -> Result<Vec<Vec<RestoredClient>>, NodeError> {
-        let (clients, counts) = shared.restore(&self.store, clock.now())?;
+        let mut said = clock.now();
+        let (clients, counts) = shared.restore(&self.store, clock.now(), &mut |retained, of| {
+            if said.plus(PROGRESS_EVERY) <= clock.now() {
+                said = clock.now();
+                tracing::info!(target: "waypost::store", retained, of, "reading the store");
+            }
+        })?;
         let Counts { sessions, subscriptions, retained, queued, expired, unreadable } = counts;
         tracing::info!(target: "waypost::store", sessions, subscriptions, retained, queued, expired, "the store is read");
         if unreadable > 0 {
@@ -89,15 +99,9 @@ impl Keeper {
         let commits = std::thread::Builder::new().name("waypost-commit".to_owned());
         self.threads.push(commits.spawn(move || {
             let journal = store.journal();
-            let (told, told_of_rest) = (Mutex::new(None), Mutex::new(None));
+            let told = Cell::new(false);
             store.run_commits(&|| {
                 note_trouble(journal.trouble(), &told, "the disk does not take what is to be kept");
-                note_trouble(
-                    store.rest_trouble(),
-                    &told_of_rest,
-                    "the journal grows, since it cannot be moved to rest",
-                );
-                store.take_damage().iter().for_each(|damage| note_damage(damage, "in the data folder"));
                 shared.note_journal_moved();
             });
         })?);
@@ -108,7 +112,13 @@ impl Keeper {
         }
         let store = Arc::clone(&self.store);
         let checkpoints = std::thread::Builder::new().name("waypost-rest".to_owned());
-        self.threads.push(checkpoints.spawn(move || store.run_checkpoints())?);
+        self.threads.push(checkpoints.spawn(move || {
+            let (journal, told) = (store.journal(), Cell::new(false));
+            store.run_checkpoints(&|| {
+                note_trouble(journal.rest_trouble(), &told, "the journal grows, since it cannot be moved to rest");
+                store.take_damage().iter().for_each(|damage| note_damage(damage, "in the data folder"));
+            });
+        })?);
         Ok(())
     }
 
@@ -151,14 +161,12 @@ fn run_recalls(asked: &mpsc::Receiver<Option<Wanted>>, store: &Store, shared: &S
 const TRIES_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Trouble with the disk, and its end, are said once each.
-fn note_trouble(trouble: Option<Arc<str>>, told: &Mutex<Option<Arc<str>>>, what: &str) {
-    let Ok(mut told) = told.lock() else { return };
-    match (&trouble, &*told) {
-        (Some(why), None) => tracing::error!(target: "waypost::store", "{what}: {why}"),
-        (None, Some(_)) => tracing::info!(target: "waypost::store", "no more: {what}"),
-        _ => return,
+fn note_trouble(trouble: Option<Arc<str>>, told: &Cell<bool>, what: &str) {
+    match (&trouble, told.replace(trouble.is_some())) {
+        (Some(why), false) => tracing::error!(target: "waypost::store", "{what}: {why}"),
+        (None, true) => tracing::info!(target: "waypost::store", "no more: {what}"),
+        _ => {}
     }
-    *told = trouble;
 }
 
 fn note_damage(damage: &Damage, aside: &str) {

@@ -29,9 +29,9 @@ impl Rest for Over<'_> {
 
     fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         let held = self.held.0.read();
-        let begin = Bound::Included((space, prefix.max(from).to_vec()));
+        let first = Bound::Included((space, prefix.max(from).to_vec()));
         let mut held = held
-            .range((begin, Bound::Unbounded))
+            .range((first, Bound::Unbounded))
             .take_while(|((found, key), _)| *found == space && key.starts_with(prefix))
             .map(|((_, key), value)| (key, value))
             .peekable();

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The format that this version writes.
 pub(super) const FORMAT: u32 = 1;
 
-const FORMAT_FILE: &str = "format";
+pub(super) const FORMAT_FILE: &str = "format";
 const QUARANTINE: &str = "quarantine";
 
 /// Holds the directory against other processes until it is dropped.

@@ -12,7 +12,7 @@
 use super::disk::{Disk, write_all};
 use super::record::{self, BATCH_BYTES_MAX, HEADER_BYTES, Header};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Segments};
-use super::{Appended, Batch, Journal, Options, Position, Safety};
+use super::{Appended, Batch, Error, Journal, Options, Position, Safety, Statistics};
 use crate::faults::{self, Fault};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -51,6 +51,9 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) checkpoint_failures: AtomicU64,
+    pub(super) bytes_to_rest: AtomicU64,
 }
 
 #[derive(Default)]
@@ -73,6 +76,8 @@ struct Gathering {
 struct Troubles {
     failure: Option<Arc<str>>,
     behind: Option<Arc<str>>,
+    /// Concerns nobody who waits.
+    at_rest: Option<Arc<str>>,
 }
 
 impl Log {
@@ -117,6 +122,12 @@ impl Log {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.gathering.lock().is_stopping
+    }
+
+    /// What became of moving something to rest.
+    pub(super) fn note_rest(&self, trouble: Option<&Error>) {
+        let text = trouble.map(|error| Arc::from(error.to_string()));
+        self.say(|troubles| troubles.at_rest = text);
     }
 
     fn say(&self, change: impl FnOnce(&mut Troubles)) {
@@ -374,9 +385,24 @@ impl Journal for Log {
         Position(self.gathering.lock().tail)
     }
 
-    fn pending_bytes(&self) -> u64 {
-        let gathering = self.gathering.lock();
-        (gathering.bytes.len() + gathering.in_commit) as u64
+    fn statistics(&self) -> Statistics {
+        let pending = {
+            let gathering = self.gathering.lock();
+            gathering.bytes.len() + gathering.in_commit
+        };
+        let counters = &self.counters;
+        Statistics {
+            records_appended: counters.records.load(Ordering::Relaxed),
+            bytes_appended: counters.bytes.load(Ordering::Relaxed),
+            commits: counters.commits.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            segments: self.segments.count() as u64,
+            checkpoints: counters.checkpoints.load(Ordering::Relaxed),
+            checkpoint_failures: counters.checkpoint_failures.load(Ordering::Relaxed),
+            bytes_to_rest: counters.bytes_to_rest.load(Ordering::Relaxed),
+            bytes_pending: pending as u64,
+        }
     }
 
     fn trouble(&self) -> Option<Arc<str>> {
@@ -385,6 +411,10 @@ impl Journal for Log {
         }
         let troubles = self.troubles.lock();
         troubles.failure.clone().or_else(|| troubles.behind.clone())
+    }
+
+    fn rest_trouble(&self) -> Option<Arc<str>> {
+        self.troubles.lock().at_rest.clone()
     }
 }
 

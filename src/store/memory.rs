@@ -1,6 +1,6 @@
 //! `durability = "memory"`.
 
-use super::{Appended, Batch, Journal, Position, Safety, record};
+use super::{Appended, Batch, Journal, Position, Safety, Statistics, record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,8 +38,8 @@ impl Journal for Memory {
         Position(self.tail.load(Ordering::Relaxed))
     }
 
-    fn pending_bytes(&self) -> u64 {
-        0
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

@@ -38,7 +38,7 @@ pub use disk::{Disk, DiskFile, Folder};
 pub use memory::Memory;
 pub use rest::{Change, Each, Rest, Space};
 pub use transfer::Contents;
-pub use whole::{EachEntry, EachRow, Entry, Store};
+pub use whole::{EachBlob, EachEntry, EachRow, Entry, Store};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,12 +78,17 @@ pub trait Journal: Send + Sync {
     /// Everything appended so far lies before this.
     fn tail(&self) -> Position;
 
-    /// Bytes of memory that what is appended takes until it is committed.
-    fn pending_bytes(&self) -> u64;
+    fn statistics(&self) -> Statistics;
 
     /// `Some` while the disk does not take what is appended, or not as fast: what is wrong, for people. Ends by itself. What is
     /// appended meanwhile is kept in memory, so whoever can refuse work should.
     fn trouble(&self) -> Option<Arc<str>>;
+
+    /// `Some` while what outlives its segment cannot be moved to rest: why, for people. Nothing is lost by that, but the journal
+    /// grows.
+    fn rest_trouble(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// How a store works. The default is what a broker wants.

@@ -10,7 +10,7 @@ use crate::support::wire::{
     pubrel, reason::*,
 };
 use crate::talk::{Client, both, seconds};
-use waypost::store::{Appended, Batch, Journal, Position, Safety};
+use waypost::store::{Appended, Batch, Journal, Position, Safety, Statistics};
 
 /// One who publishes, and one with a lasting Session who is subscribed to `t/#` with QoS 2.
 fn pair(broker: &TestBroker, version: Version) -> (Client, Client) {
@@ -422,8 +422,8 @@ impl Journal for Slow {
         Position(self.appended.load(Relaxed))
     }
 
-    fn pending_bytes(&self) -> u64 {
-        0
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

@@ -7,7 +7,7 @@ use crate::support::wire::{Connect, Version, connect};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use waypost::access::{Access, Form, Rules, Source};
-use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety};
+use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety, Statistics};
 
 /// The users of the page, and a group of two more.
 pub(crate) const RULES: &str = "\
@@ -158,8 +158,8 @@ impl Journal for Listening {
         Position(self.appended.load(Relaxed))
     }
 
-    fn pending_bytes(&self) -> u64 {
-        0
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

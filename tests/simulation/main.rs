@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use support::TestBroker;
 use waypost::codec::{Qos, filter_matches};
-use waypost::store::{Appended, Batch, Disk, Journal, Options, Position, Rest, Safety, Store};
+use waypost::store::{Appended, Batch, Disk, Journal, Options, Position, Rest, Safety, Statistics, Store};
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 300;
@@ -64,8 +64,8 @@ impl Journal for Late {
         Position(self.appended.load(Relaxed))
     }
 
-    fn pending_bytes(&self) -> u64 {
-        0
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

@@ -97,6 +97,6 @@ fn a_signal_is_no_failure() {
     model.world().failing = Some(Failing { from: calls + 1, calls: 1, error: Failure::Interrupted });
     store.journal().append(&batch, Safety::Synced);
     store.commit(&|| {}).expect("it works");
-    assert_eq!(store.statistics().failures, 0);
+    assert_eq!(store.journal().statistics().failures, 0);
     assert!(matches!(model.world().events.last(), Some(Event::Sync(_))));
 }

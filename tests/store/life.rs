@@ -260,10 +260,17 @@ fn compare(store: &Store, state: &State, history: &History) -> Result<(), String
     if found != *state {
         return Err(format!("found {found:?}\nnot {state:?}"));
     }
-    for blob in state.blobs() {
-        let bytes = store.blob(blob).map_err(wrong)?;
-        if bytes.as_ref() != history.blobs.get(&blob) {
-            return Err(format!("blob {blob} is {bytes:?}"));
+    let mut ids: Vec<u64> = state.blobs().into_iter().flat_map(|blob| [blob - 1, blob, blob]).collect();
+    ids.sort_unstable();
+    let mut read = vec![None; ids.len()];
+    store.blobs(&ids, &mut |place, bytes| read[place] = Some(bytes.map(<[u8]>::to_vec))).map_err(wrong)?;
+    for (id, read) in ids.iter().zip(read) {
+        let bytes = store.blob(*id).map_err(wrong)?;
+        if state.blobs().contains(id) && bytes.as_ref() != history.blobs.get(id) {
+            return Err(format!("blob {id} is {bytes:?}"));
+        }
+        if read != Some(bytes) {
+            return Err(format!("blob {id} is {read:?} when it is read among others"));
         }
     }
     Ok(())

@@ -108,7 +108,7 @@ fn a_child_that_is_to_be_killed() {
                 moved.notify_all();
             });
         });
-        scope.spawn(|| store.run_checkpoints());
+        scope.spawn(|| store.run_checkpoints(&|| ()));
         let mut out = std::io::stdout();
         writeln!(out, "ready {}", steps.taken).expect("somebody reads");
         loop {

@@ -492,7 +492,8 @@ impl World {
         let keeping =
             Keeping { journal, recall: Some(recall), safety: Safety::Synced, began_unix_ms: kept.began_unix_ms };
         self.shared = Shared::keeping(kept.settings.clone(), Some(keeping));
-        let (clients, counts) = self.shared.restore(&kept.store, self.now).expect("the store can be read");
+        let (clients, counts) =
+            self.shared.restore(&kept.store, self.now, &mut |_, _| ()).expect("the store can be read");
         assert_eq!(counts.unreadable, 0, "{counts:?}");
         self.shards = self.shared.shards().map(|id| Shard::new(id, Arc::clone(&self.shared), self.now)).collect();
         for (shard, clients) in self.shards.iter_mut().zip(clients) {
