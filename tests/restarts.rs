@@ -11,6 +11,7 @@ use support::wire::{
     Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish, pubrec,
     pubrel, will,
 };
+use waypost::broker::TABLES;
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -388,6 +389,14 @@ fn an_exchange_of_qos_2_ends_with_a_session_that_ends() {
     }
 }
 
+/// Shared subscriptions that the store knew when it was opened.
+fn groups(store: &Store) -> usize {
+    let (table, _) = TABLES.iter().find(|(_, name)| *name == "shared subscriptions").expect("there is such a table");
+    let mut count = 0;
+    store.rows(*table, &mut |_, _, _| count += 1).expect("the store can be read");
+    count
+}
+
 both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_1_1, |version| {
     let publisher = |broker: &TestBroker| Client::connects(broker, connect(version, "publisher"));
     for leaves in ["unsubscribes", "ends", "expires"] {
@@ -410,6 +419,11 @@ both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_
             _ => broker.is_killed(Duration::from_secs(8 * 24 * 3600)),
         }
         broker.is_killed(AT_ONCE);
+        broker.is_killed_on(AT_ONCE, |store| {
+            let mut queues = 0;
+            store.entries(&mut |_, _, _, _, _| queues += 1).expect("the store can be read");
+            assert_eq!((groups(store), queues), (0, 0), "one that {leaves}");
+        });
         let member = Client::connects(&broker, lasting(version, "member"));
         member.subscribes(GROUP, 1).hears_nothing();
         // And the next under that name is kept as the first was.
