@@ -320,7 +320,6 @@ impl Request {
             problem_information: self.problem_information,
             session_expiry_s: self.session_expiry.as_secs().min(u64::from(u32::MAX)) as u32,
             keep_alive_s: keep_alive.as_secs().min(u64::from(u16::MAX)) as u16,
-            authentication_method: self.login.method.clone(),
         };
         (terms, server_keep_alive.then(|| maximum.as_secs().min(u64::from(u16::MAX)) as u16))
     }
@@ -413,7 +412,7 @@ impl<W: Wire> Shard<W> {
         let (clients, now) = (&mut self.clients, self.now);
         let claim = shared.directory.claim(self.id, &request.client_id, || {
             let origin = shared.directory.origin_of(&request.client_id);
-            clients.insert(Client::new(Arc::clone(&identity), origin, Session::new(terms.clone()), now))
+            clients.insert(Client::new(Arc::clone(&identity), origin, Session::new(terms), now))
         });
         let (slot, session_present) = match claim {
             Claim::Elsewhere(home) => return Opened::Elsewhere(home, request, wire),
@@ -480,7 +479,7 @@ impl<W: Wire> Shard<W> {
         self.shared.connections[usize::from(self.id.0)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.statistics.connects += 1;
         if let Some(client) = self.clients.get_mut(slot) {
-            client.session.attach(terms);
+            client.session.attach(terms, request.login.method.as_deref());
             client.identity = identity;
             client.decisions = None;
             client.attach(wire, number, now);
@@ -591,7 +590,7 @@ impl<W: Wire> Shard<W> {
             let login = Login {
                 client_id: (**client.id()).into(),
                 user_name: client.identity.user_name.clone(),
-                method: client.session.terms().authentication_method.clone(),
+                method: client.session.authentication_method().map(Into::into),
                 address: client.identity.address,
                 listener: client.identity.listener.clone(),
                 data,
@@ -627,8 +626,7 @@ impl<W: Wire> Shard<W> {
             }
         }
         let Some(client) = self.client_mut(me) else { return };
-        let method = client.session.terms().authentication_method.clone();
-        client.session.say(&Packet::Auth(Auth { data, ..Auth::new(reason, method.as_deref()) })); // [MQTT-4.12.0-5]
+        client.session.say_auth(reason, data);
         if let Some(identity) = identity {
             client.identity = Arc::new(identity);
             client.decisions = None;

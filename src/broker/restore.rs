@@ -471,7 +471,6 @@ impl<W: Wire> Shard<W> {
             problem_information: false,
             session_expiry_s: expires_in.as_secs().min(u64::from(u32::MAX)) as u32,
             keep_alive_s: 0,
-            authentication_method: None,
         };
         let mut session = Session::new(terms);
         session.keep(true);

@@ -8,6 +8,13 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
+/// Of one Network Connection. Exists only once one was defined.
+#[derive(Default)]
+pub(super) struct Aliases {
+    pub(super) inbound: Option<InboundAliases>,
+    pub(super) outbound: Option<OutboundAliases>,
+}
+
 /// The aliases that a Client has defined. Holds at most `maximum` Topic Names.
 pub(super) struct InboundAliases {
     maximum: u16,

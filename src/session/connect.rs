@@ -6,7 +6,7 @@ use crate::codec::{Disconnect, Packet, PacketType, Qos, ReasonCode, Version, Vio
 use std::time::Duration;
 
 /// What CONNECT and CONNACK agreed for one Network Connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub version: Version,
     /// The peer is a bridge (protocol level with the bit 0x80): Retain As Published and No Local go without saying.
@@ -23,8 +23,6 @@ pub struct Terms {
     pub session_expiry_s: u32,
     /// Keep Alive in force; 0 = none.
     pub keep_alive_s: u16,
-    /// Named in CONNECT, and confirmed by us.
-    pub authentication_method: Option<Box<str>>,
 }
 
 /// What becomes of the Will when a Client says goodbye.
@@ -39,13 +37,13 @@ pub enum WillFate {
 impl Session {
     /// A Network Connection begins on these terms. Whatever was sent and not settled is sent again first
     /// [MQTT-4.4.0-1]; aliases of a former connection are gone [MQTT-3.3.2-7].
-    pub fn attach(&mut self, terms: Terms) {
+    pub fn attach(&mut self, terms: Terms, authentication_method: Option<&str>) {
         self.connected = true;
         self.fresh = true;
         self.control.clear();
-        self.inbound_aliases = None;
-        self.outbound_aliases = None;
+        self.aliases = None;
         self.terms = terms;
+        self.authentication_method = authentication_method.map(|method| Box::new(method.into()));
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.resend_all();
         }
@@ -67,8 +65,7 @@ impl Session {
         self.connected = false;
         self.note_sent();
         self.control = Vec::new();
-        self.inbound_aliases = None;
-        self.outbound_aliases = None;
+        self.aliases = None;
         if let Some(received) = &mut self.received {
             received.forget_owed();
         }
@@ -147,7 +144,8 @@ impl Session {
     }
 
     pub(super) fn inbound_aliases(&mut self, limits: &Limits) -> &mut InboundAliases {
-        self.inbound_aliases.get_or_insert_with(|| Box::new(InboundAliases::new(limits.topic_alias_maximum)))
+        let inbound = &mut self.aliases.get_or_insert_default().inbound;
+        inbound.get_or_insert_with(|| InboundAliases::new(limits.topic_alias_maximum))
     }
 
     pub(super) fn outbound_aliases(&mut self, limits: &Limits) -> Option<&mut OutboundAliases> {
@@ -155,6 +153,7 @@ impl Session {
         if maximum == 0 {
             return None;
         }
-        Some(self.outbound_aliases.get_or_insert_with(|| Box::new(OutboundAliases::new(maximum))))
+        let outbound = &mut self.aliases.get_or_insert_default().outbound;
+        Some(outbound.get_or_insert_with(|| OutboundAliases::new(maximum)))
     }
 }

@@ -322,7 +322,9 @@ impl Session {
         let mut fits = encode_publish(message, &delivery, version, now, size_max, out);
         if !fits && delivery.alias.take().is_some() {
             // The alias property was the straw too many; the pair is forgotten at the other end's expense, not ours.
-            self.outbound_aliases = None;
+            if let Some(aliases) = &mut self.aliases {
+                aliases.outbound = None;
+            }
             fits = encode_publish(message, &delivery, version, now, size_max, out);
         }
         if !fits {

@@ -30,7 +30,7 @@ pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
 
 use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe, Version, Violation};
 use crate::codec::{Limits as CodecLimits, Moment, Qos, TopicLimits};
-use alias::{InboundAliases, OutboundAliases};
+use alias::Aliases;
 use in_flight::InFlight;
 use log::Log;
 use publish::Received;
@@ -49,8 +49,9 @@ pub struct Session {
     queue: Option<Box<Queue>>,
     in_flight: Option<Box<InFlight>>,
     received: Option<Box<Received>>,
-    inbound_aliases: Option<Box<InboundAliases>>,
-    outbound_aliases: Option<Box<OutboundAliases>>,
+    aliases: Option<Box<Aliases>>,
+    /// What the Client named in CONNECT and we have confirmed. Twice boxed: few have one, and all have its place.
+    authentication_method: Option<Box<Box<str>>>,
     /// Whether the store is to know what happens.
     kept: bool,
     log: Option<Box<Log>>,
@@ -129,8 +130,8 @@ impl Session {
             queue: None,
             in_flight: None,
             received: None,
-            inbound_aliases: None,
-            outbound_aliases: None,
+            aliases: None,
+            authentication_method: None,
             kept: false,
             log: None,
         }
@@ -139,6 +140,11 @@ impl Session {
     /// The terms of the present or last Network Connection.
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// The Authentication Method of the present or last Network Connection.
+    pub fn authentication_method(&self) -> Option<&str> {
+        self.authentication_method.as_ref().map(|method| &***method)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -180,12 +186,12 @@ impl Session {
     /// AUTH belongs to Clients that named an Authentication Method in CONNECT, and repeats that method
     /// [MQTT-4.12.0-7] [MQTT-4.12.1-1].
     fn receive_auth<'a>(&self, auth: Auth<'a>) -> Result<Action<'a>, Violation> {
-        match (&self.terms.authentication_method, auth.method) {
+        match (self.authentication_method(), auth.method) {
             (None, _) => Err(Violation {
                 reason: ReasonCode::ProtocolError,
                 why: "AUTH without an Authentication Method in CONNECT",
             }),
-            (Some(agreed), Some(method)) if **agreed == *method => Ok(Action::Authenticate(auth)),
+            (Some(agreed), Some(method)) if agreed == method => Ok(Action::Authenticate(auth)),
             _ => Err(Violation { reason: ReasonCode::ProtocolError, why: "AUTH with another Authentication Method" }),
         }
     }
@@ -194,6 +200,12 @@ impl Session {
     /// must already be within what the Client allows.
     pub fn say(&mut self, packet: &Packet<'_>) {
         packet.encode(self.terms.version, &mut self.control);
+    }
+
+    /// Appends AUTH, with the method that was agreed [MQTT-4.12.0-5].
+    pub fn say_auth(&mut self, reason: ReasonCode, data: Option<&[u8]>) {
+        let method = self.authentication_method.as_ref().map(|method| &***method);
+        Packet::Auth(Auth { data, ..Auth::new(reason, method) }).encode(self.terms.version, &mut self.control);
     }
 
     /// Appends a packet that is encoded already.

@@ -168,7 +168,7 @@ impl<'a> Overlay<'a> {
     /// Entries at rest of queues that were cleared.
     fn find_cleared(&mut self) -> Result<(), Error> {
         for (number, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.is_cleared) {
-            self.rest.scan(Space::Entries, &number.to_be_bytes(), &mut |key, _| {
+            self.rest.scan(Space::Entries, &number.to_be_bytes(), &[], &mut |key, _| {
                 if let Some(id) = EntryId::read(key) {
                     queue.entries.entry((id.blob, id.tag)).or_insert(Entry { was: true, ..Entry::default() });
                 }

@@ -118,8 +118,8 @@ impl Rest for Engine {
         })
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
-        let mut from = prefix.to_vec();
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+        let mut from = prefix.max(from).to_vec();
         loop {
             let pairs = self.with("read", |open| Ok(open.space(space).range(from.as_slice()..)))?;
             let mut last = None;

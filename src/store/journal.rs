@@ -59,6 +59,8 @@ struct Gathering {
     bytes: Vec<u8>,
     /// The position after them.
     tail: u64,
+    /// The open segment is to end behind what was appended before.
+    is_segment_to_end: bool,
     /// Somebody will wait until it is synced.
     is_to_be_synced: bool,
     /// Bytes that are on their way, and not yet as safe as somebody wants.
@@ -104,6 +106,15 @@ impl Log {
         self.halt.notify_all();
     }
 
+    /// Ends the open segment behind what was appended so far, so that a checkpoint can take it to rest.
+    pub(super) fn end_segment(&self) {
+        let mut gathering = self.gathering.lock();
+        gathering.is_segment_to_end = true;
+        if std::mem::take(&mut gathering.is_committer_asleep) {
+            self.something.notify_one();
+        }
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.gathering.lock().is_stopping
     }
@@ -141,7 +152,7 @@ impl Log {
     /// Whether there is something to commit. No: the journal stops.
     fn wait_for_something(&self) -> bool {
         let mut gathering = self.gathering.lock();
-        while gathering.bytes.is_empty() && !gathering.is_stopping {
+        while gathering.bytes.is_empty() && !gathering.is_segment_to_end && !gathering.is_stopping {
             gathering.is_committer_asleep = true;
             self.something.wait(&mut gathering);
         }
@@ -149,7 +160,7 @@ impl Log {
         if !self.options.commit_wait.is_zero() && !gathering.is_stopping {
             self.halt.wait_for(&mut gathering, self.options.commit_wait);
         }
-        !gathering.bytes.is_empty()
+        !gathering.bytes.is_empty() || gathering.is_segment_to_end
     }
 
     /// Tries until it works; when the journal is to stop, not for ever.
@@ -192,7 +203,7 @@ impl Log {
         if committer.is_broken {
             self.begin_anew(committer)?;
         }
-        let (bytes, is_to_be_synced) = self.take(committer);
+        let (bytes, is_to_be_synced, is_segment_to_end) = self.take(committer);
         let start = committer.tail;
         committer.tail += bytes.len() as u64;
         if !bytes.is_empty() {
@@ -207,6 +218,10 @@ impl Log {
             moved();
             self.sync(committer)?;
         }
+        if is_segment_to_end && committer.open.as_ref().is_some_and(|open| open.segment.first < committer.tail) {
+            self.sync(committer)?;
+            self.begin(committer, committer.tail, self.room_of_a_segment(), &[])?;
+        }
         let mut gathering = self.gathering.lock();
         gathering.in_commit = 0;
         if gathering.bytes.len() <= self.options.pending_bytes_max / 2 {
@@ -215,13 +230,14 @@ impl Log {
         Ok(())
     }
 
-    /// What has gathered, and whether somebody waits for the disk.
-    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool) {
+    /// What has gathered, whether somebody waits for the disk, and whether the segment ends with it.
+    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool, bool) {
         let spare = std::mem::take(&mut committer.spare);
         let mut gathering = self.gathering.lock();
         let bytes = std::mem::replace(&mut gathering.bytes, spare);
         gathering.in_commit += bytes.len();
-        (bytes, std::mem::take(&mut gathering.is_to_be_synced))
+        let is_segment_to_end = std::mem::take(&mut gathering.is_segment_to_end);
+        (bytes, std::mem::take(&mut gathering.is_to_be_synced), is_segment_to_end)
     }
 
     /// Writes the group that begins at `start`, the last one held, into this segment and as many more as it takes.

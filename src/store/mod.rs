@@ -36,7 +36,7 @@ pub use disk::{Disk, DiskFile, Folder};
 pub use memory::Memory;
 pub use rest::{Change, Each, Rest, Space};
 pub use transfer::Contents;
-pub use whole::{EachEntry, EachRow, Store};
+pub use whole::{EachEntry, EachRow, Entry, Store};
 
 use std::path::PathBuf;
 use std::sync::Arc;

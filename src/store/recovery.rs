@@ -71,7 +71,7 @@ impl Move<'_> {
     /// Where rest has lost how far it includes the journal: positions that no blob can have.
     fn after_all_blobs(self, position: u64) -> Result<u64, Error> {
         let mut last = None;
-        self.rest.scan(Space::References, &[], &mut |key, _| {
+        self.rest.scan(Space::References, &[], &[], &mut |key, _| {
             last = key.try_into().ok().map(u64::from_be_bytes);
             true
         })?;
@@ -85,7 +85,7 @@ impl Move<'_> {
     fn mend_references(self, findings: &mut Findings) -> Result<(), Error> {
         let has_any = |space| {
             let mut has_any = false;
-            let scanned = self.rest.scan(space, &[], &mut |_, _| {
+            let scanned = self.rest.scan(space, &[], &[], &mut |_, _| {
                 has_any = true;
                 false
             });
@@ -95,13 +95,13 @@ impl Move<'_> {
             return Ok(());
         }
         let mut references: BTreeMap<u64, u64> = BTreeMap::new();
-        self.rest.scan(Space::Rows, &[], &mut |_, row| {
+        self.rest.scan(Space::Rows, &[], &[], &mut |_, row| {
             if let Some((blob, ..)) = read_row(row) {
                 *references.entry(blob).or_default() += 1;
             }
             true
         })?;
-        self.rest.scan(Space::Entries, &[], &mut |key, _| {
+        self.rest.scan(Space::Entries, &[], &[], &mut |key, _| {
             if let Some(id) = EntryId::read(key) {
                 *references.entry(id.blob).or_default() += 1;
             }

@@ -31,8 +31,8 @@ pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 /// A store of keys and values. Keys are shorter than 64 KiB.
 pub trait Rest: Send + Sync {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
-    /// All keys that begin so, in order.
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error>;
+    /// All keys that begin so, in order; those before `from` are passed over.
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error>;
     /// All of it or nothing; it is on the disk when this returns. After an error it may be there or not.
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error>;
     /// What was found to be damaged since this was asked last. What is damaged reads as if it were not there.

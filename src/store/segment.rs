@@ -104,6 +104,17 @@ impl Segments {
         }
     }
 
+    /// Whether all that hold anything before this position are closed; waits so long for it, or until `wake` is called.
+    pub(super) fn are_closed_before(&self, position: u64, time: Duration) -> bool {
+        let mut segments = self.by_first.lock();
+        let are_closed =
+            |segments: &BTreeMap<u64, _>| segments.keys().next_back().is_some_and(|last| *last >= position);
+        if !are_closed(&segments) {
+            self.more.wait_for(&mut segments, time);
+        }
+        are_closed(&segments)
+    }
+
     /// Returns when `wake` was called, or after this time.
     pub(super) fn wait_for(&self, time: Duration) {
         self.more.wait_for(&mut self.by_first.lock(), time);

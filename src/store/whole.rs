@@ -7,7 +7,7 @@ use super::journal::{Committer, Log};
 use super::recovery::{Move, blob_in, fault, position_of};
 use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
-use super::{Damage, Disk, Error, Findings, Journal, Options, Statistics};
+use super::{Damage, Disk, Error, Findings, Journal, Options, Position, Statistics};
 use crate::faults::{self, Fault};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -21,6 +21,18 @@ pub type EachRow<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
 
 /// Is told an entry: queue, blob, tag, meta, how often it entered.
 pub type EachEntry<'a> = dyn FnMut(u64, u64, u64, &[u8], u32) + 'a;
+
+/// What waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub blob: u64,
+    pub tag: u64,
+    pub meta: Box<[u8]>,
+    /// How often it entered.
+    pub count: u32,
+    /// Of the blob. `None`: they are lost.
+    pub bytes: Option<Vec<u8>>,
+}
 
 /// What survives, in a directory.
 pub struct Store {
@@ -97,7 +109,7 @@ impl Store {
 
     /// All rows of a table as recovery found them, in order of keys.
     pub fn rows(&self, table: u8, each: &mut EachRow<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Rows, &[table], &mut |key, stored| {
+        self.rest.scan(Space::Rows, &[table], &[], &mut |key, stored| {
             if let Some((blob, value, rest)) = read_row(stored) {
                 match rest {
                     [] => each(key.get(1..).unwrap_or_default(), value, blob),
@@ -110,12 +122,53 @@ impl Store {
 
     /// All entries as recovery found them, in order of queue and blob.
     pub fn entries(&self, each: &mut EachEntry<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Entries, &[], &mut |key, stored| {
+        self.rest.scan(Space::Entries, &[], &[], &mut |key, stored| {
             if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 each(id.queue, id.blob, id.tag, meta, count);
             }
             true
         })
+    }
+
+    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order. What was appended before
+    /// [`at_rest`](Self::at_rest) is there, and what came later is not. Any thread may ask, and waits for the disk.
+    pub fn queue(&self, queue: u64, after: u64, count: usize) -> Result<Vec<Entry>, Error> {
+        let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
+        let mut found = Vec::new();
+        self.rest.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
+            if let (Some(EntryId { blob, tag, .. }), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
+                found.push(Entry { blob, tag, meta: meta.into(), count, bytes: None });
+            }
+            found.len() < count
+        })?;
+        for entry in &mut found {
+            entry.bytes = self.rest.get(Space::Blobs, &entry.blob.to_be_bytes())?;
+        }
+        Ok(found)
+    }
+
+    /// Rest includes the journal up to here.
+    pub fn at_rest(&self) -> Position {
+        Position(*self.at_rest.lock())
+    }
+
+    /// Begins a new segment with the next commit, so that a checkpoint brings to rest all that is appended by now.
+    pub fn end_segment(&self) {
+        self.log.end_segment();
+    }
+
+    /// Returns when rest includes the journal up to this position, which somebody else commits. After an error, or when it is time
+    /// to stop, it does not.
+    pub fn bring_to_rest(&self, position: Position) -> Result<(), Error> {
+        if self.at_rest() < position {
+            self.end_segment();
+            while !self.segments.are_closed_before(position.0, self.options.retry_wait * 20) && !self.log.is_stopping()
+            {
+                self.end_segment(); // a commit that failed has forgotten it
+            }
+            self.checkpoint()?;
+        }
+        Ok(())
     }
 
     /// The bytes of a blob, wherever they lie. `None`: nothing keeps it, it is damaged, or it is not written yet. Any thread may
@@ -237,7 +290,7 @@ pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> 
     match home::read_format(disk, dir)? {
         Format::Store(id) => return Ok(id),
         Format::None => {}
-        Format::Damaged => home::put_aside(disk, "format", super::Position(0), "the format file is damaged", findings),
+        Format::Damaged => home::put_aside(disk, "format", Position(0), "the format file is damaged", findings),
     }
     let id = match id_in_journal(disk)? {
         Some(id) => id,

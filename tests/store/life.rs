@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use waypost::store::{Batch, BlobRef, Disk, Findings, Options, Rest, Safety, Space, Store};
+use waypost::store::{Batch, BlobRef, Disk, Entry, Findings, Options, Rest, Safety, Space, Store};
 
 /// What a store must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,12 +101,44 @@ pub(crate) fn live(model: &Model, store: &Store, history: &mut History, steps: u
             0..=10 => append(store, history, &mut batch, lot),
             // A failure is tried again with the next commit.
             11..=17 => drop(store.commit(&moved)),
-            _ => drop(store.checkpoint()),
+            18 => drop(store.checkpoint()),
+            _ => {
+                store.end_segment();
+                if store.commit(&moved).is_ok() && store.checkpoint().is_ok() {
+                    assert_eq!(store.at_rest(), store.journal().tail(), "all of it is at rest");
+                    check_queues(store, history);
+                }
+            }
         }
     }
     if lot.below(3) == 0 {
         store.stop();
         store.run_commits(&moved);
+    }
+}
+
+/// Every queue is read from somewhere in it on: what is there, in order, with its bytes.
+fn check_queues(store: &Store, history: &History) {
+    let state = history.now();
+    for queue in 0..4 {
+        let blobs: Vec<u64> = state.entries.keys().filter(|key| key.0 == queue).map(|key| key.1).collect();
+        let after = blobs.get(blobs.len() / 2).copied().unwrap_or_default();
+        let found = store.queue(queue, after, 3).expect("rest is read");
+        let is_behind = |key: &(u64, u64, u64)| key.0 == queue && key.1 > after;
+        let expected: Vec<_> = state
+            .entries
+            .iter()
+            .filter(|(key, _)| is_behind(key))
+            .take(3)
+            .map(|((_, blob, tag), (meta, count))| Entry {
+                blob: *blob,
+                tag: *tag,
+                meta: meta[..].into(),
+                count: *count,
+                bytes: history.blobs.get(blob).cloned(),
+            })
+            .collect();
+        assert_eq!(found, expected);
     }
 }
 

@@ -232,9 +232,9 @@ impl Rest for Model {
         Ok(self.world().rest.get(&(space, key.to_vec())).cloned())
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         let world = self.world();
-        for ((found, key), value) in world.rest.range((space, prefix.to_vec())..) {
+        for ((found, key), value) in world.rest.range((space, prefix.max(from).to_vec())..) {
             if *found != space || !key.starts_with(prefix) || !each(key, value) {
                 break;
             }
