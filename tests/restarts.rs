@@ -8,8 +8,8 @@ use std::time::Duration;
 use support::TestBroker;
 use support::talk::{Client, both};
 use support::wire::{
-    Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish, pubrec,
-    pubrel, will,
+    Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish,
+    pubrec, pubrel, will,
 };
 use waypost::broker::TABLES;
 use waypost::store::{Options, Store};
@@ -469,4 +469,34 @@ fn what_waits_already_is_kept_once_a_lasting_session_joins() {
         .says(pubcomp(id))
         .takes(publish("t", "3").exactly_once(0))
         .hears_nothing();
+}
+
+#[test]
+fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
+    let broker = broker();
+    // Of the two shards the first is the home of the group. In it a Client has so many filters that match that it is served
+    // apart, and later.
+    Client::connects(&broker, lasting(Version::V5, "member")).subscribes(GROUP, 2).vanishes();
+    Client::connects(&broker, connect_v5("elsewhere"));
+    let filters = (0..33).map(|bits| match bits {
+        32 => "t/#".to_owned(),
+        _ => (0..5).fold("t".to_owned(), |filter, bit| filter + if bits >> bit & 1 == 0 { "/x" } else { "/+" }),
+    });
+    let many = Client::connects(&broker, lasting(Version::V5, "many"));
+    let subscribe = filters.fold(support::wire::subscribe(1), |subscribe, filter| subscribe.to(filter, 2));
+    many.subscribes_with(subscribe).vanishes();
+    let by_hand = broker.held();
+    let publisher = by_hand.link();
+    publisher.send(&lasting(Version::V5, "publisher").bytes(Version::V5));
+    broker.settle();
+    publisher.send(&publish("t/x/x/x/x/x", "1").exactly_once(7).bytes(Version::V5));
+    assert!(by_hand.read(publisher.number()));
+    by_hand.tick(1); // it is on its way
+    by_hand.tick(0); // all there have it
+    by_hand.commit(); // and before the publisher's shard hears of that, the process ends
+    by_hand.is_killed(AT_ONCE);
+    for name in ["member", "many"] {
+        let client = Client::resumes(&broker, lasting(Version::V5, name));
+        client.takes(publish("t/x/x/x/x/x", "1").exactly_once(0)).hears_nothing();
+    }
 }
