@@ -160,6 +160,8 @@ def ephemeral(broker):
 
 def full(report, seed):
     report.check("full file system: told, held back, and served again", is_full, report, seed, seconds=180)
+    report.check("full file system at the start: what is there is served, and nothing falsely acknowledged", starts_full,
+                 seconds=60)
 
 
 def is_full(report, seed):
@@ -198,6 +200,47 @@ def is_full(report, seed):
             wrong = findings(world)
             print(f"   full file system: {summary(world, wrong)}; it said: {said[0][:200]}", flush=True)
             judge(report, "full file system", wrong, seed)
+
+
+def starts_full():
+    """Killed, and started while there is no room left: it serves what is there, and keeps again when there is room."""
+    with memory("128m") as folder, Broker(config=CONFIG["waypost"], data=os.path.join(folder, "data")) as broker:
+        with Link(broker.port) as link:
+            link.connect("before")
+            for number in range(3000):  # more than one segment, none of them at rest
+                expect(keep(link, f"kept/{number}", os.urandom(10_000)) < 0x80, "there is room, and nothing is kept")
+        broker.program.process.kill()
+        broker.program.process.wait()
+        filler = fill(os.path.join(folder, "filler"))
+        broker.restart()
+        with ephemeral(broker) as talk, Link(broker.port) as link:
+            link.connect("meanwhile")
+            expect_equal(keep(link, "kept/more", b"x"), 0x97, "the answer to what cannot be kept")
+            finds(broker, 3000)
+            talk()
+            os.remove(filler)
+            end = time.monotonic() + PATIENCE_S * busyness()
+            while keep(link, "kept/more", b"x") >= 0x80:
+                expect(time.monotonic() < end, "nothing is kept when there is room again")
+        broker.program.process.kill()
+        broker.program.process.wait()
+        broker.restart()
+        finds(broker, 3001)
+
+
+def keep(link, topic, payload):
+    """Has a message retained; returns the code in PUBACK."""
+    link.send(wire.publish(topic, payload, 1, 1, retain=True))
+    body = link.next(wire.PUBACK).body
+    return body[2] if len(body) > 2 else 0
+
+
+def finds(broker, count):
+    """So many messages are retained."""
+    with Link(broker.port) as link:
+        link.connect("reader").subscribe("kept/#")
+        topics = {wire.published(link.next(wire.PUBLISH)).topic for _ in range(count)}
+        expect_equal(len(topics), count, "topics with a retained message")
 
 
 def fill(path):

@@ -1,15 +1,20 @@
 //! What survives a process that ends, in order or without a word: conversations with a broker whose store is a real one.
 
+#[path = "store/model.rs"]
+#[allow(dead_code, reason = "the tests of the store need more of it")]
+mod model;
 mod support;
 
-use std::path::PathBuf;
+use model::{Failing, Failure, Model};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::TestBroker;
 use support::talk::{Client, both};
 use support::wire::{
-    Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish,
-    pubrec, pubrel, will,
+    AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
+    publish, pubrec, pubrel, subscribe, will,
 };
 use waypost::broker::TABLES;
 use waypost::store::{Options, Store};
@@ -181,6 +186,56 @@ fn time_passes_while_nobody_is_there() {
 }
 
 #[test]
+fn what_is_over_leaves_nothing_at_rest() {
+    let contents = |broker: &TestBroker| {
+        let mut contents = None;
+        broker.is_killed_on(AT_ONCE, |_| ());
+        broker.is_killed_on(AT_ONCE, |store| contents = Some(store.contents().expect("it can be read")));
+        let contents = contents.expect("it was asked");
+        (contents.rows, contents.entries, contents.blobs)
+    };
+    for over_while_down in [false, true] {
+        let broker = broker();
+        assert_eq!(contents(&broker), (1, 0, 0), "the clock, and nothing else");
+        let publisher = Client::connects(&broker, connect_v5("publisher"));
+        let short = || property::message_expiry_interval(30);
+        let lasting_a_while = |client_id: &str| {
+            let lasting = connect_v5(client_id).with(property::session_expiry_interval(60));
+            lasting.will(will("r/will", "x").retain().with(property::message_expiry_interval(5)))
+        };
+        // In both shards; with everything that a Session can have.
+        for client_id in ["one", "two", "three"] {
+            let client = Client::connects(&broker, lasting_a_while(client_id));
+            client.subscribes("t/#", 2).subscribes("$share/g/t", 1).subscribes("u", 1).unsubscribes("u");
+            publisher.publishes(publish("t/1", "x").at_least_once(1).with(short()));
+            publisher.publishes(publish("t/2", "x").exactly_once(2));
+            let heard = client.hears_publishes();
+            let sent = heard.iter().find(|publish| publish.qos == 2).and_then(|publish| publish.packet_id);
+            client.says(pubrec(sent.expect("QoS 2 has one")));
+            client.says(publish("t/3", "x").exactly_once(9)).says(publish("v", "x").exactly_once(10));
+            client.vanishes();
+            publisher.publishes(publish("t/1", "x").at_least_once(3)).publishes(publish("t/2", "x").exactly_once(4));
+        }
+        for number in 0..100 {
+            publisher.publishes(publish(format!("r/{number}"), "x").at_least_once(1).retain().with(short()));
+        }
+        let later = property::message_expiry_interval(90);
+        publisher.publishes(publish("r/late", "x").at_least_once(1).retain().with(later));
+        // One that expires is replaced by one that does not, which is cleared.
+        publisher.publishes(publish("r/0", "y").at_least_once(1).retain());
+        broker.advance(Duration::from_secs(40));
+        assert_eq!(broker.retained("r/0"), Some(b"y".to_vec()));
+        publisher.publishes(publish("r/0", "").at_least_once(1).retain());
+        if over_while_down {
+            broker.is_killed(Duration::from_secs(100));
+        }
+        broker.advance(Duration::from_secs(200));
+        assert_eq!(broker.sessions(), usize::from(!over_while_down), "the publisher is still connected");
+        assert_eq!(contents(&broker), (1, 0, 0), "over while down: {over_while_down}");
+    }
+}
+
+#[test]
 fn a_will_that_waits_goes_out_when_its_time_has_come() {
     let farewell = |seconds| will("will", "farewell").with(property::will_delay_interval(seconds));
     let with_will = |seconds| lasting(Version::V5, "mortal").will(farewell(seconds));
@@ -216,8 +271,8 @@ fn a_will_that_waits_goes_out_when_its_time_has_come() {
 fn several_subscription_identifiers_come_back() {
     let broker = broker();
     let client = Client::connects(&broker, lasting(Version::V5, "client"));
-    client.subscribes_with(support::wire::subscribe(1).to("a/#", 1).with(property::subscription_identifier(7)));
-    client.subscribes_with(support::wire::subscribe(2).to("a/b", 2).with(property::subscription_identifier(9)));
+    client.subscribes_with(subscribe(1).to("a/#", 1).with(property::subscription_identifier(7)));
+    client.subscribes_with(subscribe(2).to("a/b", 2).with(property::subscription_identifier(9)));
     client.vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
     publisher.publishes(publish("a/b", "x").exactly_once(1));
@@ -247,6 +302,140 @@ fn no_local_and_retain_as_published_come_back() {
     publisher_again(&broker).publishes(publish("t", "other").at_least_once(1).retain());
     let heard: Vec<Parsed> = client.hears_all();
     assert!(matches!(&heard[..], [Parsed::Publish(one)] if one.retain), "{heard:?}");
+}
+
+// ----------------------------------------------------------------------------------------------- a disk that is full
+
+/// A broker on a disk that can be filled.
+struct Full {
+    broker: TestBroker,
+    disk: Model,
+}
+
+impl Full {
+    /// A broker of one shard; one Client is away, and what is published to `t` has to be kept for it.
+    fn begins() -> Self {
+        let disk = Model::default();
+        let below = disk.clone();
+        let broker = TestBroker::on_disk(
+            |settings| (settings.shards, settings.memory_budget) = (1, 32 << 20),
+            false,
+            move || {
+                let (disk, rest) = (Arc::new(below.clone()), Arc::new(below.clone()));
+                Store::open_on(disk, rest, Path::new("model"), Options::default(), &mut |_, _| ()).expect("it opens").0
+            },
+        );
+        Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+        Self { broker, disk }
+    }
+
+    /// From now on, until there is room again.
+    fn fills(&self) {
+        let mut world = self.disk.world();
+        let from = world.calls + 1;
+        world.failing = Some(Failing { from, calls: u64::MAX - from, error: Failure::Full });
+    }
+
+    fn has_room_again(&self) {
+        self.disk.world().failing = None;
+        self.broker.commit();
+        self.broker.settle();
+    }
+}
+
+#[test]
+fn while_the_disk_is_full_nothing_is_kept_for_those_who_are_not_told() {
+    let full = Full::begins();
+    let (publisher, listener) = (
+        Client::connects(&full.broker, connect_v5("publisher")),
+        Client::connects(&full.broker, connect_v5("listener")),
+    );
+    let old = Client::connects(&full.broker, connect(Version::V311, "old"));
+    listener.subscribes("#", 1);
+    publisher.publishes(publish("r/before", "x").retain());
+    listener.receives(publish("r/before", "x"));
+    full.fills();
+    old.says(publish("t", "waits").at_least_once(1)).hears_nothing();
+    listener.takes(publish("t", "waits").at_least_once(0));
+    let refused = full.broker.statistics().retained_refused;
+    for number in 0..10 {
+        publisher.says(publish("r/now", "y").retain());
+        listener.receives(publish("r/now", "y"));
+        let mortal = connect_v5(&format!("mortal-{number}")).will(will("r/will", "z").retain());
+        Client::connects(&full.broker, mortal).vanishes();
+        listener.receives(publish("r/will", "z"));
+    }
+    assert_eq!(full.broker.statistics().retained_refused - refused, 20);
+    assert_eq!((full.broker.retained("r/now"), full.broker.retained("r/will")), (None, None));
+    // Those who can be told, are.
+    assert_eq!(
+        publisher.says(publish("r/now", "y").at_least_once(2).retain()).hears_ack(AckKind::PubAck, 2).reason,
+        0x97
+    );
+    // What was there can be cleared, and what comes later is kept.
+    publisher.says(publish("r/before", "").retain());
+    full.has_room_again();
+    old.hears(puback(1));
+    publisher.says(publish("r/then", "y").retain());
+    full.broker.is_killed(AT_ONCE);
+    assert_eq!(full.broker.retained("r/before"), None);
+    assert_eq!(full.broker.retained("r/then"), Some(b"y".to_vec()));
+}
+
+#[test]
+fn while_the_disk_is_full_no_session_begins_that_is_to_last() {
+    let full = Full::begins();
+    let lasts = Client::connects(&full.broker, lasting(Version::V5, "lasts"));
+    let lasts_in_3_1_1 = Client::connects(&full.broker, lasting(Version::V311, "lasts-3"));
+    full.fills();
+    Client::connects(&full.broker, connect(Version::V311, "old"))
+        .says(publish("t", "x").at_least_once(1))
+        .hears_nothing();
+    for (version, code) in [(Version::V5, 0x97), (Version::V311, 3), (Version::V31, 3)] {
+        // Whoever is there already stays.
+        for client_id in ["new", "away", "lasts"] {
+            let refused = Client::tries(&full.broker, version, lasting(version, client_id));
+            let heard = refused.hears_all();
+            assert!(matches!(&heard[..], [Parsed::ConnAck(connack)] if connack.code == code), "{heard:?}");
+        }
+    }
+    lasts.says(PINGREQ).hears(vec![Parsed::PingResp]);
+    // MQTT 5 is told of each subscription, others wait; UNSUBACK always waits.
+    lasts.says(subscribe(7).to("a", 1).to("b", 1)).hears_suback_codes(7, &[0x97, 0x97]);
+    lasts_in_3_1_1.says(subscribe(7).to("a", 1)).hears_nothing();
+    // Sessions that do not last have all they ever had.
+    let passing = Client::connects(&full.broker, connect_v5("passing"));
+    passing.subscribes("p", 1).publishes(publish("p", "y").at_least_once(1));
+    passing.takes(publish("p", "y").at_least_once(0)).unsubscribes("p");
+    full.has_room_again();
+    lasts_in_3_1_1.hears_suback_codes(7, &[1]);
+    full.broker.is_killed(AT_ONCE);
+    Client::resumes(&full.broker, lasting(Version::V311, "lasts-3"));
+    passing_again(&full.broker).publishes(publish("a", "z").at_least_once(1));
+    assert_eq!(full.broker.sessions(), 4);
+}
+
+fn passing_again(broker: &TestBroker) -> Client {
+    Client::connects(broker, connect_v5("passing"))
+}
+
+#[test]
+fn what_waits_for_a_full_disk_counts_towards_the_memory_budget() {
+    let full = Full::begins();
+    full.fills();
+    let payload = "x".repeat(100 << 10);
+    let sends_and_goes = |number| {
+        let client = Client::tries(&full.broker, Version::V311, connect(Version::V311, &format!("old-{number}")));
+        client.says(publish("r", &payload).at_least_once(1).retain());
+        let is_in = matches!(&client.hears_all()[..], [Parsed::ConnAck(connack), ..] if connack.code == 0);
+        client.vanishes();
+        is_in
+    };
+    // Whoever comes, leaves something and goes, is not held back by waiting for an answer.
+    let come = (0..10_000).take_while(|number| sends_and_goes(*number)).count();
+    assert!((100..400).contains(&come), "{come} times 100 KiB within 32 MiB");
+    full.has_room_again();
+    assert!(sends_and_goes(10_000));
 }
 
 // Shared subscriptions. The broker has two shards, and Clients are put into them in turn: some members live at the home of

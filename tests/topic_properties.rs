@@ -319,7 +319,7 @@ fn a_replay_visits_what_is_there_once_whatever_happens_meanwhile() {
                     done = progress == Progress::Done;
                 }
                 RetainedAction::Sweep(entries_max) => {
-                    let removed = retained.sweep(moment, &mut sweep, entries_max);
+                    let removed = retained.sweep(moment, &mut sweep, entries_max, &mut |_| ());
                     let before = model.len();
                     model.retain(|topic, note| now < note.expires_at || retained.get(topic.as_bytes()).is_some());
                     assert_eq!(before - model.len(), removed);

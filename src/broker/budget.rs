@@ -22,12 +22,26 @@ pub enum Level {
 
 pub(super) struct Budget {
     bytes: i64,
+    /// What waits for a disk that takes nothing.
+    stuck: AtomicI64,
     live: Box<[AtomicI64]>,
 }
 
 impl Budget {
     pub(super) fn new(bytes: usize, shards: usize) -> Self {
-        Self { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), live: (0..shards).map(|_| AtomicI64::new(0)).collect() }
+        Self {
+            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+            stuck: AtomicI64::new(0),
+            live: (0..shards).map(|_| AtomicI64::new(0)).collect(),
+        }
+    }
+
+    /// What waits for the disk counts too while it takes nothing, or those whom nothing holds back could let it grow for ever.
+    pub(super) fn report_stuck(&self, bytes: Option<u64>) {
+        let bytes = bytes.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX / 2));
+        if bytes != 0 || self.stuck.load(Ordering::Relaxed) != 0 {
+            self.stuck.store(bytes, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn report(&self, shard: ShardId, live: i64) {
@@ -35,7 +49,7 @@ impl Budget {
     }
 
     pub(super) fn used(&self) -> i64 {
-        self.live.iter().map(|live| live.load(Ordering::Relaxed)).sum()
+        self.live.iter().map(|live| live.load(Ordering::Relaxed)).sum::<i64>() + self.stuck.load(Ordering::Relaxed)
     }
 
     pub(super) fn level(&self) -> Level {

@@ -510,6 +510,12 @@ impl<W: Wire> Shard<W> {
         {
             return Some(request.refused(ReasonCode::QuotaExceeded, "the user has too many Sessions"));
         }
+        // CONNACK would wait for the disk, and every new attempt would add to what does.
+        if !request.session_expiry.is_zero() && self.durable.is_in_trouble() {
+            return Some(
+                request.refused(ReasonCode::QuotaExceeded, "the disk takes nothing, and the Session is to last"),
+            );
+        }
         let (will, _) = request.will.as_ref()?;
         (access.decide(identity, publishing(will)) == Verdict::Denied && !is_left_out(Fault::WillAtConnect))
             .then(|| request.refused(ReasonCode::NotAuthorized, "a Will that the Client may not publish"))

@@ -9,7 +9,7 @@
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
 use super::shard::{Attachment, Shard, Wire};
-use super::{Keeping, ShardId};
+use super::{Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
 use crate::session::{Answer, Change, GroupId, Kept};
@@ -64,6 +64,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Say {
     /// To a publisher.
     Answer(Answer, ReasonCode),
+    /// SUBACK or UNSUBACK, encoded. A Client that waits for many answers is read no further.
+    Granted(Vec<u8>),
     /// Packets, encoded.
     Packets(Vec<u8>),
     /// Nothing: of a Will nobody is told.
@@ -142,6 +144,12 @@ impl Durable {
         self.keeping.as_ref().is_some_and(|keeping| keeping.journal.trouble().is_some())
     }
 
+    /// Bytes that wait in memory for a disk that takes nothing; `None` while it does, and nothing has to be asked.
+    pub(super) fn stuck_bytes(&self) -> Option<u64> {
+        let keeping = self.keeping.as_ref().filter(|_| self.is_in_trouble())?;
+        Some(keeping.journal.pending_bytes())
+    }
+
     /// Milliseconds since 1970.
     pub(super) fn unix_ms(&self, now: Moment) -> u64 {
         self.keeping.as_ref().map_or(0, |keeping| keeping.began_unix_ms.saturating_add(now.as_millis()))
@@ -188,6 +196,14 @@ impl Durable {
 
     pub(super) fn clear_retained(&mut self, topic: &[u8]) {
         self.batch.delete(RETAINED, topic);
+    }
+
+    /// It is retained no more, and nobody has said so: another may have taken its place meanwhile. One that the journal does not
+    /// have yet is found at the next start.
+    pub(super) fn end_retained(&mut self, message: &Message) {
+        if self.is_on() && message.record() != 0 {
+            self.batch.delete_of(RETAINED, message.topic(), message.record());
+        }
     }
 
     /// The batch is about the Message of this exchange.
@@ -340,10 +356,12 @@ impl Durable {
 
     // --- the gate ---------------------------------------------------------------------------------------------------
 
-    /// Whether an answer may go now. Behind others that wait it may not: order.
+    /// Whether an answer may go now: what it waits for has come, and none to the same Client waits, of which there are so many.
     #[inline]
-    pub(super) fn is_open(&self, until: &Until) -> bool {
-        self.waiting.is_empty() && until.needs == 0 && until.position.is_none_or(|position| self.is_safe(position))
+    pub(super) fn is_open(&self, until: &Until, unanswered: impl FnOnce() -> u16) -> bool {
+        until.needs == 0
+            && until.position.is_none_or(|position| self.is_safe(position))
+            && (self.waiting.is_empty() || unanswered() == 0)
     }
 
     fn is_safe(&self, position: Position) -> bool {
@@ -356,8 +374,13 @@ impl Durable {
         self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
     }
 
-    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number.
-    fn release(&mut self, is_done: impl Fn(usize, u64) -> bool) -> Option<(Attachment, Say)> {
+    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
+    /// Session of an exchange is.
+    fn release(
+        &mut self,
+        is_done: impl Fn(usize, u64) -> bool,
+        is_there: impl Fn(Attachment, Exchange) -> bool,
+    ) -> Option<(Attachment, Say)> {
         let front = self.waiting.front_mut()?;
         if front.needs != 0 {
             let routed = front.routed;
@@ -375,7 +398,11 @@ impl Durable {
             if let Some(front) = self.waiting.front_mut()
                 && let Some(exchange) = front.received.take()
             {
-                self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                if is_there(front.to, exchange) {
+                    self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
+                } else {
+                    self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
+                }
                 for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
                 }
@@ -400,10 +427,11 @@ impl Durable {
     /// delivered: at QoS 1 that is no harm, as they may send it again. At QoS 2 it would come twice, so they wait.
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
-        self.waiting.retain(|waiting| match waiting.say {
+        self.waiting.retain_mut(|waiting| match waiting.say {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));
-                false
+                waiting.say = Say::Nothing;
+                waiting.held.is_some() // it has to be let go
             }
             _ => true,
         });
@@ -420,14 +448,13 @@ impl<W: Wire> Shard<W> {
         self.durable.commit(None); // what was settled of shared subscriptions since
         self.report_progress();
         let shared = std::sync::Arc::clone(&self.shared);
-        let id = self.id;
         loop {
-            while let Some((to, say)) = self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            while let Some((to, say)) = self.release(&shared) {
                 self.say(to, say);
             }
-            shared.set_waiting(id, self.durable.is_waiting());
+            shared.set_waiting(self.id, self.durable.is_waiting());
             // What became safe before that was set has woken nobody.
-            match self.durable.release(|shard, number| shared.is_done(id, shard, number)) {
+            match self.release(&shared) {
                 Some((to, say)) => self.say(to, say),
                 None => break,
             }
@@ -435,6 +462,14 @@ impl<W: Wire> Shard<W> {
         if self.durable.is_waiting() && self.durable.is_in_trouble() {
             self.tell_trouble();
         }
+    }
+
+    fn release(&mut self, shared: &Shared) -> Option<(Attachment, Say)> {
+        let (id, clients) = (self.id, &self.clients);
+        self.durable.release(
+            |shard, number| shared.is_done(id, shard, number),
+            |to, exchange| clients.get(to.slot).is_some_and(|client| client.kept_as == exchange.session),
+        )
     }
 
     fn say(&mut self, to: Attachment, say: Say) {
@@ -446,6 +481,13 @@ impl<W: Wire> Shard<W> {
                 }
             }
             Say::Nothing => {}
+            Say::Granted(packets) => {
+                if let Some(client) = self.client_mut(to) {
+                    client.session.say_encoded(&packets);
+                    client.note_answered();
+                    self.mark_dirty(to.slot);
+                }
+            }
             Say::Packets(packets) => {
                 if let Some(client) = self.client_mut(to) {
                     client.session.say_encoded(&packets);
@@ -501,9 +543,12 @@ impl<W: Wire> Shard<W> {
     /// Writes down that the node runs.
     pub(super) fn keep_clock(&mut self) {
         if self.clock_due().is_some_and(|due| due <= self.now) {
-            let now_ms = self.durable.unix_ms(self.now);
-            self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
-            self.durable.commit(None);
+            // While the disk takes nothing, one that waits says enough.
+            if !self.durable.is_in_trouble() {
+                let now_ms = self.durable.unix_ms(self.now);
+                self.durable.batch.put(META, CLOCK, &now_ms.to_be_bytes(), BlobRef::None);
+                self.durable.commit(None);
+            }
             self.durable.clock_due = self.now.plus(CLOCK_EVERY);
         }
     }

@@ -109,12 +109,17 @@ impl<W: Wire> Shard<W> {
             return self.answer(me, answer, ReasonCode::QuotaExceeded);
         }
         // Whoever can be told, is; for the others the Message goes to those who are there, and is not kept.
-        if let Some(writer) = writer
-            && let Err(reason) = self.retain(&message, writer)
-            && answer != Answer::None
-            && knows_reasons
-        {
-            return self.answer(me, answer, reason);
+        if let Some(writer) = writer {
+            let retained = match answer {
+                Answer::None => self.retain_untold(&message, writer),
+                _ => self.retain(&message, writer),
+            };
+            if let Err(reason) = retained
+                && answer != Answer::None
+                && knows_reasons
+            {
+                return self.answer(me, answer, reason);
+            }
         }
         if self.durable.is_on() {
             return self.publish_durably(me, message, answer, hash, kept_as);
@@ -146,7 +151,7 @@ impl<W: Wire> Shard<W> {
         if answer == Answer::None {
             return;
         }
-        if self.durable.is_open(&until) {
+        if self.durable.is_open(&until, || self.clients.get(me.slot).map_or(0, |client| client.unanswered)) {
             self.answer(me, answer, routed.reason());
         } else {
             self.durable.wait(until, me, Say::Answer(answer, routed.reason()));
@@ -200,7 +205,7 @@ impl<W: Wire> Shard<W> {
         }
         let message = will.message.at(self.now); // its Message Expiry Interval begins now
         if message.retain() {
-            let _ = self.retain(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
+            let _ = self.retain_untold(&message, writer); // [MQTT-3.1.2-15]; a full store is counted there
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         let about = self.durable.is_on().then(|| message.clone());

@@ -109,6 +109,9 @@ struct Entry {
 /// Of a key of RECEIVED: the number of the Session and the Packet Identifier.
 const EXCHANGE_BYTES: usize = 10;
 
+/// Of a batch of many changes that need not be one.
+const BATCH_BYTES: usize = 64 << 10;
+
 /// The Sessions in a value of RECEIVED or TAKEN.
 fn takers_in(value: &[u8]) -> impl Iterator<Item = u64> {
     value.get(1..).unwrap_or_default().chunks_exact(8).filter_map(|number| Fields(number).u64())
@@ -207,6 +210,7 @@ impl Reader<'_> {
 
     fn read_retained(&mut self) -> Result<(), Error> {
         let mut found = Vec::new();
+        let mut ended = Batch::new();
         self.store.rows(RETAINED, &mut |_, value, record| {
             // The Client Identifier stands in front: who it was cannot be told from the identity alone.
             let mut fields = Fields(value);
@@ -222,6 +226,11 @@ impl Reader<'_> {
             let Some(message) = self.message(record, origin)? else { continue };
             if message.is_expired(self.now) {
                 self.counts.expired += 1;
+                ended.delete_of(RETAINED, message.topic(), record);
+                if ended.size() > BATCH_BYTES {
+                    self.append(&ended);
+                    ended.clear();
+                }
                 continue;
             }
             self.counts.retained += 1;
@@ -231,6 +240,7 @@ impl Reader<'_> {
             let share = writer.proven_name().map(|user| self.shared.retainers.share_of(user));
             self.shared.retained.set(RetainedMessage { message, writer: Some(Arc::new(writer)), share });
         }
+        self.append(&ended);
         self.messages.clear(); // queues share with each other; what is retained as well is stored twice in memory at worst
         Ok(())
     }

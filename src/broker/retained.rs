@@ -6,11 +6,12 @@
 use super::budget::Level;
 use super::durable::is_kept;
 use super::rights::publishing;
-use super::shard::{Shard, Wire};
+use super::shard::{Shard, Wire, may_log};
 use super::subscribe::Subscriber;
 use crate::access::{Access, Identity, Verdict};
 use crate::codec::{Message, Moment, ReasonCode};
 use crate::faults::{Fault, is_left_out};
+use crate::notice::{LINES_PER_SECOND_MAX, Limited, Outside};
 use crate::session::{Bound, GroupId, How, Outgoing, Session};
 use crate::topic::{self, Cursor, Kept as _, Progress, SweepCursor};
 use dashmap::DashMap;
@@ -112,6 +113,7 @@ const ENTRIES_PER_STEP: usize = 256;
 /// Entries that one sweep looks at, and how often there is one.
 const ENTRIES_PER_SWEEP: usize = 1024;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+static NOT_RETAINED: Limited = Limited::new(LINES_PER_SECOND_MAX);
 
 /// Removing what has expired: goes round the store as long as something that this shard has retained can expire.
 #[derive(Default)]
@@ -176,6 +178,23 @@ impl<W: Wire> Shard<W> {
         Ok(())
     }
 
+    /// The same for a Message of which nobody is told whether it is kept, so that nothing holds back whoever sends it: while the
+    /// disk takes nothing it is not kept, or the journal would grow without a bound.
+    ///
+    /// # Errors
+    /// As [`retain`](Self::retain).
+    pub(super) fn retain_untold(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
+        if self.durable.is_in_trouble() && !message.payload().is_empty() {
+            self.statistics.retained_refused += 1;
+            if may_log(&NOT_RETAINED, self.now) {
+                let (client, topic) = (Outside::of(writer.client_id.as_bytes()), Outside::of(message.topic()));
+                tracing::warn!(target: "waypost::store", %client, %topic, "not retained: the disk takes nothing");
+            }
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        self.retain(message, writer)
+    }
+
     /// Some of what was read at the start may expire.
     pub(super) fn expect_expiries(&mut self) {
         self.sweep.until = Moment::from_millis(self.shared.retained_until.load(Ordering::Relaxed));
@@ -216,7 +235,11 @@ impl<W: Wire> Shard<W> {
         if self.sweep.due().is_none_or(|due| due > self.now) {
             return;
         }
-        self.shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP);
+        let (shared, durable) = (Arc::clone(&self.shared), &mut self.durable);
+        shared.retained.sweep(self.now, &mut self.sweep.cursor, ENTRIES_PER_SWEEP, &mut |kept: &Kept| {
+            durable.end_retained(&kept.message);
+        });
+        self.durable.commit(None);
         self.sweep.due = self.now.plus(SWEEP_EVERY);
         if self.now < self.sweep.until {
             self.sweep.last_round = self.shared.retained.len() / ENTRIES_PER_SWEEP + 2;
@@ -243,7 +266,7 @@ impl<W: Wire> Shard<W> {
     /// `true`: go on in a later step. `false`: done, or waiting until the Client has taken what is queued.
     fn step_replay(&mut self, slot: u32) -> bool {
         let (now, shared, access) = (self.now, Arc::clone(&self.shared), Arc::clone(&self.access));
-        let mut wrongful = Vec::new();
+        let mut wrongful: Vec<Box<[u8]>> = Vec::new();
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let mut pushed = false;
         let mut go_on = false;
@@ -281,10 +304,13 @@ impl<W: Wire> Shard<W> {
             });
             // Its writer has lost the right to it since: nobody gets it any more. Another may have taken its place meanwhile.
             for topic in wrongful {
-                let topic: Box<[u8]> = topic;
-                if shared.retained.clear_if(&topic, |kept| !kept.is_rightful(&access)) && self.durable.is_on() {
-                    self.durable.clear_retained(&topic);
-                }
+                shared.retained.clear_if(&topic, |kept| {
+                    let is_wrongful = !kept.is_rightful(&access);
+                    if is_wrongful {
+                        self.durable.end_retained(&kept.message);
+                    }
+                    is_wrongful
+                });
             }
             self.durable.commit(None);
             if progress != Progress::Done {

@@ -506,6 +506,9 @@ impl<W: Wire> Shard<W> {
     /// Memory and statistics are summed up here and not for each Message.
     fn measure(&mut self) {
         self.shared.budget.report(self.id, live_bytes());
+        if self.durable.is_on() {
+            self.shared.budget.report_stuck(self.durable.stuck_bytes());
+        }
         let level = self.shared.budget.level();
         if level > self.level && may_log(&MEMORY, self.now) {
             tracing::warn!(target: "waypost::memory", ?level, used = self.shared.budget.used(), "memory gets short");

@@ -88,9 +88,10 @@ impl<W: Wire> Shard<W> {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let said = client.session.control_len();
         say(&mut client.session);
-        if !self.durable.is_open(&until) {
+        if !self.durable.is_open(&until, || client.unanswered) {
             let me = client.attached(slot);
-            self.durable.wait(until, me, Say::Packets(client.session.take_back(said)));
+            client.unanswered = client.unanswered.saturating_add(1);
+            self.durable.wait(until, me, Say::Granted(client.session.take_back(said)));
             self.wants_tick = true;
         }
     }
@@ -129,7 +130,8 @@ impl<W: Wire> Shard<W> {
         let kept_as = client.kept_as;
         let terms = client.session.terms();
         // What a bridge of 3.x means without saying it. With No Local, a Message could vanish in a shared subscription.
-        let is_bridge = terms.bridge && terms.version != Version::V5 && parsed.share.is_none();
+        let version = terms.version;
+        let is_bridge = terms.bridge && version != Version::V5 && parsed.share.is_none();
         let options = Options {
             no_local: options.no_local || is_bridge,
             retain_as_published: options.retain_as_published || is_bridge,
@@ -137,6 +139,9 @@ impl<W: Wire> Shard<W> {
         };
         if let Some(client) = self.clients.get_mut(slot) {
             client.note_subscribed(&self.access, parsed.filter.as_bytes());
+        }
+        if kept_as != 0 && version.is_v5() && self.durable.is_in_trouble() {
+            return ReasonCode::QuotaExceeded; // others wait for it
         }
         if kept_as != 0 {
             self.durable.subscribe(kept_as, text, options, subscription_id);

@@ -12,6 +12,7 @@ const ENTER: u8 = 4;
 const MARK: u8 = 5;
 const LEAVE: u8 = 6;
 const CLEAR_QUEUE: u8 = 7;
+const DELETE_OF: u8 = 8;
 
 /// The blob that a row or an entry keeps alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,11 @@ impl Batch {
         self.bytes.is_empty()
     }
 
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// At most one in a batch; its id is the position that `append` returns. `parts` are concatenated. It lives as long as a row
     /// or an entry refers to it.
     pub fn blob(&mut self, parts: &[&[u8]]) {
@@ -67,6 +73,13 @@ impl Batch {
     pub fn delete(&mut self, table: u8, key: &[u8]) {
         self.bytes.extend([DELETE, table]);
         self.text(key);
+    }
+
+    /// Deletes the row if it is one that keeps this blob: whoever has put another there meanwhile is not concerned.
+    pub fn delete_of(&mut self, table: u8, key: &[u8], blob: u64) {
+        self.bytes.extend([DELETE_OF, table]);
+        self.text(key);
+        self.number(blob);
     }
 
     /// An entry of a queue. An equal one (queue, blob, tag) that exists already is counted: it then takes as many `leave`s, and
@@ -149,6 +162,7 @@ pub enum Operation<'a> {
     Blob(&'a [u8]),
     Put { table: u8, key: &'a [u8], value: &'a [u8], blob: BlobRef },
     Delete { table: u8, key: &'a [u8] },
+    DeleteOf { table: u8, key: &'a [u8], blob: u64 },
     Enter { queue: u64, blob: BlobRef, tag: u64, meta: &'a [u8] },
     Mark { queue: u64, blob: u64, tag: u64, meta: &'a [u8] },
     Leave { queue: u64, blob: u64, tag: u64 },
@@ -177,6 +191,7 @@ impl<'a> Operations<'a> {
             BLOB => Operation::Blob(text(rest)?),
             PUT => Operation::Put { table: byte(rest)?, key: text(rest)?, value: text(rest)?, blob: reference(rest)? },
             DELETE => Operation::Delete { table: byte(rest)?, key: text(rest)? },
+            DELETE_OF => Operation::DeleteOf { table: byte(rest)?, key: text(rest)?, blob: number(rest)? },
             ENTER => {
                 Operation::Enter { queue: number(rest)?, blob: reference(rest)?, tag: number(rest)?, meta: text(rest)? }
             }
@@ -245,6 +260,7 @@ mod tests {
         batch.blob(&[b"to", b"", b"pic"]);
         batch.put(3, b"key", b"value", BlobRef::This);
         batch.delete(255, b"");
+        batch.delete_of(9, b"key", 300);
         batch.enter(u64::MAX, BlobRef::Of(1 << 63), 127, b"meta");
         batch.mark(128, 0, 300, &[7; 200]);
         batch.leave(1, 2, 3);
@@ -256,6 +272,7 @@ mod tests {
                 Operation::Blob(b"topic"),
                 Operation::Put { table: 3, key: b"key", value: b"value", blob: BlobRef::This },
                 Operation::Delete { table: 255, key: b"" },
+                Operation::DeleteOf { table: 9, key: b"key", blob: 300 },
                 Operation::Enter { queue: u64::MAX, blob: BlobRef::Of(1 << 63), tag: 127, meta: b"meta" },
                 Operation::Mark { queue: 128, blob: 0, tag: 300, meta: &[7; 200] },
                 Operation::Leave { queue: 1, blob: 2, tag: 3 },

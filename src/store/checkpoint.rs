@@ -69,6 +69,12 @@ impl<'a> Overlay<'a> {
                 Operation::Delete { table, key } => {
                     self.rows.insert((table, key.to_vec()), None);
                 }
+                Operation::DeleteOf { table, key, blob } => {
+                    let key = (table, key.to_vec());
+                    if self.blob_of(&key, blob)? == Some(blob) {
+                        self.rows.insert(key, None);
+                    }
+                }
                 Operation::Enter { queue, blob, tag, meta } => {
                     let entry = self.entry(EntryId { queue, blob: id_of(blob), tag })?;
                     entry.count = entry.count.saturating_add(1);
@@ -99,6 +105,18 @@ impl<'a> Overlay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The blob of a row as it is by now. One that is at rest is asked for only where it may be the one that is meant.
+    fn blob_of(&self, key: &(u8, Vec<u8>), meant: u64) -> Result<Option<u64>, Error> {
+        match self.rows.get(key) {
+            Some(known) => Ok(known.as_ref().map(|row| row.blob)),
+            None if meant >= self.from => Ok(None),
+            None => {
+                let stored = self.rest.get(Space::Rows, &row_key(key.0, &key.1))?;
+                Ok(stored.as_deref().and_then(read_row).map(|(blob, ..)| blob))
+            }
+        }
     }
 
     /// An entry as it is by now.

@@ -120,6 +120,9 @@ fn describe(bytes: &[u8]) -> String {
                 format!("row of table {table}: {} = {}", short(key), short(value))
             }
             Operation::Delete { table, key } => format!("row of table {table} goes: {}", short(key)),
+            Operation::DeleteOf { table, key, blob } => {
+                format!("row of table {table} with blob {blob} goes: {}", short(key))
+            }
             Operation::Enter { queue, tag, .. } => format!("entry of queue {queue}, tag {tag}"),
             Operation::Mark { queue, blob, tag, .. } => format!("mark in queue {queue}, blob {blob}, tag {tag}"),
             Operation::Leave { queue, blob, tag } => format!("leaves queue {queue}: blob {blob}, tag {tag}"),

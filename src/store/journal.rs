@@ -119,12 +119,6 @@ impl Log {
         self.gathering.lock().is_stopping
     }
 
-    /// Bytes that were appended and are not committed.
-    pub(super) fn pending(&self) -> u64 {
-        let gathering = self.gathering.lock();
-        (gathering.bytes.len() + gathering.in_commit) as u64
-    }
-
     fn say(&self, change: impl FnOnce(&mut Troubles)) {
         let mut troubles = self.troubles.lock();
         change(&mut troubles);
@@ -378,6 +372,11 @@ impl Journal for Log {
 
     fn tail(&self) -> Position {
         Position(self.gathering.lock().tail)
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        let gathering = self.gathering.lock();
+        (gathering.bytes.len() + gathering.in_commit) as u64
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

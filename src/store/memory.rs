@@ -38,6 +38,10 @@ impl Journal for Memory {
         Position(self.tail.load(Ordering::Relaxed))
     }
 
+    fn pending_bytes(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> Option<Arc<str>> {
         None
     }

@@ -15,12 +15,14 @@
 //!   and written anew to another file, until that works. Until then `reached` does not move and [`Journal::trouble`] says why.
 //! - A blob that no row and no entry refers to when its segment is brought to rest is gone, even if a later batch would refer to
 //!   it: whoever hands one on keeps hold of it until the other has.
+//! - A store opens on a disk that is full: what recovery cannot bring to rest is held in memory, and done again later.
 //! - A damaged record costs that record. Its bytes are moved to `quarantine/` with a report, and [`Findings`] names them.
 
 mod batch;
 mod checkpoint;
 mod disk;
 mod engine;
+mod held;
 mod home;
 mod journal;
 mod memory;
@@ -76,6 +78,9 @@ pub trait Journal: Send + Sync {
     /// Everything appended so far lies before this.
     fn tail(&self) -> Position;
 
+    /// Bytes of memory that what is appended takes until it is committed.
+    fn pending_bytes(&self) -> u64;
+
     /// `Some` while the disk does not take what is appended, or not as fast: what is wrong, for people. Ends by itself. What is
     /// appended meanwhile is kept in memory, so whoever can refuse work should.
     fn trouble(&self) -> Option<Arc<str>>;
@@ -124,10 +129,21 @@ pub enum Error {
     Locked(PathBuf),
     #[error("{} was written by a newer version (format {found}, this one knows {known}): start that version, or export there and import here", .path.display())]
     Newer { path: PathBuf, found: u32, known: u32 },
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {source}{}", hint(source))]
     Io { what: String, source: std::io::Error },
     #[error("what is at rest cannot be {what}: {why}")]
     Rest { what: &'static str, why: String },
+}
+
+/// What to do about the usual reasons.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => "; make room on that disk, or choose another data directory",
+        std::io::ErrorKind::QuotaExceeded => "; raise the quota of that disk, or choose another data directory",
+        std::io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another data directory",
+        std::io::ErrorKind::PermissionDenied => "; the user that Waypost runs as has to own the data directory",
+        _ => "",
+    }
 }
 
 /// What recovery found.

@@ -3,6 +3,7 @@
 use super::batch::{Operation, Operations};
 use super::checkpoint::{Overlay, POSITION};
 use super::disk::{Disk, read_full};
+use super::held::{Held, Over};
 use super::home;
 use super::rest::{EntryId, Rest, Space, number_value, read_number, read_row};
 use super::segment::{self, Found, Reader, Segment};
@@ -37,9 +38,22 @@ pub(super) fn position_of(rest: &dyn Rest) -> Result<Option<u64>, Error> {
     Ok(rest.get(Space::About, POSITION)?.as_deref().and_then(read_number))
 }
 
+/// What recovery came to.
+pub(super) struct Recovered {
+    /// The position at which the journal goes on.
+    pub(super) tail: u64,
+    /// Rest includes the journal up to here.
+    pub(super) at_rest: u64,
+    /// What rest did not take, and the segments that have it.
+    pub(super) held: Option<Held>,
+    pub(super) segments: Vec<Segment>,
+    /// Why it did not.
+    pub(super) trouble: Option<Error>,
+}
+
 impl Move<'_> {
-    /// Brings all segments to rest and removes them. Returns the position at which the journal goes on.
-    pub(super) fn all(self, findings: &mut Findings, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, Error> {
+    /// Brings all segments to rest, and removes them one after the other. What rest does not take is held, and its segments stay.
+    pub(super) fn all(self, findings: &mut Findings, progress: &mut dyn FnMut(u64, u64)) -> Result<Recovered, Error> {
         let names = self.disk.list(segment::FOLDER).map_err(fault("list the journal"))?;
         let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
         firsts.sort_unstable();
@@ -48,24 +62,54 @@ impl Move<'_> {
         let mut position = at_rest.or(firsts.first().copied()).unwrap_or(FIRST_POSITION);
         let end = firsts.last().copied().unwrap_or(0);
         let start = position;
-        for (at, first) in firsts.iter().enumerate() {
-            let next = firsts.get(at + 1).copied();
-            if next.is_some_and(|next| next <= position) {
-                continue;
+        let mut left = firsts.as_slice();
+        let mut trouble = None;
+        while let [first, after @ ..] = left {
+            let next = after.first().copied();
+            if next.is_none_or(|next| next > position) {
+                progress(position.saturating_sub(start), end.saturating_sub(start));
+                let found = findings.clone();
+                match self.one_by_name(*first, position, next, findings) {
+                    Ok(to) => position = to,
+                    Err(error) => {
+                        *findings = found;
+                        trouble = Some(error);
+                        break;
+                    }
+                }
             }
-            progress(position.saturating_sub(start), end.saturating_sub(start));
-            position = self.one_by_name(*first, position, next, findings)?;
+            if next.is_some() {
+                self.forget(*first);
+            }
+            left = after;
+        }
+        let (reached, mut held, mut segments) = (position, None, Vec::new());
+        if trouble.is_some() {
+            // What could not be read is no better now, and ends the start.
+            let over = Over { rest: self.rest, held: held.insert(Held::default()) };
+            for (at, first) in left.iter().enumerate() {
+                let next = left.get(at + 1).copied();
+                position = Move { rest: &over, ..self }.one_by_name(*first, position, next, findings)?;
+                let name = segment::name_of(*first);
+                let file = self.disk.open(&name).map_err(fault(format!("open {name}")))?;
+                segments.push(Segment { first: *first, file });
+            }
         }
         if at_rest.is_none() {
             position = self.after_all_blobs(position)?;
         }
-        for first in &firsts {
-            let _ = self.disk.remove(&segment::name_of(*first));
+        if trouble.is_none() {
+            firsts.iter().for_each(|first| self.forget(*first));
         }
         let _ = self.disk.remove(segment::NEXT);
         self.disk.sync_folder(segment::FOLDER).map_err(fault("sync the journal's folder"))?;
         progress(end.saturating_sub(start), end.saturating_sub(start));
-        Ok(position)
+        let at_rest = if held.is_some() { reached } else { position };
+        Ok(Recovered { tail: position, at_rest, held, segments, trouble })
+    }
+
+    fn forget(self, first: u64) {
+        let _ = self.disk.remove(&segment::name_of(first)); // one that stays is known to be at rest
     }
 
     /// Where rest has lost how far it includes the journal: positions that no blob can have.

@@ -2,14 +2,15 @@
 
 use super::disk::Folder;
 use super::engine::Engine;
+use super::held::{Held, Over};
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
-use super::recovery::{Move, blob_in, fault, position_of};
-use super::rest::{EntryId, Rest, Space, read_entry, read_row, whole_key};
+use super::recovery::{Move, Recovered, blob_in, fault, position_of};
+use super::rest::{Each, EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
 use super::{Damage, Disk, Error, Findings, Journal, Options, Position, Statistics};
 use crate::faults::{self, Fault};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -45,6 +46,10 @@ pub struct Store {
     committer: Mutex<Committer>,
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
+    /// Where the journal went on when the store was opened.
+    recovered: u64,
+    /// What is not at rest up to there.
+    held: RwLock<Option<Held>>,
     damage: Mutex<Vec<Damage>>,
     rest_trouble: Mutex<Option<Arc<str>>>,
     checkpoint_failures: AtomicU64,
@@ -80,9 +85,11 @@ impl Store {
     ) -> Result<(Self, Findings), Error> {
         let mut findings = Findings::default();
         let id = identify(&*disk, dir, &mut findings)?;
-        let tail = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let Recovered { tail, at_rest, held, segments: left, trouble } = recovered;
         findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
+        left.into_iter().for_each(|segment| segments.add(Arc::new(segment)));
         let log = Log::new(Arc::clone(&disk), id, tail, Arc::clone(&segments), options.clone());
         let store = Self {
             disk,
@@ -92,9 +99,11 @@ impl Store {
             log,
             segments,
             committer: Mutex::new(Committer::new(tail)),
-            at_rest: Mutex::new(tail),
+            at_rest: Mutex::new(at_rest),
+            recovered: tail,
+            held: RwLock::new(held),
             damage: Mutex::default(),
-            rest_trouble: Mutex::default(),
+            rest_trouble: Mutex::new(trouble.map(|error| Arc::from(error.to_string()))),
             checkpoint_failures: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             bytes_to_rest: AtomicU64::new(0),
@@ -109,7 +118,7 @@ impl Store {
 
     /// All rows of a table as recovery found them, in order of keys.
     pub fn rows(&self, table: u8, each: &mut EachRow<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Rows, &[table], &[], &mut |key, stored| {
+        self.scan(Space::Rows, &[table], &[], &mut |key, stored| {
             if let Some((blob, value, rest)) = read_row(stored) {
                 match rest {
                     [] => each(key.get(1..).unwrap_or_default(), value, blob),
@@ -122,7 +131,7 @@ impl Store {
 
     /// All entries as recovery found them, in order of queue and blob.
     pub fn entries(&self, each: &mut EachEntry<'_>) -> Result<(), Error> {
-        self.rest.scan(Space::Entries, &[], &[], &mut |key, stored| {
+        self.scan(Space::Entries, &[], &[], &mut |key, stored| {
             if let (Some(id), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 each(id.queue, id.blob, id.tag, meta, count);
             }
@@ -135,21 +144,21 @@ impl Store {
     pub fn queue(&self, queue: u64, after: u64, count: usize) -> Result<Vec<Entry>, Error> {
         let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
         let mut found = Vec::new();
-        self.rest.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
+        self.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
             if let (Some(EntryId { blob, tag, .. }), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
                 found.push(Entry { blob, tag, meta: meta.into(), count, bytes: None });
             }
             found.len() < count
         })?;
         for entry in &mut found {
-            entry.bytes = self.rest.get(Space::Blobs, &entry.blob.to_be_bytes())?;
+            entry.bytes = self.at_rest_blob(entry.blob)?;
         }
         Ok(found)
     }
 
-    /// Rest includes the journal up to here.
+    /// Rest, with what is held over it, includes the journal up to here.
     pub fn at_rest(&self) -> Position {
-        Position(*self.at_rest.lock())
+        Position((*self.at_rest.lock()).max(self.recovered))
     }
 
     /// Begins a new segment with the next commit, so that a checkpoint brings to rest all that is appended by now.
@@ -179,7 +188,21 @@ impl Store {
         {
             return Ok(blob_in(&batch).map(<[u8]>::to_vec));
         }
-        self.rest.get(Space::Blobs, &id.to_be_bytes())
+        self.at_rest_blob(id)
+    }
+
+    fn at_rest_blob(&self, id: u64) -> Result<Option<Vec<u8>>, Error> {
+        match &*self.held.read() {
+            None => self.rest.get(Space::Blobs, &id.to_be_bytes()),
+            Some(held) => Over { rest: &*self.rest, held }.get(Space::Blobs, &id.to_be_bytes()),
+        }
+    }
+
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+        match &*self.held.read() {
+            None => self.rest.scan(space, prefix, from, each),
+            Some(held) => Over { rest: &*self.rest, held }.scan(space, prefix, from, each),
+        }
     }
 
     /// Commits what is appended until `stop`, and then what is left. For a thread of the caller's. `moved` is called whenever
@@ -196,7 +219,12 @@ impl Store {
     /// Moves what outlives its segment to rest, until `stop`. For a thread of the caller's.
     pub fn run_checkpoints(&self) {
         while !self.log.is_stopping() {
-            self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
+            let is_held = self.held.read().is_some();
+            if is_held {
+                self.segments.wait_for(self.options.retry_wait * 100);
+            } else {
+                self.segments.wait_for_closed(self.options.checkpoint_segments, || self.log.is_stopping());
+            }
             if self.log.is_stopping() {
                 break;
             }
@@ -240,6 +268,9 @@ impl Store {
             }
             self.remove(&segment)?;
         }
+        if *at_rest >= self.recovered {
+            *self.held.write() = None;
+        }
         Ok(())
     }
 
@@ -280,7 +311,7 @@ impl Store {
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
             checkpoint_failures: self.checkpoint_failures.load(Ordering::Relaxed),
             bytes_to_rest: self.bytes_to_rest.load(Ordering::Relaxed),
-            bytes_pending: self.log.pending(),
+            bytes_pending: self.log.pending_bytes(),
         }
     }
 }

@@ -236,8 +236,15 @@ impl<M: Kept> Retained<M> {
     }
 
     /// Looks at up to `entries_max` messages and removes those that have expired. Goes round and round the store, a
-    /// piece at each call. Returns how many were removed.
-    pub fn sweep(&self, now: Moment, cursor: &mut SweepCursor, entries_max: usize) -> usize {
+    /// piece at each call. `ended` is told each, under the lock, so it should be quick. Returns how many were
+    /// removed.
+    pub fn sweep(
+        &self,
+        now: Moment,
+        cursor: &mut SweepCursor,
+        entries_max: usize,
+        ended: &mut impl FnMut(&M),
+    ) -> usize {
         let (mut removed, mut entries_left) = (0, entries_max);
         for _ in 0..STRIPES {
             let stripe = &self.stripes[cursor.stripe % STRIPES];
@@ -254,7 +261,7 @@ impl<M: Kept> Retained<M> {
                 }
             }
             for places in expired.chunks(SWEEP_REMOVALS_MAX) {
-                removed += self.remove_expired(&mut stripe.write(), now, places);
+                removed += self.remove_expired(&mut stripe.write(), now, places, ended);
             }
             if let Some(place) = next {
                 cursor.place = place;
@@ -266,12 +273,15 @@ impl<M: Kept> Retained<M> {
     }
 
     /// The places were found under another lock, so that there may be something else by now.
-    fn remove_expired(&self, stripe: &mut Stripe<M>, now: Moment, places: &[u32]) -> usize {
+    fn remove_expired(&self, stripe: &mut Stripe<M>, now: Moment, places: &[u32], ended: &mut impl FnMut(&M)) -> usize {
         let mut removed = 0;
         for place in places {
             if let Some(message) = stripe.messages.get(*place).filter(|message| message.is_expired(now)) {
                 let hash = self.key.hash(message.topic());
-                removed += usize::from(self.take(stripe, hash, *place).is_some());
+                if let Some(message) = self.take(stripe, hash, *place) {
+                    ended(&message);
+                    removed += 1;
+                }
             }
         }
         removed
@@ -720,17 +730,17 @@ mod tests {
         assert!(retained.get(b"a/0").is_some(), "not swept yet");
 
         let mut cursor = SweepCursor::default();
-        assert_eq!(retained.sweep(at(9), &mut cursor, 1000), 0);
+        assert_eq!(retained.sweep(at(9), &mut cursor, 1000, &mut |_| ()), 0);
         let mut removed = 0;
         for _ in 0..10 {
-            let now = retained.sweep(at(10), &mut cursor, 100);
+            let now = retained.sweep(at(10), &mut cursor, 100, &mut |_| ());
             assert!(now <= 100);
             removed += now;
         }
         assert_eq!((removed, retained.len(), retained.bytes()), (500, 500, 50_000));
-        assert_eq!((0..10).map(|_| retained.sweep(at(20), &mut cursor, 100)).sum::<usize>(), 500);
+        assert_eq!((0..10).map(|_| retained.sweep(at(20), &mut cursor, 100, &mut |_| ())).sum::<usize>(), 500);
         assert!(retained.is_empty());
-        assert_eq!(retained.sweep(at(20), &mut cursor, 100), 0, "an empty store ends the sweep");
+        assert_eq!(retained.sweep(at(20), &mut cursor, 100, &mut |_| ()), 0, "an empty store ends the sweep");
     }
 
     #[test]

@@ -422,6 +422,10 @@ impl Journal for Slow {
         Position(self.appended.load(Relaxed))
     }
 
+    fn pending_bytes(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> Option<Arc<str>> {
         None
     }

@@ -141,7 +141,7 @@ struct Listening {
 impl Journal for Listening {
     fn append(&self, batch: &Batch, _: Safety) -> Appended {
         for operation in batch.operations() {
-            if let Operation::Delete { table, key } = operation {
+            if let Operation::Delete { table, key } | Operation::DeleteOf { table, key, .. } = operation {
                 let key = String::from_utf8_lossy(key).trim_start_matches(|letter| letter < ' ').to_owned();
                 self.forgotten.lock().expect("nobody has panicked").push((table, key));
             }
@@ -156,6 +156,10 @@ impl Journal for Listening {
 
     fn tail(&self) -> Position {
         Position(self.appended.load(Relaxed))
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        0
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

@@ -64,6 +64,10 @@ impl Journal for Late {
         Position(self.appended.load(Relaxed))
     }
 
+    fn pending_bytes(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> Option<Arc<str>> {
         None
     }

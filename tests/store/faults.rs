@@ -61,6 +61,29 @@ fn trouble_is_said_while_calls_fail_and_ends_by_itself() {
     }
 }
 
+/// Lives, and opens over a rest that takes nothing, for longer or shorter; lives on, and crashes after each.
+pub(crate) fn open_over_a_full_rest(seed: u64) -> Result<u64, String> {
+    let mut lot = Lot::new(seed);
+    let model = Model::default();
+    let (store, _) = open(&model)?;
+    let mut history = History::default();
+    live(&model, &store, &mut history, 60, &mut lot);
+    drop(store);
+    let failing = Failing { from: lot.below(8) + 1, calls: 1 << lot.below(8), error: Failure::RestFull };
+    crash_everywhere(model.image(), history, Some(failing), &mut lot, 0)
+        .map_err(|wrong| format!("seed {seed}, {failing:?}: {wrong}"))
+}
+
+#[test]
+fn a_store_opens_over_a_rest_that_takes_nothing() {
+    let mut checked = 0;
+    let mut seed = 0;
+    while checked < 10_000 {
+        seed += 1;
+        checked += open_over_a_full_rest(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+}
+
 #[test]
 fn a_signal_is_no_failure() {
     let model = Model::default();

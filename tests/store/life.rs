@@ -1,6 +1,6 @@
 //! A store that lives: batches by lot, commits and checkpoints between them, and what must be there after each.
 
-use crate::model::{Crash, Event, Follower, Image, Lot, Model};
+use crate::model::{Crash, Event, Failure, Follower, Image, Lot, Model};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(crate) struct History {
     /// The state when the journal had come so far.
     states: Vec<(u64, State)>,
     blobs: BTreeMap<u64, Vec<u8>>,
+    /// Metas that entries were given, also when they were gone or went in the same batch: damage may have lost how they went.
+    metas: BTreeSet<((u64, u64, u64), Vec<u8>)>,
 }
 
 impl History {
@@ -174,19 +176,29 @@ fn append(store: &Store, history: &mut History, batch: &mut Batch, lot: &mut Lot
                 batch.put(table, &key, &text, reference);
                 state.rows.insert((table, key), (text, id));
             }
-            3 => {
+            3 if lot.below(2) == 0 => {
                 batch.delete(table, &key);
                 state.rows.remove(&(table, key));
+            }
+            3 => {
+                let there = state.rows.get(&(table, key.clone())).map(|(_, blob)| *blob);
+                let meant = if lot.below(3) == 0 { lot.below(900) } else { there.unwrap_or_default() };
+                batch.delete_of(table, &key, meant);
+                if there == Some(meant) {
+                    state.rows.remove(&(table, key));
+                }
             }
             4..=6 => {
                 let (reference, id) = blob(lot);
                 let (queue, tag) = (lot.below(4), lot.below(2));
                 batch.enter(queue, reference, tag, &text);
+                history.metas.insert(((queue, id, tag), text.clone()));
                 state.enter(queue, id, tag, &text);
             }
             7 => {
                 let (queue, blob, tag) = known(lot, &state);
                 batch.mark(queue, blob, tag, &text);
+                history.metas.insert(((queue, blob, tag), text.clone()));
                 state.mark(queue, blob, tag, &text);
             }
             8..=10 => {
@@ -277,7 +289,7 @@ pub(crate) fn check_damaged(image: Image, history: &History) -> Result<(), Strin
     let entries = store.entries(&mut |queue, blob, tag, meta, _| {
         blobs.insert(blob);
         let id = (queue, blob, tag);
-        if !history.states.iter().any(|(_, state)| state.entries.get(&id).is_some_and(|entry| entry.0 == meta)) {
+        if !history.metas.contains(&(id, meta.to_vec())) {
             wrong = Some(format!("the entry {id:?} never was with {meta:?}"));
         }
     });
@@ -304,14 +316,18 @@ pub(crate) fn crash_everywhere(
     again: u32,
 ) -> Result<u64, String> {
     let model = Model::of(image.clone());
+    model.world().failing = failing.filter(|failing| failing.error == Failure::RestFull);
     let (store, _) = open(&model)?;
-    history.cut(store.journal().tail().0);
+    let began = store.journal().tail().0;
+    let state = (began.saturating_sub(32)..=began).rev().find_map(|end| history.at(end));
+    compare(&store, &state.ok_or_else(|| format!("{began} is not where a record ends"))?, &history)?;
+    history.cut(began);
     let is_failing = failing.is_some();
     model.world().failing = failing;
     live(&model, &store, &mut history, 30, lot);
     drop(store);
     let events = std::mem::take(&mut model.world().events);
-    let mut checked = crash_after_each(&image, &events, &history, 0, lot, &CRASHES)?;
+    let mut checked = crash_after_each(&image, &events, &history, began, lot, &CRASHES)?;
     if again > 0 && !is_failing {
         let mut follower = Follower::of(&image);
         let cut = lot.below(events.len() as u64) as usize;

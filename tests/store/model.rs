@@ -51,6 +51,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Only what goes to rest fails, and is there all the same.
     AtRest,
+    /// Only what goes to rest fails.
+    RestFull,
 }
 
 #[derive(Default)]
@@ -104,14 +106,14 @@ impl World {
     }
 
     fn disk_failure(&mut self) -> Option<Failure> {
-        self.failure().filter(|failure| *failure != Failure::AtRest)
+        self.failure().filter(|failure| !matches!(failure, Failure::AtRest | Failure::RestFull))
     }
 }
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Broken | Failure::Short | Failure::AtRest => Self::other("the disk is broken"),
+            Failure::Broken | Failure::Short | Failure::AtRest | Failure::RestFull => Self::other("the disk is broken"),
             Failure::Full => io::ErrorKind::StorageFull.into(),
             Failure::Interrupted => io::ErrorKind::Interrupted.into(),
         }
