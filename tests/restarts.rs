@@ -672,7 +672,7 @@ fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
         _ => (0..5).fold("t".to_owned(), |filter, bit| filter + if bits >> bit & 1 == 0 { "/x" } else { "/+" }),
     });
     let many = Client::connects(&broker, lasting(Version::V5, "many"));
-    let subscribe = filters.fold(support::wire::subscribe(1), |subscribe, filter| subscribe.to(filter, 2));
+    let subscribe = filters.fold(subscribe(1), |subscribe, filter| subscribe.to(filter, 2));
     many.subscribes_with(subscribe).vanishes();
     let by_hand = broker.held();
     let publisher = by_hand.link();
