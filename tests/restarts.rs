@@ -13,9 +13,10 @@ use std::time::Duration;
 use support::TestBroker;
 use support::talk::{Client, both};
 use support::wire::{
-    AckKind, Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish,
-    pubrec, pubrel, subscribe, will,
+    AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
+    publish, pubrec, pubrel, subscribe, will,
 };
+use waypost::broker::TABLES;
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -667,6 +668,14 @@ fn an_exchange_of_qos_2_ends_with_a_session_that_ends() {
     }
 }
 
+/// Shared subscriptions that the store knew when it was opened.
+fn groups(store: &Store) -> usize {
+    let (table, _) = TABLES.iter().find(|(_, name)| *name == "shared subscriptions").expect("there is such a table");
+    let mut count = 0;
+    store.rows(*table, &mut |_, _, _| count += 1).expect("the store can be read");
+    count
+}
+
 both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_1_1, |version| {
     let publisher = |broker: &TestBroker| Client::connects(broker, connect(version, "publisher"));
     for leaves in ["unsubscribes", "ends", "expires"] {
@@ -689,6 +698,11 @@ both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_
             _ => broker.is_killed(Duration::from_secs(8 * 24 * 3600)),
         }
         broker.is_killed(AT_ONCE);
+        broker.is_killed_on(AT_ONCE, |store| {
+            let mut queues = 0;
+            store.entries(&mut |_, _, _, _, _| queues += 1).expect("the store can be read");
+            assert_eq!((groups(store), queues), (0, 0), "one that {leaves}");
+        });
         let member = Client::connects(&broker, lasting(version, "member"));
         member.subscribes(GROUP, 1).hears_nothing();
         // And the next under that name is kept as the first was.
@@ -734,4 +748,34 @@ fn what_waits_already_is_kept_once_a_lasting_session_joins() {
         .says(pubcomp(id))
         .takes(publish("t", "3").exactly_once(0))
         .hears_nothing();
+}
+
+#[test]
+fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
+    let broker = broker();
+    // Of the two shards the first is the home of the group. In it a Client has so many filters that match that it is served
+    // apart, and later.
+    Client::connects(&broker, lasting(Version::V5, "member")).subscribes(GROUP, 2).vanishes();
+    Client::connects(&broker, connect_v5("elsewhere"));
+    let filters = (0..33).map(|bits| match bits {
+        32 => "t/#".to_owned(),
+        _ => (0..5).fold("t".to_owned(), |filter, bit| filter + if bits >> bit & 1 == 0 { "/x" } else { "/+" }),
+    });
+    let many = Client::connects(&broker, lasting(Version::V5, "many"));
+    let subscribe = filters.fold(subscribe(1), |subscribe, filter| subscribe.to(filter, 2));
+    many.subscribes_with(subscribe).vanishes();
+    let by_hand = broker.held();
+    let publisher = by_hand.link();
+    publisher.send(&lasting(Version::V5, "publisher").bytes(Version::V5));
+    broker.settle();
+    publisher.send(&publish("t/x/x/x/x/x", "1").exactly_once(7).bytes(Version::V5));
+    assert!(by_hand.read(publisher.number()));
+    by_hand.tick(1); // it is on its way
+    by_hand.tick(0); // all there have it
+    by_hand.commit(); // and before the publisher's shard hears of that, the process ends
+    by_hand.is_killed(AT_ONCE);
+    for name in ["member", "many"] {
+        let client = Client::resumes(&broker, lasting(Version::V5, name));
+        client.takes(publish("t/x/x/x/x/x", "1").exactly_once(0)).hears_nothing();
+    }
 }

@@ -301,11 +301,14 @@ impl Durable {
         self.enter(group, message, GROUPS_TAG, &[]);
     }
 
-    /// A member of a shared subscription is done with the Message, or nobody will get it.
-    pub(super) fn leave_group(&mut self, group: u64, record: u64) {
-        if group != 0 && record != 0 {
+    /// A member of a shared subscription is done with the Message, or nobody will get it. `true`: the batch says so; the next
+    /// one that is given to the journal takes it along, at the latest in the next tick.
+    pub(super) fn leave_group(&mut self, group: u64, record: u64) -> bool {
+        let is_there = group != 0 && record != 0;
+        if is_there {
             self.batch.leave(group, record, GROUPS_TAG);
         }
+        is_there
     }
 
     /// What was the group's is this Session's from now on.

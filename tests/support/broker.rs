@@ -183,6 +183,11 @@ impl TestBroker {
         Self::with_journal(change, None, true)
     }
 
+    /// The same broker, for those steps of a test after which nothing is to move by itself.
+    pub fn held(&self) -> Self {
+        Self { by_hand: true, ..self.clone() }
+    }
+
     /// Sessions that outlive their Network Connections are kept in this journal.
     pub fn with_journal(change: impl FnOnce(&mut Settings), journal: Option<Arc<dyn Journal>>, by_hand: bool) -> Self {
         let mut settings = settings();
