@@ -94,7 +94,8 @@ pub trait Journal: Send + Sync {
 /// How a store works. The default is what a broker wants.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of a journal segment; a larger record gets a segment of its own. 32 MiB.
+    /// Bytes of a journal segment; a larger record gets a segment of its own. 8 MiB: a Client whose
+    /// queue goes on in the store waits until at most three of them are at rest.
     pub segment_size: u64,
     /// The longest that a commit waits for more to gather. None by default: what gathers while one commit runs is the next.
     pub commit_wait: Duration,
@@ -115,7 +116,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_size: 32 << 20,
+            segment_size: 8 << 20,
             commit_wait: Duration::ZERO,
             pending_bytes_max: 64 << 20,
             unsynced_bytes_max: 4 << 20,
