@@ -9,11 +9,11 @@
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
 use super::shard::{Attachment, Shard, Wire};
-use super::{Keeping, ShardId, Shared};
+use super::{Durability, Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
 use crate::session::{Answer, Change, GroupId, Kept};
-use crate::store::{Batch, BlobRef, Position};
+use crate::store::{Batch, BlobRef, Position, Safety};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -83,6 +83,7 @@ struct Waiting {
     /// The Message is held until then.
     held: Option<Route>,
     position: Position,
+    safety: Safety,
     to: Attachment,
     say: Say,
 }
@@ -94,6 +95,8 @@ pub(super) struct Until {
     pub(super) received: Option<Exchange>,
     pub(super) held: Option<Route>,
     pub(super) position: Option<Position>,
+    /// How safe it has to be; `None`: as all else.
+    pub(super) safety: Option<Safety>,
 }
 
 /// The batch that is being put together, and the answers that wait.
@@ -111,14 +114,20 @@ pub(super) struct Durable {
     routed: u64,
     /// By shard, the last number of its Messages that we have taken in.
     taken_in: Vec<u64>,
+    /// What the rules say of the Message that the batch is about.
+    about: Durability,
     /// Where the last batch ends.
     last: Position,
+    /// There may be batches of which nobody has said that they are to be synced.
+    has_weak: bool,
     clock_due: Moment,
 }
 
 impl Durable {
-    pub(super) fn new(keeping: Option<Keeping>, shards: usize) -> Self {
+    pub(super) fn new(keeping: Option<Keeping>, shards: usize, rules: &[(String, Durability)]) -> Self {
         Self {
+            has_weak: rules.iter().any(|(_, says)| *says != Durability::Usual),
+            about: Durability::Usual,
             keeping,
             batch: Batch::new(),
             has_blob: false,
@@ -174,6 +183,30 @@ impl Durable {
                 BlobRef::This
             }
             (record, _) => BlobRef::Of(record),
+        }
+    }
+
+    /// The batch is about a Message of which the rules say this.
+    #[inline]
+    pub(super) fn begin_message(&mut self, says: Durability, qos: Qos) {
+        self.about = match (says, qos) {
+            (Durability::Memory | Durability::Os, Qos::ExactlyOnce) => Durability::Usual,
+            _ => says,
+        };
+    }
+
+    /// The Message that the batch is about is not kept.
+    #[inline]
+    pub(super) fn is_passing(&self) -> bool {
+        self.about == Durability::Memory
+    }
+
+    /// How safe the Message that the batch is about has to be.
+    pub(super) fn safety(&self) -> Safety {
+        match (self.about, &self.keeping) {
+            (Durability::Os, _) => Safety::Written,
+            (Durability::Disk, _) | (_, None) => Safety::Synced,
+            (Durability::Usual | Durability::Memory, Some(keeping)) => keeping.safety,
         }
     }
 
@@ -326,8 +359,9 @@ impl Durable {
         if self.batch.is_empty() {
             return None;
         }
+        let about = self.safety();
         let keeping = self.keeping.as_ref()?;
-        let appended = keeping.journal.append(&self.batch, keeping.safety);
+        let appended = keeping.journal.append(&self.batch, if message.is_some() { about } else { keeping.safety });
         if let Some(message) = message.filter(|_| self.has_blob) {
             message.set_record(appended.id);
         }
@@ -357,18 +391,36 @@ impl Durable {
     #[inline]
     pub(super) fn is_open(&self, until: &Until, unanswered: impl FnOnce() -> u16) -> bool {
         until.needs == 0
-            && until.position.is_none_or(|position| self.is_safe(position))
+            && until.position.is_none_or(|position| self.is_safe(position, self.usual(until.safety)))
             && (self.waiting.is_empty() || unanswered() == 0)
     }
 
-    fn is_safe(&self, position: Position) -> bool {
-        self.keeping.as_ref().is_none_or(|keeping| position <= keeping.journal.reached(keeping.safety))
+    fn usual(&self, safety: Option<Safety>) -> Safety {
+        safety.or(self.keeping.as_ref().map(|keeping| keeping.safety)).unwrap_or(Safety::Synced)
+    }
+
+    fn is_safe(&self, position: Position, safety: Safety) -> bool {
+        self.keeping.as_ref().is_none_or(|keeping| position <= keeping.journal.reached(safety))
     }
 
     pub(super) fn wait(&mut self, until: Until, to: Attachment, say: Say) {
         let position = until.position.unwrap_or(Position(0));
+        let safety = self.usual(until.safety);
         let Until { needs, received, held, .. } = until;
-        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
+        if needs == 0 {
+            self.ask_for(safety);
+        }
+        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, safety, to, say });
+    }
+
+    /// Where the journal ends. Somebody will wait until it is that safe, which whoever appended last may not have asked for.
+    fn ask_for(&self, safety: Safety) -> Position {
+        let Some(keeping) = &self.keeping else { return Position(0) };
+        if self.has_weak && safety == Safety::Synced {
+            keeping.journal.append(&Batch::new(), safety).end
+        } else {
+            keeping.journal.tail()
+        }
     }
 
     /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
@@ -387,8 +439,12 @@ impl Durable {
             }
             // Whatever they have put into the journal lies before its end.
             let needs = std::mem::take(&mut front.needs);
-            front.position = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
-            if let Some(route) = front.held.take() {
+            let (held, safety) = (front.held.take(), front.safety);
+            let end = self.ask_for(safety);
+            if let Some(front) = self.waiting.front_mut() {
+                front.position = end;
+            }
+            if let Some(route) = held {
                 self.batch.delete(HELD, &route.key());
                 self.commit(None);
             }
@@ -409,8 +465,8 @@ impl Durable {
                 }
             }
         }
-        let position = self.waiting.front()?.position;
-        if !self.is_safe(position) {
+        let front = self.waiting.front()?;
+        if !self.is_safe(front.position, front.safety) {
             return None;
         }
         self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))

@@ -4,6 +4,7 @@
 //! publisher sent it. More receivers than one tick should serve become a [`Fanout`], first come, first served.
 //! `session/deliver.rs` is where it goes next.
 
+use super::Durability;
 use super::budget::Level;
 use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
@@ -147,7 +148,9 @@ impl<W: Wire> Shard<W> {
         } else if routed.needs != 0 {
             until.held = self.durable.hold(self.id);
         }
-        until.position = self.durable.commit(Some(&about));
+        until.safety = Some(self.durable.safety());
+        let is_passing = self.durable.is_passing();
+        until.position = self.durable.commit(Some(&about)).filter(|_| !is_passing);
         if answer == Answer::None {
             return;
         }
@@ -165,6 +168,9 @@ impl<W: Wire> Shard<W> {
     /// Whether something of this Message would have to be kept. Of other shards' Sessions nobody knows: it may be.
     #[cold]
     fn is_for_the_disk(&mut self, message: &Message, hash: u64, publisher: u64) -> bool {
+        if self.is_passing(message, hash) {
+            return false;
+        }
         if message.retain() || (publisher != 0 && message.qos() == Qos::ExactlyOnce) {
             return true;
         }
@@ -180,6 +186,13 @@ impl<W: Wire> Shard<W> {
                 .iter()
                 .filter_map(|filter| self.subscribers.get(filter))
                 .any(|subscribers| subscribers.list().iter().any(is_durable))
+    }
+
+    /// Whether the rules say that nothing of this Message is to be kept.
+    pub(super) fn is_passing(&mut self, message: &Message, hash: u64) -> bool {
+        !self.shared.settings.durability.is_empty()
+            && message.qos() != Qos::ExactlyOnce
+            && self.matched(message.topic(), hash).durability == Durability::Memory
     }
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
@@ -212,9 +225,10 @@ impl<W: Wire> Shard<W> {
         let routed = self.route(message, hash);
         if let Some(about) = about {
             let held = if routed.needs != 0 { self.durable.hold(self.id) } else { None };
+            let safety = Some(self.durable.safety());
             let position = self.durable.commit(Some(&about));
             if held.is_some() {
-                let until = Until { needs: routed.needs, held, position, ..Until::default() };
+                let until = Until { needs: routed.needs, held, position, safety, ..Until::default() };
                 let nobody = Attachment { slot, number: 0 };
                 self.durable.wait(until, nobody, Say::Nothing);
             }
@@ -228,6 +242,7 @@ impl<W: Wire> Shard<W> {
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         self.route(message, hash);
+        self.durable.begin_message(Durability::Usual, Qos::AtMostOnce);
     }
 
     /// To all whose subscriptions match. `hash` is the Topic's.
@@ -236,7 +251,9 @@ impl<W: Wire> Shard<W> {
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
+        self.durable.begin_message(matched.durability, message.qos());
         let is_kept = self.durable.is_on()
+            && !self.durable.is_passing()
             && message.qos() != Qos::AtMostOnce
             && (!matched.filters.is_empty() || matched.groups.iter().any(|seat| seat.kept_as() != 0));
         let route =
@@ -334,6 +351,7 @@ impl<W: Wire> Shard<W> {
         while budget > 0 {
             let Some(mut fanout) = self.fanouts.pop_front() else { return };
             self.durable.begin_exchange(fanout.route.exchange);
+            self.durable.begin_message(fanout.matched.durability, fanout.outgoing.message.qos());
             self.durable.takers = std::mem::take(&mut fanout.takers);
             let is_done = self.run_fanout(&mut fanout, &mut budget);
             self.durable.note_taken(self.id);
@@ -465,7 +483,7 @@ impl<'a, W: Wire> Round<'a, W> {
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
-                if is_kept(client.kept_as, how.qos) {
+                if is_kept(client.kept_as, how.qos) && !self.durable.is_passing() {
                     self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
                     if client.wire.is_none() && client.session.has_changes() {
                         self.durable.note(client.kept_as, &client.session.take_changes().0, |_| 0); // what had to make room

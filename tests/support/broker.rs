@@ -68,6 +68,7 @@ pub fn settings() -> Settings {
         assigned_client_id_prefix: "auto-".to_owned(),
         bridge_bit: true,
         shared_strategies: Strategies::default(),
+        durability: Vec::new(),
         sys_interval: Duration::ZERO,
         seed: Some(1),
     }
@@ -399,7 +400,9 @@ impl World {
     fn commit(&mut self) -> bool {
         let Some(kept) = &self.kept else { return false };
         let journal = kept.store.journal();
-        if journal.reached(Safety::Synced) == journal.tail() {
+        let reached = || (journal.reached(Safety::Written), journal.reached(Safety::Synced));
+        let (before, tail) = (reached(), journal.tail());
+        if before == (tail, tail) {
             return false;
         }
         let shared = Arc::clone(&self.shared);
@@ -408,7 +411,11 @@ impl World {
             return false;
         }
         match kept.store.commit(&|| shared.note_journal_moved()) {
-            Ok(()) => self.failed_at.set(None),
+            // What nobody wants to be synced is not.
+            Ok(()) => {
+                self.failed_at.set(None);
+                return reached() != before;
+            }
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "the disk works, unless it is full")
             }
