@@ -91,8 +91,9 @@
 //!   `metrics` facade: there is nothing to look up and no atomic on the way of a PUBLISH.
 //! - A QoS 2 Message whose Session is kept is written to its Client once its Packet Identifier is safe, and so are PUBREL and
 //!   PUBCOMP: exactly once then holds over crashes without a guess. QoS 1 is sent at once.
-//! - Which Sessions want a Message is put into the journal by the shard that they live in; its publisher's shard waits until all
-//!   shards are done with it. A QoS 2 exchange remembers which Sessions took the Message meanwhile (`broker/durable.rs`).
+//! - Which Sessions want a Message is put into the journal by the shard that they live in, and that a group wants it by the group's
+//!   home; its publisher's shard waits until all shards are done with it. A QoS 2 exchange remembers which of them took the
+//!   Message meanwhile (`broker/durable.rs`).
 //! - Records of the journal are checked with xxh3, which is in the tree with fjall, instead of CRC-32C.
 //! - Three of the guard benchmarks stay above what was aimed at, and are held where they are: a delivery of a fan-out (496
 //!   instructions, aim 350), a match that no cache knows (3,420, aim 2,600) and the heap of an idle connection

@@ -257,6 +257,8 @@ pub fn check(config: &Config) -> Result<Access, NodeError> {
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the process at once.
 pub fn run(config: &Config) -> ExitCode {
+    // What the store and its engine write is for nobody else, whatever the process was told.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&NodeError::Thread(error)),
@@ -510,6 +512,7 @@ pub fn settings(config: &Config) -> Settings {
             session_expiry_max: limits.session_expiry_max,
             keep_alive_max: limits.keep_alive_max,
             in_flight_max: limits.in_flight_max,
+            queue_at_hand_max: limits.queue_memory_messages_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
             queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,

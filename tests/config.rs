@@ -734,8 +734,10 @@ fn a_rule_of_the_store_has_a_filter_of_its_own_and_a_store() {
     );
     refuses(
         "[store]\ndurability = 'memory'\n[[store_rule]]\nfilter = 'alarms/#'\ndurability = 'disk'\n",
-        &["waypost.toml:4:10: a [[store_rule]] needs a store, and store.durability is \"memory\"; write \"disk\" there, and a \
-           last rule with filter = \"#\" and durability = \"memory\""],
+        &[
+            "waypost.toml:4:10: a [[store_rule]] needs a store, and store.durability is \"memory\"; write \"disk\" there, and a \
+           last rule with filter = \"#\" and durability = \"memory\"",
+        ],
     );
 }
 

@@ -424,3 +424,20 @@ fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
     let kept: Vec<u16> = (1..=6).filter(|number| found.contains(&format!("message-{number}"))).collect();
     assert_eq!(kept, [3, 5, 6]);
 }
+
+#[test]
+fn a_publisher_is_told_that_a_group_is_full() {
+    let broker = TestBroker::with(|settings| {
+        settings.shards = 1;
+        settings.session.queue_messages_max = 2;
+    });
+    let member = || wire::connect_v5("member").persistent();
+    Client::connects(&broker, member()).subscribes("$share/group/t", 1).vanishes();
+    let publisher = Client::connects(&broker, wire::connect_v5("publisher"));
+    publisher.publishes(wire::publish("t", "1").at_least_once(1)).publishes(wire::publish("t", "2").at_least_once(2));
+    publisher.says(wire::publish("t", "3").at_least_once(3));
+    assert_eq!(publisher.hears_ack(wire::AckKind::PubAck, 3).reason, 0x97);
+    let member = Client::resumes(&broker, member());
+    let waited = ["1", "2"].map(|payload| wire::publish("t", payload).at_least_once(0));
+    member.receives_all(waited);
+}

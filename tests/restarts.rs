@@ -13,26 +13,26 @@ use std::time::Duration;
 use support::TestBroker;
 use support::talk::{Client, both};
 use support::wire::{
-    AckKind, Connect, PINGREQ, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp, publish,
-    pubrec, pubrel, subscribe, will,
+    AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
+    publish, pubrec, pubrel, subscribe, will,
 };
-use waypost::broker::Durability;
+use waypost::broker::{Durability, TABLES};
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
 fn broker() -> TestBroker {
+    broker_with(|_| ())
+}
+
+fn broker_with(change: impl FnOnce(&mut support::Settings)) -> TestBroker {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("restarts-{}-{number}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    TestBroker::on_disk(
-        |_| (),
-        false,
-        move || {
-            let options = Options { segment_size: 1 << 16, ..Options::default() };
-            Store::open(&folder, options, &mut |_, _| ()).expect("the folder is ours").0
-        },
-    )
+    TestBroker::on_disk(change, false, move || {
+        let options = Options { segment_size: 1 << 16, ..Options::default() };
+        Store::open(&folder, options, &mut |_, _| ()).expect("the folder is ours").0
+    })
 }
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -56,6 +56,78 @@ both!(what_waits_for_a_client_that_is_away, what_waits_for_a_client_that_is_away
     Client::connects(&broker, connect(version, "publisher")).publishes(publish("t/4", "4").at_least_once(1));
     away.takes(publish("t/4", "4").at_least_once(0));
 });
+
+// A queue of which only the front is in memory.
+
+both!(what_waits_on_the_disk_alone, what_waits_on_the_disk_alone_in_3_1_1, |version| {
+    for deaths in [0, 1] {
+        let broker = broker_with(|settings| settings.session.queue_at_hand_max = 4);
+        Client::connects(&broker, lasting(version, "away")).subscribes("t/#", 2).vanishes();
+        let publisher = Client::connects(&broker, connect(version, "publisher"));
+        let number = |number: u16| publish(&format!("t/{}", number % 3), &number.to_string());
+        for id in 1..=40 {
+            publisher.publishes(number(id).at_least_once(id));
+        }
+        for _ in 0..deaths {
+            broker.is_killed(AT_ONCE);
+        }
+        // One by one, the last four after another death in the middle of it.
+        let away = Client::resumes(&broker, lasting(version, "away"));
+        let heard = away.hears_publishes();
+        let payload = |one: &support::wire::Publish| String::from_utf8_lossy(&one.payload).into_owned();
+        assert_eq!(heard.iter().map(payload).collect::<Vec<_>>(), (1..=40).map(|n| n.to_string()).collect::<Vec<_>>());
+        for one in &heard[..36] {
+            away.says(puback(one.packet_id.expect("of QoS 1")));
+        }
+        broker.is_killed(AT_ONCE);
+        let away = Client::resumes(&broker, lasting(version, "away"));
+        let heard = away.hears_publishes();
+        assert_eq!(heard.iter().map(payload).collect::<Vec<_>>(), ["37", "38", "39", "40"]);
+        assert!(heard.iter().all(|one| one.dup), "they may have come before");
+    }
+});
+
+#[test]
+fn the_oldest_go_from_the_disk() {
+    let broker = broker_with(|settings| {
+        settings.session.queue_at_hand_max = 2;
+        settings.session.queue_messages_max = 10;
+        settings.session.queue_drops_oldest = true;
+    });
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    for id in 1..=40 {
+        publisher.publishes(publish("t", &id.to_string()).at_least_once(id));
+    }
+    assert_eq!(broker.statistics().dropped.queue_full, 30);
+    broker.is_killed(AT_ONCE);
+    let heard = Client::resumes(&broker, lasting(Version::V5, "away")).hears_publishes();
+    let payloads: Vec<_> = heard.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect();
+    assert_eq!(payloads, (31..=40).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_queue_counts_what_is_on_the_disk() {
+    let broker = broker_with(|settings| {
+        settings.shards = 1;
+        settings.session.queue_at_hand_max = 2;
+        settings.session.queue_messages_max = 10;
+    });
+    Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
+    let publisher = Client::connects(&broker, connect_v5("publisher"));
+    for id in 1..=10 {
+        publisher.publishes(publish("t", "x").at_least_once(id));
+    }
+    for between in [false, true] {
+        if between {
+            broker.is_killed(AT_ONCE);
+        }
+        let publisher = publisher_again(&broker);
+        publisher.says(publish("t", "too much").at_least_once(1)).hears(puback(1).reason(0x97));
+    }
+    let heard = Client::resumes(&broker, lasting(Version::V5, "away")).hears_publishes();
+    assert_eq!(heard.len(), 10);
+}
 
 both!(what_is_settled_stays_settled, what_is_settled_stays_settled_in_3_1_1, |version| {
     let broker = broker();
@@ -608,6 +680,14 @@ fn an_exchange_of_qos_2_ends_with_a_session_that_ends() {
     }
 }
 
+/// Shared subscriptions that the store knew when it was opened.
+fn groups(store: &Store) -> usize {
+    let (table, _) = TABLES.iter().find(|(_, name)| *name == "shared subscriptions").expect("there is such a table");
+    let mut count = 0;
+    store.rows(*table, &mut |_, _, _| count += 1).expect("the store can be read");
+    count
+}
+
 both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_1_1, |version| {
     let publisher = |broker: &TestBroker| Client::connects(broker, connect(version, "publisher"));
     for leaves in ["unsubscribes", "ends", "expires"] {
@@ -630,6 +710,11 @@ both!(a_group_ends_with_its_last_member, a_group_ends_with_its_last_member_in_3_
             _ => broker.is_killed(Duration::from_secs(8 * 24 * 3600)),
         }
         broker.is_killed(AT_ONCE);
+        broker.is_killed_on(AT_ONCE, |store| {
+            let mut queues = 0;
+            store.entries(&mut |_, _, _, _, _| queues += 1).expect("the store can be read");
+            assert_eq!((groups(store), queues), (0, 0), "one that {leaves}");
+        });
         let member = Client::connects(&broker, lasting(version, "member"));
         member.subscribes(GROUP, 1).hears_nothing();
         // And the next under that name is kept as the first was.
@@ -764,5 +849,35 @@ fn by_a_rule_the_operating_system_is_enough_and_others_still_wait_for_the_disk()
         assert_eq!(full.broker.retained("os/kept"), Some(b"2".to_vec()));
         let away = Client::resumes(&full.broker, lasting(Version::V5, "away"));
         assert_eq!(away.hears_publishes().len(), 3, "of os and of t");
+    }
+}
+
+#[test]
+fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
+    let broker = broker();
+    // Of the two shards the first is the home of the group. In it a Client has so many filters that match that it is served
+    // apart, and later.
+    Client::connects(&broker, lasting(Version::V5, "member")).subscribes(GROUP, 2).vanishes();
+    Client::connects(&broker, connect_v5("elsewhere"));
+    let filters = (0..33).map(|bits| match bits {
+        32 => "t/#".to_owned(),
+        _ => (0..5).fold("t".to_owned(), |filter, bit| filter + if bits >> bit & 1 == 0 { "/x" } else { "/+" }),
+    });
+    let many = Client::connects(&broker, lasting(Version::V5, "many"));
+    let subscribe = filters.fold(subscribe(1), |subscribe, filter| subscribe.to(filter, 2));
+    many.subscribes_with(subscribe).vanishes();
+    let by_hand = broker.held();
+    let publisher = by_hand.link();
+    publisher.send(&lasting(Version::V5, "publisher").bytes(Version::V5));
+    broker.settle();
+    publisher.send(&publish("t/x/x/x/x/x", "1").exactly_once(7).bytes(Version::V5));
+    assert!(by_hand.read(publisher.number()));
+    by_hand.tick(1); // it is on its way
+    by_hand.tick(0); // all there have it
+    by_hand.commit(); // and before the publisher's shard hears of that, the process ends
+    by_hand.is_killed(AT_ONCE);
+    for name in ["member", "many"] {
+        let client = Client::resumes(&broker, lasting(Version::V5, name));
+        client.takes(publish("t/x/x/x/x/x", "1").exactly_once(0)).hears_nothing();
     }
 }

@@ -8,6 +8,7 @@
 
 use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
+use super::recall::Wanted;
 use super::shard::{Attachment, Shard, Wire};
 use super::{Durability, Keeping, ShardId, Shared};
 use crate::access::Identity;
@@ -107,9 +108,13 @@ pub(super) struct Durable {
     has_blob: bool,
     /// Sessions that have got the Message of the batch, if it belongs to an exchange.
     pub(super) takers: Vec<u64>,
+    /// Clients with more in the store than may wait, since the oldest have to be read before they can go.
+    pub(super) too_much: Vec<u32>,
     /// What the batch is about.
     pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
+    /// So many at the front of those wait for their position and for nothing else.
+    settled: usize,
     /// Messages that other shards, or later ticks, have to be done with: their last number.
     routed: u64,
     /// By shard, the last number of its Messages that we have taken in.
@@ -132,8 +137,10 @@ impl Durable {
             batch: Batch::new(),
             has_blob: false,
             takers: Vec::new(),
+            too_much: Vec::new(),
             exchange: None,
             waiting: VecDeque::new(),
+            settled: 0,
             routed: 0,
             taken_in: vec![0; shards],
             last: Position(0),
@@ -167,6 +174,23 @@ impl Durable {
     /// Where the last batch of this shard ends.
     pub(super) fn last(&self) -> Position {
         self.last
+    }
+
+    /// Where the journal ends.
+    pub(super) fn tail(&self) -> Position {
+        self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail())
+    }
+
+    /// What waits for a Session may wait in the store alone.
+    pub(super) fn can_recall(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| keeping.recall.is_some())
+    }
+
+    /// Has something read back.
+    pub(super) fn recall(&self, wanted: Wanted) {
+        if let Some(recall) = self.keeping.as_ref().and_then(|keeping| keeping.recall.as_ref()) {
+            recall.recall(wanted);
+        }
     }
 
     // --- the batch --------------------------------------------------------------------------------------------------
@@ -213,7 +237,7 @@ impl Durable {
     /// A Session waits for the Message.
     pub(super) fn enter(&mut self, session: u64, message: &Message, tag: u64, subscription_ids: &[u32]) {
         let blob = self.blob(message);
-        self.batch.enter(session, blob, tag, &Fields::meta(None, subscription_ids));
+        self.batch.enter(session, blob, tag, &Fields::meta(None, message.size(), subscription_ids));
         if self.exchange.is_some() {
             self.takers.push(session);
         }
@@ -300,22 +324,30 @@ impl Durable {
         }
     }
 
+    /// What a Session was to get cannot be had.
+    pub(super) fn leave(&mut self, session: u64, kept: Kept) {
+        self.batch.leave(session, kept.record, kept.tag);
+    }
+
     /// A Message waits for a shared subscription.
     pub(super) fn enter_group(&mut self, group: u64, message: &Message) {
         self.enter(group, message, GROUPS_TAG, &[]);
     }
 
-    /// A member of a shared subscription is done with the Message, or nobody will get it.
-    pub(super) fn leave_group(&mut self, group: u64, record: u64) {
-        if group != 0 && record != 0 {
+    /// A member of a shared subscription is done with the Message, or nobody will get it. `true`: the batch says so; the next
+    /// one that is given to the journal takes it along, at the latest in the next tick.
+    pub(super) fn leave_group(&mut self, group: u64, record: u64) -> bool {
+        let is_there = group != 0 && record != 0;
+        if is_there {
             self.batch.leave(group, record, GROUPS_TAG);
         }
+        is_there
     }
 
     /// What was the group's is this Session's from now on.
     pub(super) fn take_over(&mut self, group: u64, session: u64, kept: Kept, packet_id: Option<PacketId>) {
         // In this order: the Message is always somebody's.
-        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, &[]));
+        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, 0, &[]));
         self.leave_group(group, kept.record);
     }
 
@@ -339,7 +371,7 @@ impl Durable {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
                 Change::Sent(Kept { record, tag }, packet_id, ids) => {
-                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), ids));
+                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), 0, ids));
                 }
                 Change::Taken(kept, packet_id, group) => {
                     self.take_over(group_number(*group), session, *kept, Some(*packet_id));
@@ -430,46 +462,57 @@ impl Durable {
         is_done: impl Fn(usize, u64) -> bool,
         is_there: impl Fn(Attachment, Exchange) -> bool,
     ) -> Option<(Attachment, Say)> {
-        let front = self.waiting.front_mut()?;
-        if front.needs != 0 {
-            let routed = front.routed;
-            let open = |shard: &usize| front.needs & 1 << shard != 0 && !is_done(*shard, routed);
-            if (0..u64::BITS as usize).any(|shard| open(&shard)) {
-                return None;
-            }
-            // Whatever they have put into the journal lies before its end.
-            let needs = std::mem::take(&mut front.needs);
-            let (held, safety) = (front.held.take(), front.safety);
-            let end = self.ask_for(safety);
-            if let Some(front) = self.waiting.front_mut() {
-                front.position = end;
-            }
-            if let Some(route) = held {
+        self.settle(is_done, is_there);
+        let front = self.waiting.front().filter(|_| self.settled > 0)?;
+        if !self.is_safe(front.position, front.safety) {
+            return None;
+        }
+        self.settled -= 1;
+        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))
+    }
+
+    /// Finds out what those wait for whose Messages the other shards are done with: all of them together, since what is written
+    /// about one would have to be waited for by the next.
+    fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool, is_there: impl Fn(Attachment, Exchange) -> bool) {
+        let is_open = |waiting: &Waiting| {
+            let is_left = |shard: &usize| waiting.needs & 1 << shard != 0;
+            waiting.needs == 0 || (0..u64::BITS as usize).filter(is_left).all(|shard| is_done(shard, waiting.routed))
+        };
+        let more = self.waiting.iter().skip(self.settled).take_while(|waiting| is_open(waiting)).count();
+        if more == 0 {
+            return;
+        }
+        let new = self.settled..self.settled + more;
+        self.settled = new.end;
+        // Whatever the others have put into the journal lies before its end.
+        let mut others = self.waiting.range(new.clone()).filter(|waiting| waiting.needs != 0);
+        let is_synced = others.any(|waiting| waiting.safety == Safety::Synced);
+        let tail = self.ask_for(if is_synced { Safety::Synced } else { Safety::Written });
+        let mut finished = false;
+        for waiting in self.waiting.range_mut(new.clone()).filter(|waiting| waiting.needs != 0) {
+            waiting.position = tail;
+            if let Some(route) = waiting.held.take() {
                 self.batch.delete(HELD, &route.key());
-                self.commit(None);
             }
-            if let Some(front) = self.waiting.front_mut()
-                && let Some(exchange) = front.received.take()
-            {
-                if is_there(front.to, exchange) {
+            if let Some(exchange) = waiting.received {
+                finished = true;
+                if is_there(waiting.to, exchange) {
                     self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
                 } else {
                     self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
                 }
-                for shard in (0..u64::BITS as u16).filter(|shard| needs & 1 << shard != 0) {
+                for shard in (0..u64::BITS as u16).filter(|shard| waiting.needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
-                }
-                let end = self.commit(None);
-                if let (Some(front), Some(end)) = (self.waiting.front_mut(), end) {
-                    front.position = end;
                 }
             }
         }
-        let front = self.waiting.front()?;
-        if !self.is_safe(front.position, front.safety) {
-            return None;
+        let end = self.commit(None).filter(|_| finished);
+        for waiting in self.waiting.range_mut(new).filter(|waiting| waiting.needs != 0) {
+            waiting.needs = 0;
+            if let (Some(_), Some(end)) = (waiting.received.take(), end) {
+                waiting.position = end;
+            }
         }
-        self.waiting.pop_front().map(|waiting| (waiting.to, waiting.say))
     }
 
     fn is_waiting(&self) -> bool {
@@ -480,6 +523,7 @@ impl Durable {
     /// delivered: at QoS 1 that is no harm, as they may send it again. At QoS 2 it would come twice, so they wait.
     fn take_answers(&mut self, mut may_be_told: impl FnMut(Attachment) -> bool) -> Vec<(Attachment, Answer)> {
         let mut told = Vec::new();
+        self.settled = 0; // those that stay are found again
         self.waiting.retain_mut(|waiting| match waiting.say {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));

@@ -88,20 +88,23 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Of a delivery: the Packet Identifier under which it was sent, and its Subscription Identifiers where it has several.
-    pub(super) fn meta(packet_id: Option<PacketId>, subscription_ids: &[u32]) -> Vec<u8> {
+    /// Of a delivery: the Packet Identifier under which it was sent, the bytes of memory that the Message takes while it was not, and
+    /// its Subscription Identifiers where it has several.
+    pub(super) fn meta(packet_id: Option<PacketId>, size: usize, subscription_ids: &[u32]) -> Vec<u8> {
         let mut meta = packet_id.map_or(0, PacketId::get).to_be_bytes().to_vec();
+        meta.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
         meta.extend(subscription_ids.iter().flat_map(|id| id.to_be_bytes()));
         meta
     }
 
-    pub(super) fn read_meta(mut self) -> Option<(Option<PacketId>, Box<[u32]>)> {
+    pub(super) fn read_meta(mut self) -> Option<(Option<PacketId>, usize, Box<[u32]>)> {
         let packet_id = PacketId::new(self.u16()?);
+        let size = self.u32()? as usize;
         let mut ids = Vec::new();
         while !self.0.is_empty() {
             ids.push(self.u32()?);
         }
-        Some((packet_id, ids.into()))
+        Some((packet_id, size, ids.into()))
     }
 }
 

@@ -180,13 +180,16 @@ impl<W: Wire> Shard<W> {
             client.pace_out.spend(now, self.filled.published, encoded, costs);
         }
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
-        let (blocked, replay_waits, has_changes) =
-            (client.tail.is_some(), client.replay_waits(), client.session.has_changes());
+        let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
+        let (has_changes, is_spilled) = (client.session.has_changes(), client.session.is_spilled());
         if more && !blocked {
             self.flushes.mark(slot, client);
         }
         if has_changes {
             self.keep_changes(slot);
+        }
+        if is_spilled {
+            self.ask_back(slot);
         }
         if blocked {
             self.set_timer(slot);
@@ -233,6 +236,7 @@ impl<W: Wire> Shard<W> {
         if client.session.has_changes() {
             self.keep_changes(slot);
         }
+        self.ask_back(slot);
         self.set_timer(slot);
         self.resume_replay_if_room(slot);
         if !self.filled.is_empty() {

@@ -4,9 +4,11 @@
 //! Clients until the receiver has caught up; taking mail never waits for anyone, so no circle can form.
 
 use super::ShardId;
+use super::recall::Wanted;
 use super::router::{Matched, Seat};
 use crate::codec::{Message, PacketId, Qos};
 use crate::session::{GroupId, HandedBack, How};
+use crate::store::Entry;
 use crate::topic::Strategy;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -83,6 +85,8 @@ pub(super) enum Mail {
     HandedBack(GroupId, SessionRef, Vec<Offered>),
     /// From the home, which is named: deliver this to a member.
     Deliver(ShardId, SessionRef, Message, How),
+    /// From the store: what was asked for, in order.
+    Recalled(Box<(Wanted, Vec<Entry>)>),
 }
 
 impl Mail {
@@ -90,7 +94,7 @@ impl Mail {
         match self {
             Self::Publish(message, ..) | Self::Deliver(_, _, message, _) => message.size(),
             Self::HandedBack(_, _, back) => back.iter().map(|offered| offered.message.size()).sum(),
-            Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) => 0,
+            Self::Join(..) | Self::Leave(..) | Self::Away(..) | Self::Settled(..) | Self::Recalled(..) => 0,
         }
     }
 }
@@ -150,6 +154,12 @@ impl Port {
         };
         self.call();
         full
+    }
+
+    /// Posts what comes from outside of all shards.
+    pub(super) fn post_from_outside(&self, mail: Mail) {
+        self.letters.lock().mail.push_back(mail);
+        self.rouse();
     }
 
     /// Makes the shard look at its letter box, even if there is nothing in it: something that it waits for has changed.

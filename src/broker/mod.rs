@@ -14,6 +14,7 @@ mod flush;
 mod mail;
 mod pace;
 mod publish;
+mod recall;
 mod restore;
 mod retained;
 mod rights;
@@ -31,6 +32,7 @@ pub use connect::{Handshake, Opened, Refused, Request, Versions};
 pub use directory::Home;
 pub use durable::TABLES;
 pub use mail::Strategies;
+pub use recall::{Recall, Wanted};
 pub use restore::{Counts, RestoredClient};
 pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::{Denials, Drops, Ends, ReasonTallies, Statistics};
@@ -123,6 +125,8 @@ pub enum Durability {
 #[derive(Clone)]
 pub struct Keeping {
     pub journal: Arc<dyn Journal>,
+    /// Who reads back what is in the store alone. `None`: everything stays in memory as well.
+    pub recall: Option<Arc<dyn Recall>>,
     /// How safe something must be before anybody is told.
     pub safety: Safety,
     /// When the hall's time was 0, in milliseconds since 1970.

@@ -10,6 +10,7 @@ use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
 use super::flush::Flushes;
 use super::mail::{Exchange, Mail, Route};
+use super::recall;
 use super::retained::Kept;
 use super::rights::publishing;
 use super::router::{FilterId, Matched};
@@ -197,12 +198,13 @@ impl<W: Wire> Shard<W> {
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
     pub(super) fn answer(&mut self, me: Attachment, answer: Answer, reason: ReasonCode) {
-        if let Some(client) = self.clients.get_mut(me.slot)
-            && (client.attachment == me.number || matches!(answer, Answer::PubRec(_)))
-        {
-            client.session.answer(answer, reason);
-            self.mark_dirty(me.slot);
+        let Some(client) = self.clients.get_mut(me.slot) else { return };
+        match answer {
+            _ if client.attachment == me.number => client.session.answer(answer, reason),
+            Answer::PubRec(packet_id) => client.session.answer_late(packet_id, reason),
+            _ => return,
         }
+        self.mark_dirty(me.slot);
     }
 
     /// The Will of a Client that has gone. Rights are asked again: they may have changed since CONNECT.
@@ -468,7 +470,10 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
+        let is_kept = is_kept(client.kept_as, how.qos) && !self.durable.is_passing();
+        if is_kept && self.durable.can_recall() {
+            how.bound = recall::bound(self.level, self.limits);
+        } else if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
             self.statistics.dropped.note(Dropped::QueueFull);
             return client.note_drop(Dropped::QueueFull, self.now);
@@ -476,14 +481,18 @@ impl<'a, W: Wire> Round<'a, W> {
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
         let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
             Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
-                push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics)
+                let pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
+                if client.session.is_spilled() {
+                    self.durable.too_much.push(slot);
+                }
+                pushed
             }
             pushed => pushed,
         };
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
-                if is_kept(client.kept_as, how.qos) && !self.durable.is_passing() {
+                if is_kept {
                     self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
                     if client.wire.is_none() && client.session.has_changes() {
                         self.durable.note(client.kept_as, &client.session.take_changes().0, |_| 0); // what had to make room

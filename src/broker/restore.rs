@@ -73,7 +73,11 @@ pub struct RestoredClient {
     /// With the rest of its delay.
     will: Option<(Message, Duration, Duration)>,
     subscriptions: Vec<(Box<str>, Options, u32)>,
-    entries: Vec<Entry>,
+    /// Messages, and their bytes.
+    waiting: (usize, usize),
+    /// Some of that is not at rest yet.
+    is_waiting_late: bool,
+    sent: Vec<Sent>,
     released: Vec<PacketId>,
     received: Vec<PacketId>,
 }
@@ -99,10 +103,11 @@ impl GroupRow {
     }
 }
 
-struct Entry {
+/// What is under way.
+struct Sent {
     message: Message,
     kept: Kept,
-    packet_id: Option<PacketId>,
+    packet_id: PacketId,
     subscription_ids: Box<[u32]>,
 }
 
@@ -334,7 +339,9 @@ impl Reader<'_> {
                 expires_in,
                 will,
                 subscriptions: Vec::new(),
-                entries: Vec::new(),
+                waiting: (0, 0),
+                is_waiting_late: false,
+                sent: Vec::new(),
                 released: Vec::new(),
                 received: Vec::new(),
             };
@@ -389,29 +396,36 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What waits for a Session stays where it is and is counted; what it was sent, and what waits for a group, is read.
     fn read_entries(&mut self) -> Result<(), Error> {
         let mut found = Vec::new();
+        let (sessions, groups, counts) = (&mut self.sessions, &self.groups, &mut self.counts);
         self.store.entries(&mut |queue, record, tag, meta, count| {
-            found.push((queue, Kept { record, tag }, Fields(meta).read_meta(), count));
-        })?;
-        for (queue, kept, meta, count) in found {
-            if self.ended_groups.contains(&queue) {
-                continue;
+            if groups.contains_key(&queue) {
+                counts.queued += 1;
+                return found.push((queue, Kept { record, tag }, None));
             }
+            match (sessions.get_mut(&queue), Fields(meta).read_meta()) {
+                (Some(_), Some((Some(packet_id), _, subscription_ids))) => {
+                    counts.queued += 1;
+                    found.push((queue, Kept { record, tag }, Some((packet_id, subscription_ids))));
+                }
+                (Some(client), Some((None, size, _))) => {
+                    let count = count.max(1) as usize;
+                    counts.queued += count;
+                    client.waiting.0 += count;
+                    client.waiting.1 += count * size;
+                }
+                _ if self.ended_groups.contains(&queue) => {}
+                _ => counts.unreadable += 1,
+            }
+        })?;
+        for (queue, kept, sent) in found {
             let Some(message) = self.message(kept.record, Origin::BROKER)? else { continue }; // counted there
             if let Some(group) = self.groups.get_mut(&queue) {
-                self.counts.queued += 1;
                 group.waiting.push(message);
-                continue;
-            }
-            let (Some(client), Some((packet_id, subscription_ids))) = (self.sessions.get_mut(&queue), meta) else {
-                self.counts.unreadable += 1;
-                continue;
-            };
-            self.counts.queued += 1;
-            for _ in 0..count.max(1) {
-                let (message, subscription_ids) = (message.clone(), subscription_ids.clone());
-                client.entries.push(Entry { message, kept, packet_id, subscription_ids });
+            } else if let (Some(client), Some((packet_id, subscription_ids))) = (self.sessions.get_mut(&queue), sent) {
+                client.sent.push(Sent { message, kept, packet_id, subscription_ids });
             }
         }
         Ok(())
@@ -471,7 +485,7 @@ impl Reader<'_> {
         let Ok(topic) = std::str::from_utf8(message.topic()) else { return };
         for (number, group) in &mut self.groups {
             if filter_matches(group.filter().as_bytes(), topic.as_bytes()) && !has_it.contains(number) {
-                batch.enter(*number, BlobRef::Of(message.record()), GROUPS_TAG, &Fields::meta(None, &[]));
+                batch.enter(*number, BlobRef::Of(message.record()), GROUPS_TAG, &Fields::meta(None, 0, &[]));
                 let at = group.waiting.partition_point(|waiting| waiting.record() <= message.record());
                 group.waiting.insert(at, message.clone());
             }
@@ -490,10 +504,11 @@ impl Reader<'_> {
                 continue;
             }
             let kept = Kept::new(message.record(), *id, message.retain() && options.retain_as_published, qos);
-            batch.enter(client.row.number, BlobRef::Of(kept.record), kept.tag, &Fields::meta(None, &[]));
-            let entry = Entry { message: message.clone(), kept, packet_id: None, subscription_ids: Box::default() };
-            let at = client.entries.partition_point(|entry| entry.kept.record <= kept.record);
-            client.entries.insert(at, entry);
+            let meta = Fields::meta(None, message.size(), &[]);
+            batch.enter(client.row.number, BlobRef::Of(kept.record), kept.tag, &meta);
+            client.waiting.0 += 1;
+            client.waiting.1 += message.size();
+            client.is_waiting_late = true;
         }
     }
 
@@ -518,7 +533,8 @@ impl<W: Wire> Shard<W> {
     }
 
     fn restore_one(&mut self, restored: RestoredClient) {
-        let RestoredClient { row, expires_in, will, subscriptions, entries, released, received } = restored;
+        let RestoredClient { row, expires_in, will, subscriptions, waiting, is_waiting_late, sent, released, received } =
+            restored;
         let now = self.now;
         let shared = Arc::clone(&self.shared);
         let client_id = Arc::clone(&row.identity.client_id);
@@ -535,15 +551,12 @@ impl<W: Wire> Shard<W> {
         let mut session = Session::new(terms);
         session.keep(true);
         let perhaps_sent = row.away_since_ms == 0 || row.perhaps_sent;
-        let mut contents = Restored { released, received, perhaps_sent, ..Restored::default() };
-        for entry in entries {
-            let outgoing = Outgoing::with_ids(entry.message, entry.subscription_ids);
-            match entry.packet_id {
-                Some(packet_id) => contents.sent.push((packet_id, outgoing, entry.kept)),
-                None => contents.waiting.push((outgoing, entry.kept)),
-            }
-        }
-        session.restore(contents);
+        let perhaps_sent_before = if perhaps_sent { self.durable.tail().0 } else { 0 };
+        let sent = sent
+            .into_iter()
+            .map(|sent| (sent.packet_id, Outgoing::with_ids(sent.message, sent.subscription_ids), sent.kept));
+        let sent = sent.collect();
+        session.restore(Restored { waiting, is_waiting_late, sent, perhaps_sent_before, released, received });
         let claim = shared.directory.claim(self.id, &client_id, || {
             let origin = shared.directory.origin_of(&client_id);
             let mut client = Client::new(Arc::clone(&row.identity), origin, session, now);

@@ -135,7 +135,7 @@ impl Sweep {
 /// Whether more retained Messages may be queued for this Client.
 pub(super) fn has_room(session: &Session) -> bool {
     let (messages, bytes) = session.waiting();
-    messages < ROOM_MESSAGES && bytes < ROOM_BYTES
+    messages < ROOM_MESSAGES && bytes < ROOM_BYTES && !session.is_spilled()
 }
 
 impl<W: Wire> Shard<W> {

@@ -465,6 +465,7 @@ impl<W: Wire> Shard<W> {
         self.run_sweep();
         self.run_sys();
         self.keep_clock();
+        self.ask_back_all();
         self.release_answers();
         self.post_mail();
         self.flush_all();
@@ -553,6 +554,7 @@ impl<W: Wire> Shard<W> {
                     self.durable.commit(about.as_ref());
                 }
                 Mail::Deliver(home, to, message, how) => self.deliver_shared(home, to, message, how),
+                Mail::Recalled(recalled) => self.take_recalled(recalled.0, recalled.1),
                 other => self.take_group_mail(other),
             };
         }

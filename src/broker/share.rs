@@ -106,7 +106,7 @@ impl<W: Wire> Shard<W> {
             for owned in client.session.own_group(seat.id) {
                 match owned.kept {
                     Some(kept) => self.durable.take_over(seat.kept_as(), client.kept_as, kept, None),
-                    None => self.durable.leave_group(seat.kept_as(), owned.record),
+                    None => _ = self.durable.leave_group(seat.kept_as(), owned.record),
                 }
             }
         }
@@ -162,9 +162,8 @@ impl<W: Wire> Shard<W> {
     pub(super) fn settle(&mut self, slot: u32, over: Settled) {
         let session = self.reference(slot);
         if let Some(seat) = self.seat_of(slot, over.group) {
-            self.durable.leave_group(seat.kept_as(), over.record);
+            self.wants_tick |= self.durable.leave_group(seat.kept_as(), over.record);
             self.group_mail(&seat, Mail::Settled(seat.id, session));
-            self.wants_tick = true; // which gives the journal what has gathered
         }
     }
 
@@ -240,7 +239,7 @@ impl<W: Wire> Shard<W> {
             Mail::Leave(group, _) | Mail::Away(group, _) | Mail::Settled(group, _) | Mail::HandedBack(group, ..) => {
                 *group
             }
-            Mail::Publish(..) | Mail::Deliver(..) => return,
+            Mail::Publish(..) | Mail::Deliver(..) | Mail::Recalled(..) => return,
         };
         let Some(known) = self.groups.get_mut(&group) else { return };
         match mail {
@@ -257,7 +256,7 @@ impl<W: Wire> Shard<W> {
             Mail::Away(_, session) => {
                 known.set_away(session);
                 let number = known.seat.kept_as();
-                let dropped = known.drop_qos0_if_alone(|record| self.durable.leave_group(number, record));
+                let dropped = known.drop_qos0_if_alone(|record| _ = self.durable.leave_group(number, record));
                 self.statistics.dropped.note_some(Dropped::Offline, dropped);
             }
             Mail::Settled(_, session) => {
@@ -273,25 +272,23 @@ impl<W: Wire> Shard<W> {
                 let epochs = &self.shared.router.epochs;
                 known.waiting.push_front(back.into_iter().map(|offered| queued(offered, epochs)));
             }
-            Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) => {}
+            Mail::Join(..) | Mail::Publish(..) | Mail::Deliver(..) | Mail::Recalled(..) => {}
         }
         self.pump(group);
     }
 
     fn take_join(&mut self, seat: &Arc<Seat>, member: Member) {
-        let shared = Arc::clone(&self.shared);
-        let known = self.groups.entry(seat.id).or_insert_with(|| {
-            let mut new = SharedGroup::new(Arc::clone(seat), &shared.settings.session);
-            let restored = shared.take_restored(seat.kept_as()).into_iter();
-            let restored = restored.map(|message| Offered { qos: message.qos(), message, is_kept: true });
-            new.waiting.push_front(restored.map(|offered| queued(offered, &shared.router.epochs)));
-            new
-        });
+        let limits = &self.shared.settings.session;
+        let known = self.groups.entry(seat.id).or_insert_with(|| SharedGroup::new(Arc::clone(seat), limits));
         known.join(member);
-        // From now on the store has all that waits: before a Session that is kept gets any of it.
-        if !known.is_kept && seat.kept_as() != 0 {
+        let number = seat.kept_as();
+        if number != 0 && !known.is_kept {
+            // From now on the store has all that waits: before a Session that is kept gets any of it.
             known.is_kept = true;
-            known.waiting.iter_mut().for_each(|offered| keep(&mut self.durable, seat.kept_as(), offered));
+            known.waiting.iter_mut().for_each(|offered| keep(&mut self.durable, number, offered));
+            let restored = self.shared.take_restored(number).into_iter();
+            let restored = restored.map(|message| Offered { qos: message.qos(), message, is_kept: true });
+            known.waiting.push_front(restored.map(|offered| queued(offered, &self.shared.router.epochs)));
         }
         self.pump(seat.id);
     }
@@ -346,8 +343,7 @@ impl<W: Wire> Shard<W> {
                 known.waiting.pop_front();
                 self.statistics.dropped.note(reason);
                 if offered.is_kept {
-                    self.durable.leave_group(known.seat.kept_as(), offered.message.record());
-                    self.wants_tick = true;
+                    self.wants_tick |= self.durable.leave_group(known.seat.kept_as(), offered.message.record());
                 }
             } else {
                 return;
@@ -400,7 +396,7 @@ impl SharedGroup {
             group: Group::new(seat.strategy, u64::from(seat.id.0)),
             waiting: Waiting::new(limits),
             members: HashMap::default(),
-            is_kept: seat.kept_as() != 0,
+            is_kept: false,
             seat,
         }
     }

@@ -67,6 +67,7 @@ pub struct Drops {
     pub expired: u64,
     pub packet_too_large: u64,
     pub not_authorized: u64,
+    pub unreadable: u64,
     /// What waited for a shared group when its last member left.
     pub group_ended: u64,
 }
@@ -83,6 +84,7 @@ impl Drops {
             Dropped::Expired => &mut self.expired,
             Dropped::PacketTooLarge => &mut self.packet_too_large,
             Dropped::NotAuthorized => &mut self.not_authorized,
+            Dropped::Unreadable => &mut self.unreadable,
         };
         *number += count as u64;
     }
@@ -93,17 +95,19 @@ impl Drops {
         self.expired += other.expired;
         self.packet_too_large += other.packet_too_large;
         self.not_authorized += other.not_authorized;
+        self.unreadable += other.unreadable;
         self.group_ended += other.group_ended;
     }
 
     /// Each reason with its number.
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
         [
             ("queue_full", self.queue_full),
             ("offline", self.offline),
             ("expired", self.expired),
             ("packet_too_large", self.packet_too_large),
             ("not_authorized", self.not_authorized),
+            ("unreadable", self.unreadable),
             ("group_ended", self.group_ended),
         ]
     }

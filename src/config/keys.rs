@@ -254,6 +254,9 @@ settings! {
         /// QoS 1 and 2 messages that wait for one Session. Beyond this bound `queue_drops` says which of them goes; it is
         /// counted, and the log says so.
         queue_messages_max: usize = count(1, 1_000_000_000), default 100_000;
+        /// QoS 1 and 2 messages that wait for one Session in memory. What waits behind them waits on the disk alone, if the store
+        /// keeps the Session (see `store.durability`). Fewer while memory is short.
+        queue_memory_messages_max: usize = count(16, 1_000_000_000), default 10_000;
         /// Bytes of the QoS 1 and 2 messages that wait for one Session. The same happens at this bound.
         queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
         /// Which QoS 1 or 2 message goes when a queue is full. `newest`: the one that comes; where nobody can take it, its 5.0

@@ -1,13 +1,13 @@
 //! The store of a node: opened before anybody is served, its two threads, and its end.
 
 use super::NodeError;
-use crate::broker::{Counts, Keeping, RestoredClient, Shared};
+use crate::broker::{Counts, Keeping, Recall, RestoredClient, Shared, Wanted};
 use crate::config::{Config, Durability};
 use crate::net::Clock;
 use crate::store::{Damage, Options, Safety, Store};
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +17,20 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A store that is open. With `durability = "memory"` there is none.
 pub(super) struct Keeper {
     store: Arc<Store>,
+    /// To the thread that reads what the shards want; `None` ends it.
+    wanted: mpsc::Sender<Option<Wanted>>,
+    /// Until that thread has it.
+    asked: Mutex<Option<mpsc::Receiver<Option<Wanted>>>>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Queues of which the shards want a part.
+struct Asked(mpsc::Sender<Option<Wanted>>);
+
+impl Recall for Asked {
+    fn recall(&self, wanted: Wanted) {
+        let _ = self.0.send(Some(wanted)); // the node has ended
+    }
 }
 
 /// Opens the store, and says what was found in it.
@@ -49,8 +62,10 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Option<(Keeper, Keep
         note_damage(damage, &format!("in {}", folder.join("quarantine").display()));
     }
     let began_unix_ms = ((super::logins::wall_clock() * 1000.0) as u64).saturating_sub(clock.now().as_millis());
-    let keeping = Keeping { journal: store.journal(), safety, began_unix_ms };
-    Ok(Some((Keeper { store: Arc::new(store), threads: Vec::new() }, keeping)))
+    let (wanted, asked) = mpsc::channel();
+    let recall: Arc<dyn Recall> = Arc::new(Asked(wanted.clone()));
+    let keeping = Keeping { journal: store.journal(), recall: Some(recall), safety, began_unix_ms };
+    Ok(Some((Keeper { store: Arc::new(store), wanted, asked: Mutex::new(Some(asked)), threads: Vec::new() }, keeping)))
 }
 
 impl Keeper {
@@ -74,11 +89,12 @@ impl Keeper {
         Ok(clients)
     }
 
-    /// Starts the threads that commit and that move to rest.
+    /// Starts the threads that commit, that move to rest, and that read what is in the store alone.
     ///
     /// # Errors
     /// The system has no thread for us.
     pub(super) fn start(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
+        let for_recalls = Arc::clone(shared);
         let (store, shared) = (Arc::clone(&self.store), Arc::clone(shared));
         let commits = std::thread::Builder::new().name("waypost-commit".to_owned());
         self.threads.push(commits.spawn(move || {
@@ -89,6 +105,11 @@ impl Keeper {
                 shared.note_journal_moved();
             });
         })?);
+        if let Some(asked) = self.asked.get_mut().ok().and_then(Option::take) {
+            let (store, shared) = (Arc::clone(&self.store), Arc::clone(&for_recalls));
+            let recalls = std::thread::Builder::new().name("waypost-recall".to_owned());
+            self.threads.push(recalls.spawn(move || run_recalls(&asked, &store, &shared))?);
+        }
         let store = Arc::clone(&self.store);
         let checkpoints = std::thread::Builder::new().name("waypost-rest".to_owned());
         self.threads.push(checkpoints.spawn(move || {
@@ -108,11 +129,36 @@ impl Keeper {
     /// Commits what is left and closes. Nobody may append any more.
     pub(super) fn stop(self) {
         self.store.stop();
+        let _ = self.wanted.send(None); // it has ended
         for thread in self.threads {
             let _ = thread.join(); // it has panicked, and the log says so
         }
     }
 }
+
+/// Reads what the shards want, until the store stops. What the disk does not give is tried again.
+fn run_recalls(asked: &mpsc::Receiver<Option<Wanted>>, store: &Store, shared: &Shared) {
+    while let Ok(Some(wanted)) = asked.recv() {
+        let mut told = false;
+        while !store.is_stopping() {
+            match wanted.read(store, Store::bring_to_rest) {
+                Ok(entries) => {
+                    shared.recalled(wanted, entries);
+                    break;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(target: "waypost::store", "what waits on the disk cannot be read, and is tried again: {error}");
+                    }
+                    std::thread::sleep(TRIES_AGAIN_AFTER);
+                }
+            }
+        }
+    }
+}
+
+/// After the disk has not given what it was asked for.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Trouble with the disk, and its end, are said once each.
 fn note_trouble(trouble: Option<Arc<str>>, told: &Cell<bool>, what: &str) {

@@ -6,7 +6,7 @@
 
 use super::in_flight::{self, Slot};
 use super::log::{Change, Kept, note_left};
-use super::queue::{Dropped, GroupId, How, LANES, Outgoing, Queued};
+use super::queue::{Dropped, GroupId, How, LANES, Outgoing, Queue, Queued};
 use super::{Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
 use crate::faults::{Fault, is_left_out};
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// The same for a queue that is full, unless something in it has expired.
+    /// The same for a queue that is full, unless something in it has expired, or that has no more place in memory.
     #[cold]
     fn push_over_expired(
         &mut self,
@@ -137,7 +137,7 @@ impl Session {
     ) -> Result<(), Dropped> {
         let (kept, log, queue) = (self.kept, &mut self.log, self.queue.get_or_insert_default());
         queue.drop_expired(now, |queued, qos| note_left(kept, log, queued, qos));
-        queue.push(outgoing, how, limits)
+        self.push_or_spill(outgoing, how, limits)
     }
 
     /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
@@ -159,7 +159,11 @@ impl Session {
         let queue = self.queue.get_or_insert_default();
         let (kept, log) = (self.kept, &mut self.log);
         let on_dropped = |queued: &Queued, qos| note_left(kept, log, queued, qos);
-        let dropped = queue.drop_oldest(outgoing.message.size(), limits, on_dropped);
+        let is_full = |queue: &Queue| queue.is_full(1, outgoing.message.size(), limits);
+        let dropped = queue.drop_oldest(is_full, on_dropped);
+        if is_full(queue) && self.spill_over(outgoing, how) {
+            return Ok(dropped);
+        }
         self.push(outgoing, how, limits, now).map(|()| dropped)
     }
 

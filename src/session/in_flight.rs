@@ -4,6 +4,7 @@
 //! first; the ring is at the same time the list for resending [MQTT-4.4.0-1]. It holds no quota of the peer's making:
 //! only what was sent counts, so an acknowledgement that comes twice changes nothing.
 
+use super::log::Kept;
 use super::queue::{GroupId, Queued};
 use crate::codec::{PacketId, Qos};
 use std::collections::VecDeque;
@@ -152,6 +153,24 @@ impl InFlight {
     pub(super) fn unacknowledged(&self) -> impl Iterator<Item = (PacketId, &Queued)> {
         self.ring.iter().enumerate().filter_map(|(place, slot)| match slot {
             Slot::AtLeastOnce(queued) => Some((self.id_at(place), queued)),
+            _ => None,
+        })
+    }
+
+    /// The highest number in the store of what is under way.
+    pub(super) fn last_record(&self) -> u64 {
+        let record = |slot: &Slot| match slot {
+            Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) => queued.message().record(),
+            _ => 0,
+        };
+        self.ring.iter().map(record).max().unwrap_or(0)
+    }
+
+    /// What is under way and is in the store.
+    pub(super) fn kept(&self) -> impl Iterator<Item = Kept> {
+        self.ring.iter().filter_map(|slot| match slot {
+            Slot::AtLeastOnce(queued) => Kept::of(true, queued, Qos::AtLeastOnce),
+            Slot::ExactlyOnce(queued) => Kept::of(true, queued, Qos::ExactlyOnce),
             _ => None,
         })
     }

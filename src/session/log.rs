@@ -12,7 +12,7 @@ use crate::codec::{PacketId, Qos};
 use std::rc::Rc;
 
 /// One delivery as the store knows it: which Message, and in which of the forms that a Session may get it in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kept {
     /// [`Message::record`](crate::codec::Message::record).
     pub record: u64,
@@ -81,12 +81,15 @@ impl How {
 /// What the store knows of a Session that is there again.
 #[derive(Default)]
 pub struct Restored {
-    /// In the order in which they were queued.
-    pub waiting: Vec<(Rc<Outgoing>, Kept)>,
+    /// Messages that wait in the store, and their bytes.
+    pub waiting: (usize, usize),
+    /// Some of that is not at rest yet.
+    pub is_waiting_late: bool,
     /// What was sent and is not settled.
     pub sent: Vec<(PacketId, Rc<Outgoing>, Kept)>,
-    /// The Client was connected: whether those that wait with QoS 1 were sent nobody knows, so they are sent as repetitions.
-    pub perhaps_sent: bool,
+    /// The Client was connected: whether what waits with QoS 1 was sent nobody knows, so it is sent as a repetition, if its number
+    /// in the store is less than this.
+    pub perhaps_sent_before: u64,
     /// Between PUBREC and PUBCOMP.
     pub released: Vec<PacketId>,
     /// Published by the Client, between PUBLISH and PUBREL.
@@ -113,19 +116,14 @@ impl Session {
 
     /// Whether what waits with QoS 1 may have been sent by a former process. What may have been is in front.
     pub fn is_waiting_again(&self) -> bool {
-        self.queue.as_ref().and_then(|queue| queue.front(Qos::AtLeastOnce as usize)).is_some_and(Queued::is_again)
+        let front = self.queue.as_ref().and_then(|queue| queue.front(Qos::AtLeastOnce as usize));
+        front.is_some_and(Queued::is_again) || self.has_spilled_again()
     }
 
     /// Puts back what the store knows. The Session is new, and its Client away. What is not QoS 1 or 2 is left out.
     pub fn restore(&mut self, restored: Restored) {
-        let queue = self.queue.get_or_insert_default();
-        for (outgoing, kept) in restored.waiting {
-            if let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) = kept.qos() {
-                let queued = Queued::restored(outgoing, kept.tag as u32);
-                let again = restored.perhaps_sent && qos == Qos::AtLeastOnce;
-                queue.restore(if again { queued.again() } else { queued }, qos);
-            }
-        }
+        let (messages, bytes) = restored.waiting;
+        self.restore_spilled(messages, bytes, restored.perhaps_sent_before, restored.is_waiting_late);
         let mut slots: Vec<_> = restored.released.into_iter().map(|id| (id, Slot::Released(GroupId::NONE))).collect();
         for (packet_id, outgoing, kept) in restored.sent {
             let queued = Queued::restored(outgoing, kept.tag as u32);

@@ -20,6 +20,7 @@ mod in_flight;
 mod log;
 mod publish;
 mod queue;
+mod spill;
 mod subscribe;
 
 pub use connect::{Terms, WillFate};
@@ -27,6 +28,7 @@ pub use deliver::{Filled, HandedBack, Owned, Settled};
 pub use log::{Change, Kept, Restored};
 pub use publish::{Answer, Arrived};
 pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
+pub use spill::{Recall, Recalled};
 
 use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe, Version, Violation};
 use crate::codec::{Limits as CodecLimits, Moment, Qos, TopicLimits};
@@ -82,6 +84,8 @@ pub struct Limits {
     pub keep_alive_max: Duration,
     /// Unacknowledged deliveries to a Client that named no Receive Maximum, and a cap for those who did.
     pub in_flight_max: u16,
+    /// QoS 1 and 2 Messages of one Session that wait in memory; more wait in the store, where that has them.
+    pub queue_at_hand_max: usize,
     /// QoS 1 and 2 Messages that wait in one Session.
     pub queue_messages_max: usize,
     /// Bytes of them.

@@ -37,6 +37,8 @@ struct Unreleased {
     packet_id: PacketId,
     /// PUBREC has been sent. Before that a repeated PUBLISH is not answered a second time.
     answered: bool,
+    /// It was repeated before that, on the connection that there is now.
+    repeated: bool,
 }
 
 impl Received {
@@ -61,7 +63,8 @@ impl Received {
         packet_ids.sort_unstable();
         packet_ids.dedup();
         // All count as answered: whoever repeats a PUBLISH gets its PUBREC.
-        let unreleased = packet_ids.into_iter().map(|packet_id| Unreleased { packet_id, answered: true }).collect();
+        let unreleased =
+            packet_ids.into_iter().map(|packet_id| Unreleased { packet_id, answered: true, repeated: false }).collect();
         Self { owed_puback: 0, unreleased }
     }
 
@@ -72,6 +75,7 @@ impl Received {
     /// The connection that waited for these answers is gone; the Client will repeat what it does not know to be ours.
     pub(super) fn forget_owed(&mut self) {
         self.owed_puback = 0;
+        self.unreleased.iter_mut().for_each(|unreleased| unreleased.repeated = false);
     }
 }
 
@@ -167,12 +171,14 @@ impl Session {
             Ok(place) => {
                 if received.unreleased[place].answered {
                     self.acknowledge(PacketType::PubRec, packet_id, ReasonCode::Success);
+                } else {
+                    received.unreleased[place].repeated = true;
                 }
                 Ok(None)
             }
             Err(place) => {
                 check_receive_maximum(received, limits)?;
-                received.unreleased.insert(place, Unreleased { packet_id, answered: false });
+                received.unreleased.insert(place, Unreleased { packet_id, answered: false, repeated: false });
                 Ok(Some(Answer::PubRec(packet_id)))
             }
         }
@@ -198,6 +204,20 @@ impl Session {
                 }
                 self.acknowledge(PacketType::PubRec, packet_id, reason);
             }
+        }
+    }
+
+    /// The same for a QoS 2 Message that came by a former connection. Whoever has not repeated it on this one yet will do so, and
+    /// is answered then: two answers to one PUBLISH would be one too many.
+    pub fn answer_late(&mut self, packet_id: PacketId, reason: ReasonCode) {
+        let Some(received) = &mut self.received else { return };
+        let Ok(place) = received.find(packet_id) else { return };
+        if received.unreleased[place].repeated {
+            self.answer(Answer::PubRec(packet_id), reason);
+        } else if reason.is_error() && self.terms.version.is_v5() {
+            received.unreleased.remove(place);
+        } else {
+            received.unreleased[place].answered = true;
         }
     }
 

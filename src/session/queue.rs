@@ -1,9 +1,12 @@
 //! Messages that wait for one Client: three lanes by delivered QoS, each in the order of arrival.
 //!
 //! The order that the standard demands holds within a Topic and QoS [MQTT-4.6.0-5], so lanes can never break it, and
-//! urgent lanes may overtake. It never encodes anything and never decides what is sent: `deliver.rs` does.
+//! urgent lanes may overtake. It never encodes anything and never decides what is sent: `deliver.rs` does. Where much waits, its
+//! front is in memory and the rest in the store: `spill.rs`.
 
 use super::Limits;
+use super::log::Kept;
+use super::spill::Spilled;
 use crate::codec::{LiveBytes, Message, Moment, Qos};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -55,6 +58,8 @@ impl GroupId {
 pub enum Bound {
     /// The queue itself: beyond its limits a Message is refused.
     Queue,
+    /// The same; and beyond so many the Message waits in the store, which gets it in any case, and not in memory.
+    Store(u32),
     /// Whoever pushes: a shared subscription by its member's window, a replay by the room that it looks for.
     Caller,
 }
@@ -178,6 +183,8 @@ pub enum Dropped {
     PacketTooLarge,
     /// The receiver may not read this Topic.
     NotAuthorized,
+    /// It waited in the store, and cannot be read there any more.
+    Unreadable,
 }
 
 /// What the lanes are for.
@@ -193,47 +200,66 @@ pub(super) struct Queue {
     pub(super) credit: [i64; 3],
     /// The places of the lanes, taken or not.
     places: LiveBytes,
+    /// What waits behind all that is here, in the store.
+    pub(super) spilled: Option<Box<Spilled>>,
 }
 
 impl Queue {
     /// Appends to the lane of the delivered QoS.
     ///
     /// # Errors
-    /// `QueueFull`: the bound of the lane is reached; nothing was queued.
+    /// `QueueFull`: the bound of the lane is reached, or there is no more place in memory; nothing was queued.
     #[inline]
     pub(super) fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        if how.bound == Bound::Queue && self.is_full(kept, size, limits) {
+        let is_full = match how.bound {
+            Bound::Caller => false,
+            Bound::Queue => self.is_full(kept, size, limits),
+            Bound::Store(at_hand) => {
+                self.spilled.is_some() || self.at_hand() >= at_hand as usize || self.is_full(kept, size, limits)
+            }
+        };
+        if is_full {
             return Err(Dropped::QueueFull);
         }
-        self.bytes[kept] += size;
+        self.append(outgoing, how, size);
+        Ok(())
+    }
+
+    /// QoS 1 and 2 Messages in memory.
+    #[inline]
+    pub(super) fn at_hand(&self) -> usize {
+        self.lanes[1].len() + self.lanes[2].len()
+    }
+
+    #[inline]
+    pub(super) fn append(&mut self, outgoing: &Rc<Outgoing>, how: How, size: usize) {
+        self.bytes[usize::from(how.qos != Qos::AtMostOnce)] += size;
         let lane = &mut self.lanes[how.qos as usize];
         let places = lane.capacity();
         lane.push_back(Queued::new(outgoing, how));
         if lane.capacity() != places {
             self.count_places();
         }
-        Ok(())
     }
 
-    /// Puts back what a former process had queued. It was within the bounds then.
+    /// Puts back what was queued before. It was within the bounds then.
     pub(super) fn restore(&mut self, queued: Queued, qos: Qos) {
         self.bytes[usize::from(qos != Qos::AtMostOnce)] += queued.message().size();
         self.lanes[qos as usize].push_back(queued);
         self.count_places();
     }
 
-    /// Drops the oldest of what waits with QoS 1 or 2 until there is room for `size` more bytes, QoS 1 first, and says how
-    /// many that were. What came from a shared subscription is its group's, and stays.
+    /// Drops the oldest of what waits with QoS 1 or 2 in memory until it is no longer full, QoS 1 first, and says how many that
+    /// were. What came from a shared subscription is its group's, and stays.
     pub(super) fn drop_oldest(
         &mut self,
-        size: usize,
-        limits: &Limits,
+        is_full: impl Fn(&Self) -> bool,
         mut on_dropped: impl FnMut(&Queued, Qos),
     ) -> usize {
         let mut dropped = 0;
-        while self.is_full(1, size, limits)
+        while is_full(self)
             && let Some(lane) = [1, 2].into_iter().find(|lane| self.is_own(*lane))
         {
             if let Some(queued) = self.pop(lane) {
@@ -255,13 +281,25 @@ impl Queue {
         self.places.set(self.lanes.iter().map(VecDeque::capacity).sum::<usize>() * size_of::<Queued>());
     }
 
-    fn is_full(&self, kept: usize, size: usize, limits: &Limits) -> bool {
+    pub(super) fn is_full(&self, kept: usize, size: usize, limits: &Limits) -> bool {
         if kept == 0 {
             self.lanes[0].len() >= limits.queue_qos0_messages_max || self.bytes[0] + size > limits.queue_qos0_bytes_max
         } else {
-            self.lanes[1].len() + self.lanes[2].len() >= limits.queue_messages_max
-                || self.bytes[1] + size > limits.queue_bytes_max
+            let (messages, bytes) = self.kept_size();
+            messages >= limits.queue_messages_max || bytes + size > limits.queue_bytes_max
         }
+    }
+
+    /// Whether more waits with QoS 1 and 2 than may.
+    pub(super) fn is_over(&self, limits: &Limits) -> bool {
+        let (messages, bytes) = self.kept_size();
+        messages > limits.queue_messages_max || bytes > limits.queue_bytes_max
+    }
+
+    /// What waits with QoS 1 and 2, wherever, and its bytes.
+    fn kept_size(&self) -> (usize, usize) {
+        let (messages, bytes) = self.spilled.as_ref().map_or((0, 0), |spilled| (spilled.messages, spilled.bytes));
+        (self.at_hand() + messages, self.bytes[1] + bytes)
     }
 
     /// Places of expired Messages are free places. Only looks at the fronts, where the oldest are.
@@ -302,7 +340,7 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(VecDeque::is_empty)
+        self.spilled.is_none() && self.lanes.iter().all(VecDeque::is_empty)
     }
 
     /// Whether something could be sent: QoS 0 always, the others while there is send quota.
@@ -311,11 +349,22 @@ impl Queue {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lanes.iter().map(VecDeque::len).sum()
+        self.lanes[0].len() + self.kept_size().0
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes[0] + self.bytes[1]
+        self.bytes[0] + self.kept_size().1
+    }
+
+    /// What waits here and is in the store, or is to be.
+    pub(super) fn kept(&self) -> impl Iterator<Item = Kept> {
+        let lanes = LANES.into_iter().zip(&self.lanes);
+        lanes.flat_map(|(qos, lane)| lane.iter().filter_map(move |queued| Kept::of(true, queued, qos)))
+    }
+
+    /// The highest number in the store of what waits here.
+    pub(super) fn last_record(&self) -> u64 {
+        self.lanes.iter().flatten().map(|queued| queued.message().record()).max().unwrap_or(0)
     }
 
     /// How many were dropped.

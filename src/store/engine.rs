@@ -55,6 +55,7 @@ impl Open {
 impl Engine {
     /// Opens what is there. What is damaged is put aside; only what may be better another time is an error.
     pub(super) fn open(dir: &Path, options: &Options, findings: &mut Findings) -> Result<Self, Error> {
+        mend_mark(dir, findings)?;
         let open = match open_or_cut(dir, options, findings) {
             Ok(open) => open,
             Err(error) if is_damage(&error) => open_what_is_left(dir, options, &error, findings)?,
@@ -176,6 +177,28 @@ fn fault(what: &'static str) -> impl FnOnce(FjallError) -> Error {
     move |error| Error::Rest { what, why: format!("{error:?}") }
 }
 
+/// fjall marks its folder last when it makes it, and makes nothing where something is. Without a mark either it was not done with
+/// that when the process ended, and nothing is in there yet, or the mark is lost.
+fn mend_mark(dir: &Path, findings: &mut Findings) -> Result<(), Error> {
+    let folder = dir.join(FOLDER);
+    if !folder.exists() || folder.join("version").exists() {
+        return Ok(());
+    }
+    let names = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let has_content = |path: PathBuf| fs::read(path).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0));
+    let io = |source| Error::Io { what: "mend the mark of what is at rest".into(), source };
+    let what = if names(&folder.join("keyspaces")).next().is_some() {
+        fs::write(folder.join("version"), FORMAT_MARK).map_err(io)?;
+        "the mark of the format at rest is missing".into()
+    } else if names(&folder).any(has_content) {
+        format!("the spaces at rest are missing; what is left is now {}", put_aside(dir, &folder, FOLDER)?.display())
+    } else {
+        return fs::remove_dir_all(&folder).map_err(io);
+    };
+    findings.damage.push(Damage { file: FOLDER.into(), position: Position(0), bytes: 0, what });
+    Ok(())
+}
+
 fn open_once(dir: &Path, options: &Options) -> Result<Open, FjallError> {
     if !manifests_are_right(dir)? {
         return Err(FjallError::Unrecoverable);
@@ -295,27 +318,33 @@ fn open_what_is_left(
 }
 
 /// Whether what fjall reads without checking it, and would panic over, is what it wrote: the list of tables of each space. The file
-/// `current` has its number and its checksum.
+/// `current` has its number and its checksum. Where that is missing, fjall takes the space for one that was not finished, and
+/// removes it: which it is only when no other was made after it.
 fn manifests_are_right(dir: &Path) -> io::Result<bool> {
     let folders = match fs::read_dir(dir.join(FOLDER).join("keyspaces")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         folders => folders?,
     };
+    let number = |folder: &Path| folder.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    let (mut unfinished, mut finished) = (None, None);
     for folder in folders {
         let folder = folder?.path();
         let current = match fs::read(folder.join("current")) {
-            // Made and not finished: fjall leaves it out.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unfinished = unfinished.max(number(&folder));
+                continue;
+            }
             current => current?,
         };
-        let Some((number, check)) = current.split_first_chunk::<8>() else { return Ok(false) };
+        finished = finished.max(number(&folder));
+        let Some((list, check)) = current.split_first_chunk::<8>() else { return Ok(false) };
         let check = check.first_chunk::<16>().map(|check| u128::from_le_bytes(*check));
-        let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(*number)))).unwrap_or_default();
+        let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(*list)))).unwrap_or_default();
         if check != Some(xxh3_128(&list)) {
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(unfinished.is_none() || unfinished > finished)
 }
 
 /// Moves a folder into quarantine, under this name and a number. Returns where it is then.

@@ -5,7 +5,7 @@ use super::disk::{Disk, read_full, write_all};
 use super::record::HEADER_BYTES;
 use super::{Damage, Error, Findings, Position};
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,8 +26,15 @@ pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|error| fault("lock the data directory", error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
+        Ok(()) => {
+            // Only for people: whoever is refused is told whom to stop. The lock is what counts.
+            let _ = file.set_len(0).and_then(|()| writeln!(&file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).ok().and_then(|pid| pid.trim().parse().ok());
+            Err(Error::Locked { dir: dir.to_owned(), holder })
+        }
         Err(TryLockError::Error(error)) => Err(fault("lock the data directory", error)),
     }
 }

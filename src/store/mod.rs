@@ -130,14 +130,18 @@ impl Default for Options {
 /// Why a store cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{} is in use by another process: stop that one, or give this one a data directory of its own", .0.display())]
-    Locked(PathBuf),
+    #[error("{} is in use by {}: stop that one, or give this one a data directory of its own", .dir.display(), holder_in_words(*.holder))]
+    Locked { dir: PathBuf, holder: Option<u32> },
     #[error("{} was written by a newer version (format {found}, this one knows {known}): start that version, or export there and import here", .path.display())]
     Newer { path: PathBuf, found: u32, known: u32 },
     #[error("cannot {what}: {source}{}", hint(source))]
     Io { what: String, source: std::io::Error },
     #[error("what is at rest cannot be {what}: {why}")]
     Rest { what: &'static str, why: String },
+}
+
+fn holder_in_words(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
 }
 
 /// What to do about the usual reasons.

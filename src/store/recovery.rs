@@ -53,11 +53,27 @@ pub(super) struct Recovered {
 
 impl Move<'_> {
     /// Brings all segments to rest, and removes them one after the other. What rest does not take is held, and its segments stay.
-    pub(super) fn all(self, findings: &mut Findings, progress: &mut dyn FnMut(u64, u64)) -> Result<Recovered, Error> {
+    /// `is_known`: the store has been opened before, so that rest says how far it includes the journal, or the journal has been
+    /// there from the first.
+    pub(super) fn all(
+        self,
+        is_known: bool,
+        findings: &mut Findings,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Recovered, Error> {
         let names = self.disk.list(segment::FOLDER).map_err(fault("list the journal"))?;
         let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
         firsts.sort_unstable();
         let at_rest = position_of(self.rest)?;
+        if is_known && at_rest.is_none() && firsts.first() != Some(&FIRST_POSITION) {
+            findings.damage.push(Damage {
+                file: "rest".into(),
+                position: Position(0),
+                bytes: 0,
+                what: "how far what is at rest includes the journal is missing, and perhaps much of what was at rest"
+                    .into(),
+            });
+        }
         self.mend_references(findings)?;
         let mut position = at_rest.or(firsts.first().copied()).unwrap_or(FIRST_POSITION);
         let end = firsts.last().copied().unwrap_or(0);
@@ -98,6 +114,9 @@ impl Move<'_> {
         if at_rest.is_none() {
             position = self.after_all_blobs(position)?;
         }
+        if at_rest.is_none() && trouble.is_none() {
+            self.rest.apply(vec![(Space::About, POSITION.to_vec(), Some(number_value(position)))])?;
+        }
         if trouble.is_none() {
             firsts.iter().for_each(|first| self.forget(*first));
         }
@@ -120,9 +139,7 @@ impl Move<'_> {
             true
         })?;
         let Some(last) = last.filter(|last| *last > position) else { return Ok(position) };
-        let position = last.saturating_add(POSITIONS_LOST);
-        self.rest.apply(vec![(Space::About, POSITION.to_vec(), Some(number_value(position)))])?;
-        Ok(position)
+        Ok(last.saturating_add(POSITIONS_LOST))
     }
 
     /// Where rest has lost what refers to blobs: counts anew.

@@ -116,7 +116,9 @@ impl Store {
         let _lock = home::lock(dir)?;
         let disk = Folder(dir.to_owned());
         let mut findings = Findings::default();
-        whole::identify(&disk, dir, &mut findings)?;
+        if let (id, false) = whole::identify(&disk, dir, &mut findings)? {
+            home::write_format(&disk, id).map_err(fault("write the format file"))?;
+        }
         let rest = Engine::open(dir, options, &mut findings)?;
         if position_of(&rest)?.is_some() || whole::has_segments(&disk)? {
             let why = "there is a store in this directory already: import into an empty one".into();

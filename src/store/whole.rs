@@ -86,9 +86,13 @@ impl Store {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, Findings), Error> {
         let mut findings = Findings::default();
-        let id = identify(&*disk, dir, &mut findings)?;
-        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(&mut findings, progress)?;
+        let (id, is_known) = identify(&*disk, dir, &mut findings)?;
+        let recovered = Move { disk: &*disk, rest: &*rest, store: id }.all(is_known, &mut findings, progress)?;
         let Recovered { tail, at_rest, held, segments: left, trouble } = recovered;
+        // Last, so that a store with a format has a position at rest.
+        if !is_known {
+            home::write_format(&*disk, id).map_err(fault("write the format file"))?;
+        }
         findings.damage.extend(rest.take_damage());
         let segments = Arc::new(Segments::default());
         left.into_iter().for_each(|segment| segments.add(Arc::new(segment)));
@@ -138,9 +142,10 @@ impl Store {
         })
     }
 
-    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order. What was appended before
+    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order, as far as there is room for
+    /// their blobs in `bytes_max`, and one more. What was appended before
     /// [`at_rest`](Self::at_rest) is there, and what came later is not. Any thread may ask, and waits for the disk.
-    pub fn queue(&self, queue: u64, after: u64, count: usize) -> Result<Vec<Entry>, Error> {
+    pub fn queue(&self, queue: u64, after: u64, count: usize, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
         let mut found = Vec::new();
         self.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
@@ -149,8 +154,14 @@ impl Store {
             }
             found.len() < count
         })?;
-        for entry in &mut found {
-            entry.bytes = self.get(Space::Blobs, &entry.blob.to_be_bytes())?;
+        let mut bytes = 0;
+        for at in 0..found.len() {
+            if bytes > bytes_max {
+                found.truncate(at);
+                break;
+            }
+            found[at].bytes = self.get(Space::Blobs, &found[at].blob.to_be_bytes())?;
+            bytes += found[at].bytes.as_ref().map_or(0, Vec::len);
         }
         Ok(found)
     }
@@ -323,6 +334,10 @@ impl Store {
         damage
     }
 
+    pub fn is_stopping(&self) -> bool {
+        self.log.is_stopping()
+    }
+
     /// Ends `run_commits` and `run_checkpoints`.
     pub fn stop(&self) {
         self.log.stop();
@@ -335,10 +350,10 @@ impl Store {
     }
 }
 
-/// The id of the store in this directory; a new one where there is none.
-pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<u64, Error> {
+/// The id of the store in this directory, and whether the format file knows it; a new one where there is none.
+pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> Result<(u64, bool), Error> {
     match home::read_format(disk, dir)? {
-        Format::Store(id) => return Ok(id),
+        Format::Store(id) => return Ok((id, true)),
         Format::None => {}
         Format::Damaged => home::put_aside(disk, "format", Position(0), "the format file is damaged", findings),
     }
@@ -351,8 +366,7 @@ pub(super) fn identify(disk: &dyn Disk, dir: &Path, findings: &mut Findings) -> 
             u64::from_le_bytes(bytes)
         }
     };
-    home::write_format(disk, id).map_err(fault("write the format file"))?;
-    Ok(id)
+    Ok((id, false))
 }
 
 /// What the segments say, where the format file says nothing.

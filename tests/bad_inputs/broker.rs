@@ -38,14 +38,28 @@ pub(crate) struct Profile {
     environment: Vec<(&'static str, String)>,
     transport: Transport,
     /// What the shell does before it becomes the broker.
-    prelude: Option<&'static str>,
+    prelude: Option<String>,
+    /// The shell has mounts of its own, which nobody else sees and which end with the broker.
+    has_own_mounts: bool,
+    /// Where the broker's files are, when they outlive it.
+    place: Option<PathBuf>,
+    /// The data folder within that.
+    data: &'static str,
 }
 
 impl Profile {
     /// The one listener speaks what the test is played over.
     pub(crate) fn test() -> Self {
         let transport = Transport::of_this_test();
-        let mut profile = Self { sections: BTreeMap::new(), environment: Vec::new(), transport, prelude: None };
+        let mut profile = Self {
+            sections: BTreeMap::new(),
+            environment: Vec::new(),
+            transport,
+            prelude: None,
+            has_own_mounts: false,
+            place: None,
+            data: "data",
+        };
         profile
             .set("node.shards", 2)
             .set("node.memory_budget", "256MiB")
@@ -91,16 +105,36 @@ impl Profile {
     }
 
     /// Lets a shell set up the process, `ulimit` and the like, before it becomes the broker; the last words may redirect.
-    pub(crate) fn prelude(&mut self, script: &'static str) -> &mut Self {
-        self.prelude = Some(script);
+    pub(crate) fn prelude(&mut self, script: impl Into<String>) -> &mut Self {
+        self.prelude = Some(script.into());
         self
+    }
+
+    /// The broker keeps what it acknowledges, in this place, where the next one finds it.
+    pub(crate) fn keeps_in(&mut self, place: &Place) -> &mut Self {
+        self.place = Some(place.0.clone());
+        self.set("store.durability", "disk")
+    }
+
+    /// The data folder lies in a file system of its own, which only the broker sees ([`Broker::disk`]) and which goes with it.
+    /// `script` mounts it on `$1`.
+    pub(crate) fn on_disk_of_its_own(&mut self, script: &str) -> &mut Self {
+        let place = self.place.as_ref().expect("`keeps_in` comes first").join("disk");
+        fs::create_dir_all(&place).expect("the temporary folder can be written");
+        self.has_own_mounts = true;
+        self.data = "disk/data";
+        let place = place.display();
+        self.prelude(format!("mount_it() {{ {script}; }}; mount_it {place} || exit 111"))
     }
 
     /// The broker, without its arguments.
     fn command(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_waypost");
-        let Some(prelude) = self.prelude else { return Command::new(binary) };
-        let mut command = Command::new("sh");
+        let Some(prelude) = &self.prelude else { return Command::new(binary) };
+        let mut command = Command::new(if self.has_own_mounts { "unshare" } else { "sh" });
+        if self.has_own_mounts {
+            command.args(["--mount", "sh"]);
+        }
         command.arg("-c").arg(format!("{prelude}; exec \"$0\" \"$@\"")).arg(binary);
         command
     }
@@ -133,31 +167,71 @@ struct Process {
     child: Child,
     watch: Child,
     folder: PathBuf,
+    /// The folder goes with the broker.
+    is_its_own: bool,
+}
+
+/// A folder that outlives brokers: each begins with what the one before has left. It goes with the test.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let folder = new_folder();
+        fs::create_dir_all(&folder).expect("the temporary folder can be written");
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What cannot be removed stays where the system cleans up.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn new_folder() -> PathBuf {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("waypost-bad-inputs-{}-{number}", std::process::id()))
 }
 
 impl Broker {
     pub(crate) fn start(profile: &Profile) -> Self {
+        Self::try_start(profile).unwrap_or_else(|log| panic!("the broker does not start; its log:\n{log}"))
+    }
+
+    /// The same where it may refuse to; then its log, and how it ended.
+    pub(crate) fn try_start(profile: &Profile) -> Result<Self, String> {
         if let Some(port) = number_from_environment("BAD_INPUTS_PORT") {
             let port = u16::try_from(port).expect("BAD_INPUTS_PORT is a port");
             assert_eq!(profile.transport, Transport::Tcp, "BAD_INPUTS_PORT is for the tests over TCP");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            return Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None };
+            return Ok(Self { address, pid: number_from_environment("BAD_INPUTS_PID"), process: None });
         }
         // A free port may be taken by somebody else before the broker binds it: then the broker ends, and we try another.
         let mut log = String::new();
         for _ in 0..5 {
             match Self::start_once(profile) {
-                Ok(broker) => return broker,
+                Ok(broker) => return Ok(broker),
                 Err(its_log) => log = its_log,
             }
+            if !log.contains("cannot listen on") {
+                break;
+            }
         }
-        panic!("the broker does not start; its log:\n{log}");
+        Err(log)
     }
 
     fn start_once(profile: &Profile) -> Result<Self, String> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("waypost-bad-inputs-{}-{number}", std::process::id()));
+        let folder = profile.place.clone().unwrap_or_else(new_folder);
         fs::create_dir_all(&folder).expect("the temporary folder can be written");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::port::free_port()));
         let file = folder.join("broker.toml");
@@ -168,7 +242,7 @@ impl Broker {
             .arg("-c")
             .arg(&file)
             .arg("--data-dir")
-            .arg(folder.join("data"))
+            .arg(folder.join(profile.data))
             .envs(profile.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))
@@ -176,8 +250,17 @@ impl Broker {
             .spawn()
             .expect("the binary runs");
         let watch = watch_over(child.id(), &folder);
-        let mut broker = Self { address, pid: Some(child.id()), process: Some(Process { child, watch, folder }) };
-        if broker.accepts_within(Duration::from_secs(10)) { Ok(broker) } else { Err(broker.log()) }
+        let mut broker = Self {
+            address,
+            pid: Some(child.id()),
+            process: Some(Process { child, watch, folder, is_its_own: profile.place.is_none() }),
+        };
+        if broker.accepts_within(Duration::from_secs(20)) {
+            return Ok(broker);
+        }
+        let ended = broker.process.as_mut().and_then(|process| process.child.try_wait().ok().flatten());
+        let ended = ended.map_or_else(|| "it still runs".to_owned(), |status| status.to_string());
+        Err(format!("{}\n{ended}", broker.log()))
     }
 
     fn accepts_within(&mut self, patience: Duration) -> bool {
@@ -258,6 +341,24 @@ impl Broker {
         &self.process.as_ref().expect("it was started here").folder
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.expect("the process is known")
+    }
+
+    /// A path on the disk that only the broker sees.
+    pub(crate) fn disk(&self, path: &str) -> PathBuf {
+        let folder = self.folder().join("disk").join(path);
+        let folder = folder.strip_prefix("/").unwrap_or(&folder);
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(folder)
+    }
+
+    /// Ends the process without a word, and waits until it has ended.
+    pub(crate) fn kill(&mut self) {
+        let child = &mut self.process.as_mut().expect("it was started here").child;
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
     /// A look at the process, where there is one to look at.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.pid.map(Usage::of)
@@ -288,7 +389,9 @@ impl Drop for Broker {
                 let _ = child.kill();
                 let _ = child.wait();
             }
-            let _ = fs::remove_dir_all(&process.folder);
+            if process.is_its_own {
+                let _ = fs::remove_dir_all(&process.folder);
+            }
         }
     }
 }
@@ -316,6 +419,7 @@ pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) threads: u64,
+    /// But for those of the store's files.
     pub(crate) descriptors: usize,
     /// Time on a processor, summed over the threads that live now.
     pub(crate) cpu: Duration,
@@ -332,10 +436,18 @@ impl Usage {
             resident_bytes: field("VmRSS:") * 1024,
             peak_bytes: field("VmHWM:") * 1024,
             threads: field("Threads:"),
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+            descriptors: descriptors_of(pid),
             cpu: cpu_of(pid),
         }
     }
+}
+
+/// Those of the store's files are left out: their number is bounded by itself, and goes up and down with what it does.
+fn descriptors_of(pid: u32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_of_store =
+        |path: PathBuf| ["/journal/", "/rest/"].iter().any(|folder| path.to_string_lossy().contains(folder));
+    open.filter(|entry| !fs::read_link(entry.path()).is_ok_and(is_of_store)).count()
 }
 
 fn cpu_of(pid: u32) -> Duration {

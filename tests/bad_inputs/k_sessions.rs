@@ -1,7 +1,6 @@
 //! K: Sessions. K01 is played in `tests/rights/accounts.rs`, K04 in `tests/hall.rs`.
 //!
-//! What of a row needs a disk waits for the durable store: K06 and K08 over a restart, K07's reading from disk in steps, K09
-//! after the loss of some of the data, K11 during a slow write. K14 waits for an administration that can kick.
+//! What of a row needs a disk stands in `k_restarts.rs`. K14 waits for an administration that can kick.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
@@ -37,7 +36,7 @@ each_version! {
 /// What a Client has received, whatever connection it came by, with the memory of QoS 2 that a Client needs. A payload begins
 /// with a number.
 #[derive(Default)]
-struct Inbox {
+pub(crate) struct Inbox {
     /// Numbers of QoS 1, which may come again, and of QoS 2, which may not.
     numbers: [HashSet<u32>; 2],
     /// QoS 2 messages that are not released yet.
@@ -45,9 +44,19 @@ struct Inbox {
 }
 
 impl Inbox {
+    /// Whether the message with this number has come with this QoS.
+    pub(crate) fn has(&self, qos: u8, number: u32) -> bool {
+        self.numbers[usize::from(qos) - 1].contains(&number)
+    }
+
+    /// No exchange of QoS 2 is half done.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Takes one packet in and answers it.
     #[track_caller]
-    fn take(&mut self, client: &mut Client, packet: &Received) {
+    pub(crate) fn take(&mut self, client: &mut Client, packet: &Received) {
         match packet.kind() {
             kind::PUBLISH => {
                 let message = packet.delivery(client.version());

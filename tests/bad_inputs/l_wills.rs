@@ -1,6 +1,4 @@
 //! L: Wills. L01 is played in `tests/rights/will.rs`.
-//!
-//! What L07 says of Sessions that survive a restart waits for the durable store.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +8,7 @@ use crate::e_qos::{forget, lasting};
 use crate::k_sessions::{Gauge, STORED};
 use crate::m_retained::retain;
 use crate::packet::{Connect, DISCONNECT, Place, Version, Will, code, connect, disconnect_with, kind, property, will};
-use crate::rules::{Scene, busyness, load};
+use crate::rules::{Scene, busyness, load, rounds};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -19,6 +17,7 @@ each_version! {
     l05_when_it_must_and_must_not_be_sent,
     l06_mass_death: alone,
     l07_shutdown,
+    l07_what_survives_a_shutdown,
 }
 
 only_v5! {
@@ -359,4 +358,64 @@ fn l07_shutdown(version: Version) {
         assert_eq!(broker.exit_code(Duration::from_secs(10)), Some(0));
         assert!(!broker.log().contains("panicked at"), "G1: a panic in the log");
     }
+}
+
+/// What an orderly stop has published waits for whoever is away, and Wills that wait for their time come when it has come, in the
+/// broker's next life: each once.
+fn l07_what_survives_a_shutdown(version: Version) {
+    let place = crate::broker::Place::new();
+    let mut profile = Profile::test();
+    profile.keeps_in(&place);
+    let mut broker = Broker::start(&profile);
+    let away = leaving_as(version, "l07-away");
+    let mut heir = Client::open(broker.address(), version);
+    heir.connect(&away);
+    assert_eq!(heir.subscribe("ok/l07-kept/#", 1), 1);
+    heir.disconnect();
+    let count = rounds(30);
+    let dying: Vec<Client> = (0..count)
+        .map(|number| {
+            let client_id = format!("l07-kept-{number:02}");
+            let last = Will { qos: 1, ..will(format!("ok/l07-kept/{number}"), &client_id) };
+            let mut client = Client::open(broker.address(), version);
+            client.connect(&match number % 2 {
+                0 => lasting_with(version, &client_id, last, 1),
+                _ => leaving_behind(version, &client_id, last),
+            });
+            client
+        })
+        .collect();
+    broker.terminate();
+    let told = Instant::now();
+    drop(dying);
+    assert_eq!(broker.exit_code(2 * PATIENCE.mul_f64(busyness())), Some(0));
+    let log = broker.log();
+    assert!(log.contains("stopped") && !log.contains("panicked"), "{log}");
+    drop(broker);
+    let scene = Scene::with(|profile| {
+        profile.keeps_in(&place);
+    });
+    let mut heir = scene.open(version);
+    assert!(heir.connect(&away).session_present, "the Session has survived");
+    let mut inherited = Vec::new();
+    for _ in 0..count {
+        let message = heir.receive_message();
+        heir.acknowledge(&message);
+        inherited.push(String::from_utf8(message.payload).expect("a Client Identifier"));
+    }
+    assert!(told.elapsed() >= Duration::from_secs(1) || !version.is_v5(), "before their time");
+    inherited.sort_unstable();
+    assert!(inherited.iter().cloned().eq((0..count).map(|number| format!("l07-kept-{number:02}"))), "{inherited:?}");
+    heir.ping();
+    heir.disconnect();
+    forget(&scene, version, "l07-away");
+    for number in (0..count).step_by(2) {
+        forget(&scene, version, &format!("l07-kept-{number:02}"));
+    }
+    scene.holds();
+}
+
+fn leaving_as(version: Version, client_id: &str) -> Connect {
+    let properties = property::of_u32(property::SESSION_EXPIRY_INTERVAL, 3600);
+    Connect { clean: false, properties, ..connect(version, client_id) }
 }

@@ -1,4 +1,4 @@
-//! M: retained messages. What M01 and M07 say of a disk waits for the durable store.
+//! M: retained messages.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Barrier;
@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::broker::Place;
 use crate::client::{Client, Event, PATIENCE};
+use crate::disk::{files_below, room_taken};
 use crate::g_authentication::{Files, by_password, with};
 use crate::k_sessions::{Gauge, STORED};
 use crate::packet::{Version, ack, code, kind, property, publish, subscribe, subscribe_with};
 use crate::rules::{Scene, busyness, load, unique};
+use waypost::broker::TABLES;
+use waypost::store::{Options, Store};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -511,4 +515,90 @@ fn m09_retain_handling() {
     retain(&mut sender, "ok/m09", "", 1);
     drop(sender);
     scene.holds();
+}
+
+/// A retained message for each topic until there is no room, and much more of them, large ones too: what is refused takes nothing of the
+/// disk, and what was taken is there in the broker's next life.
+#[test]
+fn m01_what_is_refused_takes_no_disk() {
+    let place = Place::new();
+    let (all, more) = (load(200, 10_000), load(1_000, 1_000_000));
+    let scene = Scene::under_load_with(|profile| {
+        profile.keeps_in(&place).set("limits.retained_messages_max", all + 100);
+        profile.set("limits.retained_size_max", "8MiB").set("sys.interval", "0s");
+    });
+    let scene = scene.may_grow_by(64 * MIB).may_keep_it();
+    let mut clients = Version::BOTH.map(|version| scene.connected(version, unique("m01-disk")));
+    let used = || -> usize { files_below(&place.data()).iter().map(|path| crate::disk::used(path).len()).sum() };
+    retain_many(&mut clients[0], "ok/m01-disk", 0..all, 8);
+    retain_many(&mut clients[1], "ok/m01-more", 0..100, 8);
+    let before = used();
+    for client in &mut clients {
+        let version = client.version();
+        for number in 0..more / 100 {
+            let ids = 1..=100;
+            let message = |id| publish(version, format!("ok/m01-none/{number}/{id}"), "none").retained().qos(1, id);
+            client.send(&ids.clone().flat_map(|id| message(id).bytes()).collect::<Vec<_>>());
+            for _ in ids {
+                assert_eq!(client.receive_kind(kind::PUBACK).reason(), over_the_limit(version));
+            }
+        }
+    }
+    let grown = used().saturating_sub(before);
+    // The time of day, and nothing else.
+    assert!(grown <= 4096, "{grown} bytes of the disk for messages that were refused");
+    clear_many(&mut clients[1], "ok/m01-more", 0..100);
+    let large = vec![b'x'; MIB as usize - 400];
+    let before = used();
+    for number in 0..24 {
+        retain(&mut clients[number % 2], format!("ok/m01-large/{number}"), &large, 1);
+    }
+    let grown = used().saturating_sub(before);
+    assert!(grown <= 9 * MIB as usize, "{grown} bytes of the disk for eight large messages");
+    crate::report(&format!("m01: {} MiB of the disk", room_taken(&place.data()) / MIB));
+    drop(clients);
+    scene.falls();
+    let scene = Scene::with(|profile| {
+        profile.keeps_in(&place);
+    });
+    let scene = scene.may_grow_by(64 * MIB).may_keep_it();
+    assert_eq!(retained(&scene, "ok/m01-disk/#", all).len(), all);
+    let kept = retained(&scene, "ok/m01-large/#", 7);
+    assert!(kept.values().all(|payload| *payload == large) && kept.len() <= 8, "{} large ones", kept.len());
+    assert!(retained(&scene, "ok/m01-more/#", 0).is_empty() && retained(&scene, "ok/m01-none/#", 0).is_empty());
+    scene.holds();
+}
+
+/// What has expired takes no room on the disk either, although nobody has asked for it.
+#[test]
+fn m07_expired_takes_no_disk() {
+    let place = Place::new();
+    let scene = Scene::under_load_with(|profile| {
+        profile.keeps_in(&place).set("sys.interval", "100ms");
+    });
+    let scene = scene.may_grow_by(64 * MIB).may_keep_it();
+    let mut stored = Gauge::of(&scene, STORED);
+    let mut sender = scene.connected(Version::V5, "m07-disk");
+    let count = load(500, 10_000);
+    let expiry = property::of_u32(property::MESSAGE_EXPIRY_INTERVAL, 1);
+    for batch in 0..count / 100 {
+        let message = |id| publish(Version::V5, format!("ok/m07/{batch}/{id}"), vec![b'x'; 4000]).with(&expiry);
+        sender.send(&(1..=100).flat_map(|id| message(id).retained().qos(1, id).bytes()).collect::<Vec<_>>());
+        (0..100).for_each(|_| drop(sender.receive_kind(kind::PUBACK)));
+    }
+    drop(sender);
+    // What it says before they came is not what it says after they went.
+    stored.reaches("stored", |bytes| bytes > 400_000, Duration::from_secs(60));
+    stored.reaches("stored", |bytes| bytes < 200_000, Duration::from_secs(60));
+    drop(stored);
+    scene.holds();
+    let (store, _) = Store::open(&place.data(), Options::default(), &mut |_, _| ()).expect("the store opens");
+    let mut left = Vec::new();
+    let table = TABLES.iter().find(|(_, name)| name.starts_with("retained")).expect("there is one").0;
+    store
+        .rows(table, &mut |topic, _, _| left.push(String::from_utf8_lossy(topic).into_owned()))
+        .expect("rows are read");
+    left.retain(|topic| topic.starts_with("ok/"));
+    let contents = store.contents().expect("it is read");
+    assert!(left.is_empty() && contents.blobs == 0, "{} blobs and {left:?}", contents.blobs);
 }

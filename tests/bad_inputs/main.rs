@@ -7,6 +7,9 @@
 //! thread, and so the transport. Rows know nothing of this (`transport.rs`); those that are not played over all of them stand
 //! in `rows.rs` with the reason.
 //!
+//! Rows about what must outlive the broker have a `Place` (`broker.rs`), in which one broker after another finds what the one before has
+//! left, a `Flow` (`flow.rs`), two Clients who remember what they were told, and a `Disk` (`disk.rs`), which fails when a row wants it.
+//!
 //! Around every row the rules of `rules.rs` are checked: the broker lives, other Clients do not notice, nothing grows, nothing
 //! rejected has an effect.
 //!
@@ -137,16 +140,20 @@ mod c_topics;
 mod client;
 mod corpus;
 mod d_properties;
+mod disk;
 mod e_qos;
 mod f_subscribe;
+mod flow;
 mod g_authentication;
 #[path = "../support/grammar.rs"]
 #[allow(unreachable_pub, reason = "other test programs share it")]
 mod grammar;
 mod j_cost;
+mod k_restarts;
 mod k_sessions;
 mod l_wills;
 mod m_retained;
+mod n_disk;
 mod n_exhaustion;
 mod p_tls;
 mod packet;
@@ -159,7 +166,9 @@ mod random;
 mod rows;
 mod rules;
 mod t_files;
+mod t_store;
 mod transport;
+mod v_disk;
 mod v_process;
 
 /// Figures of load rows, and the broker's log when a test fails.

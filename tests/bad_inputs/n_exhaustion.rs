@@ -1,6 +1,6 @@
 //! N: exhaustion and fairness. Who takes more than there is gets less; everybody else gets theirs.
 //!
-//! N07 and N15 need a disk, N19 the page of metrics. Rows without a version of their own play both at once.
+//! N07 and N15 need a disk and stand in `n_disk.rs`, N19 in `tests/admin.rs`. Rows without a version of their own play both at once.
 //! The broker that is tested is not optimized unless the tests are: bounds on time are stretched by `SLOWNESS`.
 
 use std::collections::{HashMap, HashSet};

@@ -273,6 +273,16 @@ impl Scene {
         self.broker.log().lines().filter(|line| line.to_lowercase().contains(&text)).count()
     }
 
+    /// Ends the broker by kill -9 in the middle of everything, and those who watch it with it.
+    #[track_caller]
+    pub(crate) fn falls(mut self) {
+        self.innocents.stop.store(true, Ordering::Relaxed);
+        assert!(self.broker.is_alive(), "G1: the broker's process has ended");
+        self.broker.kill();
+        let log = self.broker.log();
+        assert!(!log.contains("panicked at"), "G1: a panic in the log:\n{log}");
+    }
+
     /// Ends the row, all of whose Clients are gone by now, and checks every rule.
     #[track_caller]
     pub(crate) fn holds(mut self) {

@@ -1,4 +1,4 @@
-//! T: those rows of configuration and stored files that need the running binary and no store.
+//! T: those rows of configuration and stored files that need the running binary; `t_store.rs` has those about what is in the store.
 //!
 //! T04 and T06, T08 stand in `tests/transports/limits.rs` and `tests/config.rs`.
 
@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::broker::Place;
 use crate::client::{Client, PATIENCE};
 use crate::g_authentication::{Files, by_password, lines, with};
 use crate::n_exhaustion::wait_until;
@@ -34,13 +35,15 @@ fn all_below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn t03_permissions() {
     let files = Files::new();
+    let place = Place::new();
     let scene = Scene::with(|profile| {
-        profile.prelude("umask 000");
+        profile.keeps_in(&place).prelude("umask 000");
     });
     let mut writer = scene.connected(Version::V5, "t03");
     writer.send(&crate::packet::publish(Version::V5, "t03", "x").retained().bytes());
     writer.disconnect();
-    let data = scene.broker().folder().join("data");
+    let data = place.data();
+    assert!(all_below(&data).len() > 10, "the store is where it should be");
     for path in all_below(&data) {
         let metadata = fs::metadata(&path).expect("it is there");
         assert_eq!(metadata.mode() & 0o077, 0, "{} has mode {:o}", path.display(), metadata.mode());

@@ -1,13 +1,16 @@
 //! V: those rows about the process that need no disk: its clock, its being stopped, its end, and where its log goes.
+//!
+//! V09 is played over TCP alone: a process that is stopped finishes no handshake of TLS or WebSocket, so that nobody could come to it
+//! meanwhile, as the row wants.
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, Profile, Signal};
 use crate::client::{Client, Event, PATIENCE, connected, prompt};
+use crate::disk::preloaded;
 use crate::g_authentication::Files;
 use crate::n_exhaustion::wait_until;
 use crate::packet::{Connect, PINGREQ, Version, Will, code, connect, kind, property, publish, will};
@@ -54,14 +57,9 @@ struct Clock {
 }
 
 impl Clock {
-    /// With the compiler that building this broker needs as well.
     fn new() -> Self {
         let files = Files::new();
-        let library = files.path("clock.so");
-        let source = files.write("clock.c", CLOCK);
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let status = Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o", &library, &source]).status();
-        assert!(status.expect("there is a C compiler").success(), "the clock compiles");
+        let library = preloaded(&files, "clock", CLOCK);
         fs::write(files.path("shift"), 0_i64.to_ne_bytes()).expect("the temporary folder can be written");
         Self { files, library }
     }

@@ -179,11 +179,14 @@ impl Simulation {
             safe.store(0, Relaxed);
         }
         let receive_maximum = [1, 2, 5, 100][random.below(4)];
+        // What waits behind so many is in the store alone.
+        let at_hand = [1, 2, 8, 1000][random.below(4)];
         let change = |settings: &mut support::Settings| {
             settings.shards = shards;
             settings.seed = Some(seed);
             settings.session.receive_maximum = 100;
             settings.session.in_flight_max = receive_maximum;
+            settings.session.queue_at_hand_max = at_hand;
             settings.session.queue_messages_max = 1_000_000;
             settings.session.queue_bytes_max = 1 << 30;
         };

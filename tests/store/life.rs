@@ -125,7 +125,7 @@ fn check_queues(store: &Store, history: &History) {
     for queue in 0..4 {
         let blobs: Vec<u64> = state.entries.keys().filter(|key| key.0 == queue).map(|key| key.1).collect();
         let after = blobs.get(blobs.len() / 2).copied().unwrap_or_default();
-        let found = store.queue(queue, after, 3).expect("rest is read");
+        let found = store.queue(queue, after, 3, usize::MAX).expect("rest is read");
         let is_behind = |key: &(u64, u64, u64)| key.0 == queue && key.1 > after;
         let expected: Vec<_> = state
             .entries

@@ -89,7 +89,9 @@ fn a_directory_is_for_one_store_at_a_time() {
     let place = Place::new();
     let (store, _) = place.open();
     match Store::open(place.path(), Options::default(), &mut |_, _| {}) {
-        Err(Error::Locked(dir)) => assert_eq!(dir, place.path()),
+        Err(Error::Locked { dir, holder }) => {
+            assert_eq!((dir.as_path(), holder), (place.path(), Some(std::process::id())));
+        }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("two stores have the directory"),
     }

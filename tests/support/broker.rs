@@ -5,14 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use waypost::access::{Access, Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
-    Attachment, Broken, Handshake, Keeping, Opened, Refused, Request, Settings, Shard, ShardId, Shared, Strategies,
-    Versions, Wire,
+    Attachment, Broken, Handshake, Keeping, Opened, Recall, Refused, Request, Settings, Shard, ShardId, Shared,
+    Strategies, Versions, Wanted, Wire,
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
 use waypost::session::Limits;
@@ -38,6 +38,7 @@ pub fn settings() -> Settings {
             session_expiry_max: Duration::from_secs(7 * 24 * 3600),
             keep_alive_max: Duration::from_secs(3600),
             in_flight_max: 100,
+            queue_at_hand_max: 1000,
             queue_messages_max: 1000,
             queue_bytes_max: 8 << 20,
             queue_drops_oldest: false,
@@ -106,9 +107,19 @@ struct World {
 struct Kept {
     store: Store,
     open: Rc<dyn Fn() -> Store>,
+    /// What the shards want to have read.
+    asked: Arc<Mutex<Vec<Wanted>>>,
     settings: Settings,
     /// The time of day when the present process began.
     began_unix_ms: u64,
+}
+
+struct Asked(Arc<Mutex<Vec<Wanted>>>);
+
+impl Recall for Asked {
+    fn recall(&self, wanted: Wanted) {
+        self.0.lock().expect("nobody panicked").push(wanted);
+    }
 }
 
 struct LinkState {
@@ -173,12 +184,22 @@ impl TestBroker {
         Self::with_journal(change, None, true)
     }
 
+    /// The same broker, for those steps of a test after which nothing is to move by itself.
+    pub fn held(&self) -> Self {
+        Self { by_hand: true, ..self.clone() }
+    }
+
     /// Sessions that outlive their Network Connections are kept in this journal.
     pub fn with_journal(change: impl FnOnce(&mut Settings), journal: Option<Arc<dyn Journal>>, by_hand: bool) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);
-        let keeping = journal.map(|journal| Keeping { journal, safety: Safety::Synced, began_unix_ms: BEGAN_UNIX_MS });
+        let keeping = journal.map(|journal| Keeping {
+            journal,
+            recall: None,
+            safety: Safety::Synced,
+            began_unix_ms: BEGAN_UNIX_MS,
+        });
         let shared = Shared::keeping(settings, keeping);
         let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
         let broker = Self {
@@ -205,7 +226,13 @@ impl TestBroker {
         {
             let mut world = broker.world.borrow_mut();
             let settings = world.shared.settings().clone();
-            world.kept = Some(Kept { store: open(), open: Rc::new(open), settings, began_unix_ms: BEGAN_UNIX_MS });
+            world.kept = Some(Kept {
+                store: open(),
+                open: Rc::new(open),
+                asked: Arc::default(),
+                settings,
+                began_unix_ms: BEGAN_UNIX_MS,
+            });
             world.begin();
         }
         let broker = Self { by_hand, ..broker };
@@ -398,29 +425,55 @@ impl TestBroker {
 
 impl World {
     fn commit(&mut self) -> bool {
+        let has_recalled = self.recall();
         let Some(kept) = &self.kept else { return false };
         let journal = kept.store.journal();
         let reached = || (journal.reached(Safety::Written), journal.reached(Safety::Synced));
         let (before, tail) = (reached(), journal.tail());
         if before == (tail, tail) {
-            return false;
+            return has_recalled;
         }
         let shared = Arc::clone(&self.shared);
         // In vain once more; nobody is told twice.
         if self.failed_at.replace(Some(journal.tail())) == Some(journal.tail()) {
-            return false;
+            return has_recalled;
         }
         match kept.store.commit(&|| shared.note_journal_moved()) {
             // What nobody wants to be synced is not.
             Ok(()) => {
                 self.failed_at.set(None);
-                return reached() != before;
+                return has_recalled || reached() != before;
             }
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "the disk works, unless it is full")
             }
         }
         true
+    }
+
+    /// Reads what the shards want to have read. `true`: something was.
+    fn recall(&mut self) -> bool {
+        let Some(kept) = &self.kept else { return false };
+        let asked = std::mem::take(&mut *kept.asked.lock().expect("nobody panicked"));
+        let mut has_recalled = false;
+        for wanted in asked {
+            let bring_to_rest = |store: &Store, position| {
+                if store.at_rest() < position {
+                    store.end_segment();
+                    let _ = store.commit(&|| self.shared.note_journal_moved()); // said by what is at rest
+                    store.checkpoint()?;
+                }
+                Ok(())
+            };
+            match wanted.read(&kept.store, bring_to_rest) {
+                Ok(entries) => {
+                    self.shared.recalled(wanted, entries);
+                    has_recalled = true;
+                }
+                Err(_) => kept.asked.lock().expect("nobody panicked").push(wanted),
+            }
+        }
+        has_recalled
     }
 
     /// Everything in memory goes.
@@ -437,16 +490,19 @@ impl World {
         // The directory is free before it is opened again.
         let open = Rc::clone(&kept.open);
         let kept = self.kept.take().expect("there is one");
-        let Kept { store, settings, began_unix_ms, .. } = kept;
+        let Kept { store, asked, settings, began_unix_ms, .. } = kept;
         drop(store);
-        self.kept = Some(Kept { store: open(), open, settings, began_unix_ms });
+        self.kept = Some(Kept { store: open(), open, asked, settings, began_unix_ms });
     }
 
     /// A process begins on what the store has.
     fn begin(&mut self) {
         let kept = self.kept.as_ref().expect("there is a store");
         let journal = kept.store.journal();
-        let keeping = Keeping { journal, safety: Safety::Synced, began_unix_ms: kept.began_unix_ms };
+        kept.asked.lock().expect("nobody panicked").clear();
+        let recall: Arc<dyn Recall> = Arc::new(Asked(Arc::clone(&kept.asked)));
+        let keeping =
+            Keeping { journal, recall: Some(recall), safety: Safety::Synced, began_unix_ms: kept.began_unix_ms };
         self.shared = Shared::keeping(kept.settings.clone(), Some(keeping));
         let (clients, counts) =
             self.shared.restore(&kept.store, self.now, &mut |_, _| ()).expect("the store can be read");

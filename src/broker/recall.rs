@@ -1,0 +1,143 @@
+//! What waits in the store alone comes back: a shard asks for the next part of a Session's queue, somebody who may wait for the disk
+//! reads it, and it comes by mail. When, `session/spill.rs` decides.
+
+use super::Shared;
+use super::budget::Level;
+use super::fields::Fields;
+use super::mail::{Mail, SessionRef};
+use super::shard::{Shard, Wire};
+use crate::codec::{Message, Moment, Origin};
+use crate::session::{Bound, Dropped, Kept, Limits, Outgoing};
+use crate::store::{Entry, Error, Position, Store};
+
+/// A part of a queue that is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    to: SessionRef,
+    /// Under which the store has the Session.
+    queue: u64,
+    after: u64,
+    count: usize,
+    /// What was appended before is to be at rest.
+    up_to: Position,
+}
+
+/// Has parts of queues read, one after the other; does not wait for it.
+pub trait Recall: Send + Sync {
+    fn recall(&self, wanted: Wanted);
+}
+
+/// Bytes that are read at a time, and one Message.
+const RECALLED_BYTES_MAX: usize = 4 << 20;
+/// Messages of a Session that wait in memory while memory is short.
+const AT_HAND_WHEN_SHORT: usize = 16;
+
+impl Wanted {
+    /// Reads it. `bring_to_rest` sees to it that rest includes the journal up to a position.
+    ///
+    /// # Errors
+    /// The disk. Nothing has come of it then; it is to be tried again.
+    pub fn read(
+        &self,
+        store: &Store,
+        bring_to_rest: impl Fn(&Store, Position) -> Result<(), Error>,
+    ) -> Result<Vec<Entry>, Error> {
+        bring_to_rest(store, self.up_to)?;
+        let found = store.queue(self.queue, self.after, self.count, RECALLED_BYTES_MAX)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // What waits has come after all that is at rest.
+        bring_to_rest(store, store.journal().tail())?;
+        store.queue(self.queue, self.after, self.count, RECALLED_BYTES_MAX)
+    }
+}
+
+impl Shared {
+    /// Gives a shard what it wanted to have read.
+    pub fn recalled(&self, wanted: Wanted, entries: Vec<Entry>) {
+        self.ports[usize::from(wanted.to.shard.0)].post_from_outside(Mail::Recalled(Box::new((wanted, entries))));
+    }
+}
+
+/// Of a delivery that the store is given, and can be asked for again.
+pub(super) fn bound(level: Level, limits: &Limits) -> Bound {
+    Bound::Store(u32::try_from(at_hand_max(level, limits)).unwrap_or(u32::MAX))
+}
+
+/// Messages of one Session that wait in memory before others wait in the store alone.
+fn at_hand_max(level: Level, limits: &Limits) -> usize {
+    if level >= Level::High { AT_HAND_WHEN_SHORT.min(limits.queue_at_hand_max) } else { limits.queue_at_hand_max }
+}
+
+impl<W: Wire> Shard<W> {
+    /// Has the next part of a queue read, if it is time for that.
+    #[cold]
+    pub(super) fn ask_back(&mut self, slot: u32) {
+        let to = self.reference(slot);
+        let at_hand_max = at_hand_max(self.level, &self.shared.settings.session);
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.kept_as != 0) else { return };
+        if let Some(asked) = client.session.ask_back(at_hand_max) {
+            let up_to = if asked.all { self.durable.last() } else { Position(0) };
+            let wanted = Wanted { to, queue: client.kept_as, after: asked.after, count: asked.count, up_to };
+            self.durable.recall(wanted);
+        }
+    }
+
+    /// Those whose oldest Messages are to go and have to be read first.
+    pub(super) fn ask_back_all(&mut self) {
+        for slot in std::mem::take(&mut self.durable.too_much) {
+            self.ask_back(slot);
+        }
+    }
+
+    pub(super) fn take_recalled(&mut self, wanted: Wanted, entries: Vec<Entry>) {
+        let SessionRef { slot, generation, .. } = wanted.to;
+        let (now, now_ms) = (self.now, self.durable.unix_ms(self.now));
+        if !self.clients.is_current(slot, generation) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(slot).filter(|client| client.kept_as == wanted.queue) else { return };
+        let here = client.session.kept_after(wanted.after);
+        let before = client.session.recalled_before();
+        let mut lost = 0;
+        let last = entries.last().map(|entry| entry.blob.min(before.saturating_sub(1)));
+        for entry in entries.into_iter().take_while(|entry| entry.blob < before) {
+            let kept = Kept { record: entry.blob, tag: entry.tag };
+            let meta = Fields(&entry.meta).read_meta();
+            if here.contains(&kept) || matches!(meta, Some((Some(_), ..))) {
+                continue; // under way
+            }
+            let message = read(&entry, now, now_ms);
+            for _ in 0..entry.count.max(1) {
+                match (&message, &meta) {
+                    (Some(message), Some((_, _, ids))) => {
+                        client.session.recalled(Outgoing::with_ids(message.clone(), ids.clone()), kept);
+                    }
+                    _ => {
+                        client.session.recall_lost(meta.as_ref().map_or(0, |(_, size, _)| *size));
+                        self.durable.leave(wanted.queue, kept);
+                        lost += 1;
+                    }
+                }
+            }
+        }
+        let ended = client.session.recall_ended(last, &self.shared.settings.session);
+        for (reason, count) in [(Dropped::Unreadable, lost + ended.lost), (Dropped::QueueFull, ended.dropped)] {
+            self.statistics.dropped.note_some(reason, count);
+            (0..count).for_each(|_| client.note_drop(reason, now));
+        }
+        self.durable.commit(None);
+        if client.session.has_changes() {
+            self.keep_changes(slot);
+        }
+        self.mark_dirty(slot);
+        self.ask_back(slot);
+    }
+}
+
+fn read(entry: &Entry, now: Moment, now_ms: u64) -> Option<Message> {
+    let message = Message::from_stored(entry.bytes.as_ref()?, Origin::BROKER, now, now_ms)?;
+    message.set_record(entry.blob);
+    Some(message)
+}
