@@ -64,7 +64,7 @@ both!(what_waits_on_the_disk_alone, what_waits_on_the_disk_alone_in_3_1_1, |vers
         let broker = broker_with(|settings| settings.session.queue_at_hand_max = 4);
         Client::connects(&broker, lasting(version, "away")).subscribes("t/#", 2).vanishes();
         let publisher = Client::connects(&broker, connect(version, "publisher"));
-        let number = |number: u16| publish(&format!("t/{}", number % 3), &number.to_string());
+        let number = |number: u16| publish(format!("t/{}", number % 3), number.to_string());
         for id in 1..=40 {
             publisher.publishes(number(id).at_least_once(id));
         }
@@ -97,7 +97,7 @@ fn the_oldest_go_from_the_disk() {
     Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
     for id in 1..=40 {
-        publisher.publishes(publish("t", &id.to_string()).at_least_once(id));
+        publisher.publishes(publish("t", id.to_string()).at_least_once(id));
     }
     assert_eq!(broker.statistics().dropped.queue_full, 30);
     broker.is_killed(AT_ONCE);
@@ -399,6 +399,7 @@ impl Full {
             move |settings| {
                 (settings.shards, settings.memory_budget) = (shards, 32 << 20);
                 settings.durability = rules;
+                settings.session.queue_at_hand_max = 3;
                 settings.sys_interval = Duration::from_secs(1);
             },
             false,
@@ -801,6 +802,28 @@ fn by_a_rule_telemetry_is_in_memory_and_alarms_are_on_disk() {
             publish("b", "y").at_least_once(0).dup(),
             publish("a/2", "exactly once").exactly_once(0).dup(),
         ]);
+    }
+}
+
+#[test]
+fn what_a_rule_keeps_in_memory_waits_beside_a_long_queue_on_the_disk() {
+    for shards in [1, 2] {
+        let full = Full::begins_with(shards, &[("t/memory", Durability::Memory)]);
+        Client::connects(&full.broker, lasting(Version::V5, "away-too")).subscribes("t/#", 1).vanishes();
+        let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+        for number in 1..=20 {
+            let topic = if number % 2 == 0 { "t/memory" } else { "t/disk" };
+            publisher.publishes(publish(topic, number.to_string()).at_least_once(number));
+        }
+        let away = Client::resumes(&full.broker, lasting(Version::V5, "away-too"));
+        let heard = away.hears_publishes();
+        assert_eq!(heard.len(), 20);
+        for topic in ["t/memory", "t/disk"] {
+            let of_topic = heard.iter().filter(|publish| publish.topic == topic.as_bytes());
+            let numbers: Vec<u16> =
+                of_topic.map(|publish| String::from_utf8_lossy(&publish.payload).parse().expect("a number")).collect();
+            assert!(numbers.len() == 10 && numbers.is_sorted(), "{topic}: {numbers:?}");
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Each change to what outlives a Network Connection becomes part of a batch in the journal, which all shards share. Whoever asked
 //! for the change is answered from a first-in, first-out gate, once its batch is safe and the other shards that a Message goes to
-//! have theirs in the journal too. With `durability = "memory"` there is no journal, and the gate stays empty.
+//! have theirs in the journal too. With `durability = "memory"` there is no journal, and the gate stays empty. Rules may say of
+//! a Topic that its Messages are kept better or worse than all else ([`Durability`]): the router's answer says so.
 //!
 //! The tables below are the form on disk: numbers and encodings are for ever.
 
@@ -210,13 +211,14 @@ impl Durable {
         }
     }
 
-    /// The batch is about a Message of which the rules say this.
+    /// The batch is about a Message of which the rules say this. Whether it is kept.
     #[inline]
-    pub(super) fn begin_message(&mut self, says: Durability, qos: Qos) {
+    pub(super) fn begin_message(&mut self, says: Durability, qos: Qos) -> bool {
         self.about = match (says, qos) {
             (Durability::Memory | Durability::Os, Qos::ExactlyOnce) => Durability::Usual,
             _ => says,
         };
+        !self.is_passing()
     }
 
     /// The Message that the batch is about is not kept.

@@ -169,7 +169,7 @@ impl<W: Wire> Shard<W> {
     /// Whether something of this Message would have to be kept. Of other shards' Sessions nobody knows: it may be.
     #[cold]
     fn is_for_the_disk(&mut self, message: &Message, hash: u64, publisher: u64) -> bool {
-        if self.is_passing(message, hash) {
+        if self.is_passing(message) {
             return false;
         }
         if message.retain() || (publisher != 0 && message.qos() == Qos::ExactlyOnce) {
@@ -190,10 +190,12 @@ impl<W: Wire> Shard<W> {
     }
 
     /// Whether the rules say that nothing of this Message is to be kept.
-    pub(super) fn is_passing(&mut self, message: &Message, hash: u64) -> bool {
-        !self.shared.settings.durability.is_empty()
-            && message.qos() != Qos::ExactlyOnce
-            && self.matched(message.topic(), hash).durability == Durability::Memory
+    pub(super) fn is_passing(&mut self, message: &Message) -> bool {
+        if self.shared.settings.durability.is_empty() || message.qos() == Qos::ExactlyOnce {
+            return false;
+        }
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.matched(message.topic(), hash).durability == Durability::Memory
     }
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
@@ -253,9 +255,8 @@ impl<W: Wire> Shard<W> {
         let mut routed =
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
-        self.durable.begin_message(matched.durability, message.qos());
         let is_kept = self.durable.is_on()
-            && !self.durable.is_passing()
+            && self.durable.begin_message(matched.durability, message.qos())
             && message.qos() != Qos::AtMostOnce
             && (!matched.filters.is_empty() || matched.groups.iter().any(|seat| seat.kept_as() != 0));
         let route =

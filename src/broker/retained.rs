@@ -144,7 +144,7 @@ impl<W: Wire> Shard<W> {
     /// # Errors
     /// `QuotaExceeded`: the Message is too large, or the store or the user's part of it is full; what was retained before stays.
     pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
-        let is_passing = self.is_passing(message, self.shared.router.epochs.hash(message.topic()));
+        let is_passing = self.is_passing(message);
         let retained = &self.shared.retained;
         if message.payload().is_empty() {
             // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
@@ -190,10 +190,7 @@ impl<W: Wire> Shard<W> {
     /// # Errors
     /// As [`retain`](Self::retain).
     pub(super) fn retain_untold(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
-        if self.durable.is_in_trouble()
-            && !message.payload().is_empty()
-            && !self.is_passing(message, self.shared.router.epochs.hash(message.topic()))
-        {
+        if self.durable.is_in_trouble() && !message.payload().is_empty() && !self.is_passing(message) {
             self.statistics.retained_refused += 1;
             if may_log(&NOT_RETAINED, self.now) {
                 let (client, topic) = (Outside::of(writer.client_id.as_bytes()), Outside::of(message.topic()));
