@@ -5,7 +5,7 @@
 mod model;
 mod support;
 
-use model::{Event, Failing, Failure, Model};
+use model::{Event, Failing, Failure, Lot, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -903,4 +903,63 @@ fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
         let client = Client::resumes(&broker, lasting(Version::V5, name));
         client.takes(publish("t/x/x/x/x/x", "1").exactly_once(0)).hears_nothing();
     }
+}
+
+// Nothing is dropped silently.
+
+/// What was published to three subscribers came to each of them, or is counted as dropped for it: whichever bound a queue reaches,
+/// whichever Message goes, whoever is away meanwhile and whatever expires. A publisher that is told of a full queue is counted too.
+#[test]
+fn what_is_published_is_delivered_or_reported() {
+    let (mut delivered_in_all, mut dropped_in_all) = (0, 0);
+    for seed in 1..=12 {
+        let mut lot = Lot::new(seed);
+        let (at_hand, oldest, shards) = (1 + lot.below(6) as usize, lot.below(2) == 0, 1 + lot.below(3) as usize);
+        let broker = broker_with(|settings| {
+            settings.shards = shards;
+            settings.session.queue_at_hand_max = at_hand;
+            settings.session.queue_messages_max = 12;
+            settings.session.queue_drops_oldest = oldest;
+        });
+        let names = ["one", "two", "three"];
+        let mut here = names.map(|name| Some(Client::connects(&broker, lasting(Version::V5, name))));
+        here.iter().flatten().for_each(|client| _ = client.subscribes("t", 2));
+        let publisher = publisher_again(&broker);
+        let (mut published, mut delivered) = (0, 0);
+        for id in 1..=120 {
+            let which = lot.below(3) as usize;
+            match lot.below(12) {
+                0 => drop(here[which].take().map(|client| client.vanishes().is_closed())),
+                1 if here[which].is_none() => {
+                    here[which] = Some(Client::resumes(&broker, lasting(Version::V5, names[which])));
+                }
+                2 => broker.advance(Duration::from_secs(lot.below(8))),
+                _ => {
+                    let mut message = publish("t", &id.to_string()).at_least_once(id);
+                    if lot.below(5) == 0 {
+                        message = message.with(property::message_expiry_interval(10));
+                    }
+                    publisher.says(message).hears_ack(AckKind::PubAck, id);
+                    published += 3;
+                }
+            }
+            delivered += here.iter().flatten().map(takes_all).sum::<u64>();
+        }
+        for (name, here) in names.iter().zip(here) {
+            let client = here.unwrap_or_else(|| Client::resumes(&broker, lasting(Version::V5, name)));
+            delivered += takes_all(&client);
+        }
+        let dropped = broker.statistics().dropped;
+        assert_eq!(published, delivered + dropped.total(), "seed {seed}: {delivered} delivered, {dropped:?}");
+        delivered_in_all += delivered;
+        dropped_in_all += dropped.queue_full.min(dropped.expired);
+    }
+    assert!(delivered_in_all > 300 && dropped_in_all > 0, "{delivered_in_all}, {dropped_in_all}");
+}
+
+/// Acknowledges whatever comes, and says how much that was.
+fn takes_all(client: &Client) -> u64 {
+    let heard = client.hears_publishes();
+    heard.iter().filter_map(|one| one.packet_id).for_each(|id| _ = client.says(puback(id)));
+    if heard.is_empty() { 0 } else { heard.len() as u64 + takes_all(client) }
 }

@@ -109,8 +109,8 @@ pub(super) struct Durable {
     has_blob: bool,
     /// Sessions that have got the Message of the batch, if it belongs to an exchange.
     pub(super) takers: Vec<u64>,
-    /// Clients with more in the store than may wait, since the oldest have to be read before they can go.
-    pub(super) too_much: Vec<u32>,
+    /// Clients of which something went into the store alone: it may be time to read it back.
+    pub(super) spilled: Vec<u32>,
     /// What the batch is about.
     pub(super) exchange: Option<Exchange>,
     waiting: VecDeque<Waiting>,
@@ -138,7 +138,7 @@ impl Durable {
             batch: Batch::new(),
             has_blob: false,
             takers: Vec::new(),
-            too_much: Vec::new(),
+            spilled: Vec::new(),
             exchange: None,
             waiting: VecDeque::new(),
             settled: 0,
@@ -185,6 +185,13 @@ impl Durable {
     /// What waits for a Session may wait in the store alone.
     pub(super) fn can_recall(&self) -> bool {
         self.keeping.as_ref().is_some_and(|keeping| keeping.recall.is_some())
+    }
+
+    /// Something of this Client's queue is in the store alone.
+    pub(super) fn note_spilled(&mut self, slot: u32) {
+        if self.spilled.last() != Some(&slot) {
+            self.spilled.push(slot);
+        }
     }
 
     /// Has something read back.

@@ -480,11 +480,11 @@ impl<'a, W: Wire> Round<'a, W> {
             return client.note_drop(Dropped::QueueFull, self.now);
         }
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
-        let pushed = match client.session.push(outgoing, how, self.limits, self.now) {
-            Err(Dropped::QueueFull) if self.limits.queue_drops_oldest && how.qos != Qos::AtMostOnce => {
-                let pushed = push_over_oldest(client, outgoing, how, self.limits, self.now, self.statistics);
+        let pushed = match client.session.push(outgoing, how, self.limits) {
+            Err(Dropped::QueueFull) => {
+                let pushed = push_where_full(client, outgoing, how, self.limits, self.now, self.statistics);
                 if client.session.is_spilled() {
-                    self.durable.too_much.push(slot);
+                    self.durable.note_spilled(slot);
                 }
                 pushed
             }
@@ -518,9 +518,9 @@ impl<'a, W: Wire> Round<'a, W> {
     }
 }
 
-/// The queue is full, and it is the oldest that goes.
+/// There is no place in memory: what has expired makes some, or the store has some, or the oldest go.
 #[cold]
-fn push_over_oldest<W>(
+fn push_where_full<W>(
     client: &mut Client<W>,
     outgoing: &Rc<Outgoing>,
     how: How,
@@ -528,7 +528,12 @@ fn push_over_oldest<W>(
     now: Moment,
     statistics: &mut Statistics,
 ) -> Result<(), Dropped> {
-    let dropped = client.session.push_over_oldest(outgoing, how, limits, now)?;
+    statistics.dropped.note_some(Dropped::Expired, client.session.drop_expired(now));
+    let pushed = client.session.push_or_spill(outgoing, how, limits);
+    if pushed.is_ok() || !limits.queue_drops_oldest || how.qos == Qos::AtMostOnce {
+        return pushed;
+    }
+    let dropped = client.session.push_over_oldest(outgoing, how, limits)?;
     for _ in 0..dropped {
         statistics.dropped.note(Dropped::QueueFull);
         client.note_drop(Dropped::QueueFull, now);

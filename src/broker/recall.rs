@@ -84,9 +84,9 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    /// Those whose oldest Messages are to go and have to be read first.
+    /// The same for those whose queue has grown.
     pub(super) fn ask_back_all(&mut self) {
-        for slot in std::mem::take(&mut self.durable.too_much) {
+        for slot in std::mem::take(&mut self.durable.spilled) {
             self.ask_back(slot);
         }
     }

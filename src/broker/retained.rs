@@ -298,7 +298,7 @@ impl<W: Wire> Shard<W> {
                     bound: Bound::Caller,
                 };
                 if !has_room(session)
-                    || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session, now).is_err()
+                    || session.push(&Outgoing::new(message.clone()), how, &shared.settings.session).is_err()
                 {
                     return ControlFlow::Break(());
                 }

@@ -188,7 +188,7 @@ impl<W: Wire> Shard<W> {
             && let Some(client) = self.clients.get_mut(to.slot)
             && client.wire.is_some()
             && client.shares().iter().any(|(seat, _)| seat.id == how.group)
-            && client.session.push(&Outgoing::new(message.clone()), how, limits, self.now).is_ok()
+            && client.session.push(&Outgoing::new(message.clone()), how, limits).is_ok()
         {
             self.mark_dirty(to.slot);
         } else {

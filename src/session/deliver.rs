@@ -115,29 +115,26 @@ impl Session {
     /// # Errors
     /// The reason why it was not queued; nothing has changed then.
     #[inline]
-    pub fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits, now: Moment) -> Result<(), Dropped> {
+    pub fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         if !self.connected && how.qos == Qos::AtMostOnce && !limits.queue_qos0_offline {
             return Err(Dropped::Offline);
         }
         let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
-        match self.queue.get_or_insert_default().push(outgoing, how, limits) {
-            Ok(()) => Ok(()),
-            Err(_) => self.push_over_expired(outgoing, how, limits, now),
-        }
+        self.queue.get_or_insert_default().push(outgoing, how, limits)
     }
 
-    /// The same for a queue that is full, unless something in it has expired, or that has no more place in memory.
-    #[cold]
-    fn push_over_expired(
-        &mut self,
-        outgoing: &Rc<Outgoing>,
-        how: How,
-        limits: &Limits,
-        now: Moment,
-    ) -> Result<(), Dropped> {
-        let (kept, log, queue) = (self.kept, &mut self.log, self.queue.get_or_insert_default());
-        queue.drop_expired(now, |queued, qos| note_left(kept, log, queued, qos));
-        self.push_or_spill(outgoing, how, limits)
+    /// Drops what has expired in the front of the queue, so that a delivery that was refused may find room, and says how much that
+    /// was.
+    pub fn drop_expired(&mut self, now: Moment) -> usize {
+        let (kept, log) = (self.kept, &mut self.log);
+        let mut dropped = 0;
+        if let Some(queue) = &mut self.queue {
+            queue.drop_expired(now, |queued, qos| {
+                dropped += 1;
+                note_left(kept, log, queued, qos);
+            });
+        }
+        dropped
     }
 
     /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
@@ -146,13 +143,7 @@ impl Session {
     /// # Errors
     /// `QueueFull`: it is larger than the queue may be, and nothing has changed, or all that is left belongs to shared
     /// subscriptions.
-    pub fn push_over_oldest(
-        &mut self,
-        outgoing: &Rc<Outgoing>,
-        how: How,
-        limits: &Limits,
-        now: Moment,
-    ) -> Result<usize, Dropped> {
+    pub fn push_over_oldest(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<usize, Dropped> {
         if outgoing.message.size() > limits.queue_bytes_max {
             return Err(Dropped::QueueFull);
         }
@@ -164,7 +155,7 @@ impl Session {
         if is_full(queue) && self.spill_over(outgoing, how) {
             return Ok(dropped);
         }
-        self.push(outgoing, how, limits, now).map(|()| dropped)
+        self.push_or_spill(outgoing, how, limits).map(|()| dropped)
     }
 
     /// Messages that wait, and their bytes.

@@ -112,8 +112,11 @@ impl Session {
         self.queue.as_ref().is_some_and(|queue| queue.spilled.is_some())
     }
 
-    /// Queues a delivery of QoS 1 or 2 where memory is short, or the queue full, and nothing that has expired makes room.
-    pub(super) fn push_or_spill(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
+    /// Queues a delivery that [`push`](Self::push) has refused: there may be room now, or in the store.
+    ///
+    /// # Errors
+    /// `QueueFull`; nothing has changed.
+    pub fn push_or_spill(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let sent = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.last_record());
         let highest = |queue: &Queue| queue.last_record().max(sent);
         self.queue.get_or_insert_default().push_or_spill(outgoing, how, limits, highest)

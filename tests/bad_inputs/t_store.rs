@@ -82,19 +82,22 @@ fn opened(data: &Path, what: &str) -> (Vec<usize>, Findings, Store) {
 
 /// Copies of one store, one after another.
 struct Copies {
-    original: Place,
+    original: PathBuf,
     work: PathBuf,
+    _place: Place,
 }
 
 impl Copies {
-    fn of(original: Place) -> Self {
-        let work = original.path().join("copy");
-        Self { original, work }
+    fn of(place: Place) -> Self {
+        // Without the room that the store takes beforehand, so that copies cost little.
+        let (original, work) = (place.path().join("original"), place.path().join("copy"));
+        copy(&place.data(), &original);
+        Self { original, work, _place: place }
     }
 
     fn another(&self) -> &Path {
         let _ = fs::remove_dir_all(&self.work);
-        copy(&self.original.data(), &self.work);
+        copy(&self.original, &self.work);
         &self.work
     }
 }
@@ -112,7 +115,7 @@ fn records(segment: &[u8]) -> Vec<Range<usize>> {
 fn t01_damaged_store() {
     let _turn = Turn::beside_others();
     let copies = Copies::of(left_by_a_broker());
-    let whole = used(&segment(&copies.original.data()));
+    let whole = used(&segment(&copies.original));
     let records = records(&whole);
     let mut noise = Noise(0x1001_2545_F491_4F6C);
     let mut anywhere = |below: usize| {
@@ -156,12 +159,13 @@ fn t01_damaged_store() {
 #[test]
 fn t01_missing_and_swapped_files() {
     let _turn = Turn::beside_others();
-    let copies = Copies::of(left_by_a_broker());
-    // With the messages at rest, and some of them in the journal.
-    drop(opened(&copies.original.data(), "the original"));
-    let names: Vec<PathBuf> = files_below(&copies.original.data())
+    let place = left_by_a_broker();
+    // The messages are at rest then.
+    drop(opened(&place.data(), "the original"));
+    let copies = Copies::of(place);
+    let names: Vec<PathBuf> = files_below(&copies.original)
         .iter()
-        .map(|path| path.strip_prefix(copies.original.data()).expect("it is in it").to_owned())
+        .map(|path| path.strip_prefix(&copies.original).expect("it is in it").to_owned())
         .collect();
     let mut whole = 0;
     for name in &names {
