@@ -8,11 +8,16 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 
 import wire
 from harness import BINARY, Broker, expect, expect_equal, short
 from kills import CONFIG
+from promises import busyness
 from wire import Link
+
+# What is to be ready within 5 s on a quiet machine; a tenth of it, unless a long run is asked for, takes what processes take.
+RETAINED, SESSIONS, READY_WITHIN_S = 1_000_000, 100_000, 5
 
 DIGITS = "000000"
 FILTERS = f"to/+/device/{DIGITS}/#", f"commands/{DIGITS}", "news"
@@ -70,3 +75,26 @@ def fill(data, retained, sessions):
             file.writelines(json.dumps(line) + "\n" for line in lines(one, retained, sessions))
         done = subprocess.run([BINARY, "store", "import", "--data-dir", data, path], capture_output=True, text=True)
         expect_equal(done.returncode, 0, f"what import ends with ({short(done.stderr)})")
+
+
+def run(report, is_long):
+    part = 1 if is_long else 10
+    within_s = READY_WITHIN_S if is_long else READY_WITHIN_S / 2
+    report.check("start with very much in the store", ready_soon, RETAINED // part, SESSIONS // part, within_s, seconds=600 / part)
+
+
+def ready_soon(retained, sessions, within_s):
+    """It is ready soon, and everything is there."""
+    with tempfile.TemporaryDirectory(prefix="waypost-outside-") as folder:
+        fill(folder, retained, sessions)
+        began = time.monotonic()
+        with Broker(config=CONFIG["waypost"], data=folder) as broker:
+            took = time.monotonic() - began
+            print(f"   {retained} retained messages and {sessions} Sessions: ready after {took:.2f} s", flush=True)
+            expect(took < within_s * busyness(), f"it was ready after {took:.1f} s")
+            with Link(broker.port) as link:
+                link.send(wire.resume(f"client-{sessions - 1:06d}"))
+                expect_equal(link.next(wire.CONNACK).body[:2], b"\1\0", "Session Present and the code")
+                last = b"%06d" % (retained - 1)
+                link.subscribe(f"+/+/device/{last.decode()}/#")
+                expect(last in wire.published(link.next(wire.PUBLISH)).topic.encode(), "the last of the retained messages")

@@ -12,7 +12,7 @@ pub use logins::LoginsError;
 use crate::access::{Access, Authenticator};
 use crate::acl::{AclError, RuleFiles};
 use crate::admin::{Admin, Bound, Reloads, Sources};
-use crate::broker::{Settings, Shared, Strategies, Versions};
+use crate::broker::{Durability, Settings, Shared, Strategies, Versions};
 use crate::codec::{Characters, Limits as CodecLimits, Moment, Qos, TopicLimits};
 use crate::config::{self, Address, AddressOrOff, Config, QueueDrops, SharedStrategy, Version};
 use crate::net::{
@@ -546,8 +546,17 @@ pub fn settings(config: &Config) -> Settings {
             default: strategy(mqtt.shared_strategy),
             by_name: config.shared_groups.iter().map(|group| (group.name.clone(), strategy(group.strategy))).collect(),
         },
+        durability: config.store_rules.iter().map(|rule| (rule.filter.clone(), durability(rule.durability))).collect(),
         sys_interval: config.sys.interval,
         seed: None,
+    }
+}
+
+fn durability(durability: config::Durability) -> Durability {
+    match durability {
+        config::Durability::Disk => Durability::Disk,
+        config::Durability::Os => Durability::Os,
+        config::Durability::Memory => Durability::Memory,
     }
 }
 

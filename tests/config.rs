@@ -89,6 +89,7 @@ fn the_reference_says_the_defaults_when_everything_in_it_is_uncommented() {
     (listener.password_file, listener.acl_files, listener.client_ca_folder) = (None, None, None);
     (listener.client_ca, listener.unix_owner, listener.unix_group) = (None, None, None);
     others.shared_groups.clear();
+    others.store_rules.clear();
     assert_same_settings(&others, &Config::default());
 }
 
@@ -241,12 +242,12 @@ fn t06_unknown_keys_and_sections_are_errors_that_name_the_nearest() {
         "receive_maximum = 4\nshard = 1\n[limits]\n  recieve_maximum = 5\nbridge_bit = true\n[limit]\nx = 1\n[[listeners]]\n[nonsense]\n",
         &[
             "waypost.toml:1:1: unknown key \"receive_maximum\" outside of a section; it belongs in [limits]",
-            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [store], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
+            "waypost.toml:2:1: unknown key \"shard\" outside of a section; sections: [node], [store], [[store_rule]], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
             "waypost.toml:4:3: unknown key \"recieve_maximum\" in [limits]; did you mean \"receive_maximum\"?",
             "waypost.toml:5:1: unknown key \"bridge_bit\" in [limits]; it belongs in [mqtt]",
             "waypost.toml:6:2: unknown section \"limit\"; did you mean [limits]?",
             "waypost.toml:8:3: unknown section \"listeners\"; did you mean [[listener]]?",
-            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [store], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
+            "waypost.toml:9:2: unknown section \"nonsense\"; known sections: [node], [store], [[store_rule]], [[listener]], [limits], [mqtt], [acl], [[shared_group]], [password], [jwt], [http_login], [sys], [admin], [log]",
         ],
     );
     refuses("[sys]\ncolour = 1\n", &["waypost.toml:2:1: unknown key \"colour\" in [sys]; known keys: interval"]);
@@ -716,6 +717,26 @@ fn a_listener_has_an_address_and_a_group_its_name_and_strategy() {
             "waypost.toml:1:1: this [[listener]] has no address; write for example address = \"127.0.0.1:1883\"",
             "waypost.toml:2:1: this [[shared_group]] has no strategy; write for example strategy = \"least_in_flight\"",
             "waypost.toml:4:1: this [[shared_group]] has no name; write for example name = \"workers\"",
+        ],
+    );
+}
+
+#[test]
+fn a_rule_of_the_store_has_a_filter_of_its_own_and_a_store() {
+    refuses(
+        "[[store_rule]]\nfilter = 'a/#/b'\ndurability = 'memory'\n[[store_rule]]\nfilter = 'a'\ndurability = 'memory'\n\
+         [[store_rule]]\nfilter = 'a'\ndurability = 'os'\n[[store_rule]]\nfilter = '$share/g/a'\ndurability = 'disk'\n",
+        &[
+            "waypost.toml:2:10: store_rule.filter \"a/#/b\" is no Topic Filter; write for example \"telemetry/#\"",
+            "waypost.toml:8:10: store_rule.filter \"a\" is there twice; the first one, at waypost.toml:5:10, decides",
+            "waypost.toml:11:10: store_rule.filter \"$share/g/a\" is no Topic Filter; write for example \"telemetry/#\"",
+        ],
+    );
+    refuses(
+        "[store]\ndurability = 'memory'\n[[store_rule]]\nfilter = 'alarms/#'\ndurability = 'disk'\n",
+        &[
+            "waypost.toml:4:10: a [[store_rule]] needs a store, and store.durability is \"memory\"; write \"disk\" there, and a \
+           last rule with filter = \"#\" and durability = \"memory\"",
         ],
     );
 }

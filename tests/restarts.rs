@@ -5,7 +5,7 @@
 mod model;
 mod support;
 
-use model::{Failing, Failure, Lot, Model};
+use model::{Event, Failing, Failure, Lot, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use support::wire::{
     AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
     publish, pubrec, pubrel, subscribe, will,
 };
-use waypost::broker::TABLES;
+use waypost::broker::{Durability, TABLES};
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -64,7 +64,7 @@ both!(what_waits_on_the_disk_alone, what_waits_on_the_disk_alone_in_3_1_1, |vers
         let broker = broker_with(|settings| settings.session.queue_at_hand_max = 4);
         Client::connects(&broker, lasting(version, "away")).subscribes("t/#", 2).vanishes();
         let publisher = Client::connects(&broker, connect(version, "publisher"));
-        let number = |number: u16| publish(&format!("t/{}", number % 3), &number.to_string());
+        let number = |number: u16| publish(format!("t/{}", number % 3), number.to_string());
         for id in 1..=40 {
             publisher.publishes(number(id).at_least_once(id));
         }
@@ -97,7 +97,7 @@ fn the_oldest_go_from_the_disk() {
     Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
     for id in 1..=40 {
-        publisher.publishes(publish("t", &id.to_string()).at_least_once(id));
+        publisher.publishes(publish("t", id.to_string()).at_least_once(id));
     }
     assert_eq!(broker.statistics().dropped.queue_full, 30);
     broker.is_killed(AT_ONCE);
@@ -387,11 +387,19 @@ struct Full {
 impl Full {
     /// A broker of one shard; one Client is away, and what is published to `t` has to be kept for it.
     fn begins() -> Self {
+        Self::begins_with(1, &[])
+    }
+
+    /// The same with so many shards, and with rules.
+    fn begins_with(shards: usize, rules: &[(&str, Durability)]) -> Self {
+        let rules: Vec<_> = rules.iter().map(|(filter, says)| ((*filter).to_owned(), *says)).collect();
         let disk = Model::default();
         let below = disk.clone();
         let broker = TestBroker::on_disk(
-            |settings| {
-                (settings.shards, settings.memory_budget) = (1, 32 << 20);
+            move |settings| {
+                (settings.shards, settings.memory_budget) = (shards, 32 << 20);
+                settings.durability = rules;
+                settings.session.queue_at_hand_max = 3;
                 settings.sys_interval = Duration::from_secs(1);
             },
             false,
@@ -402,6 +410,11 @@ impl Full {
         );
         Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
         Self { broker, disk }
+    }
+
+    /// How often the disk was asked to keep what it was given.
+    fn syncs(&self) -> usize {
+        self.disk.world().events.iter().filter(|event| matches!(event, Event::Sync(_))).count()
     }
 
     /// From now on, until there is room again.
@@ -748,6 +761,118 @@ fn what_waits_already_is_kept_once_a_lasting_session_joins() {
         .says(pubcomp(id))
         .takes(publish("t", "3").exactly_once(0))
         .hears_nothing();
+}
+
+// ------------------------------------------------------------------------------------------------ durability by Topic
+
+#[test]
+fn by_a_rule_telemetry_is_in_memory_and_alarms_are_on_disk() {
+    for shards in [1, 2] {
+        // The first that matches decides.
+        let rules = [("a/alarm", Durability::Disk), ("a/#", Durability::Memory), ("#", Durability::Usual)];
+        let full = Full::begins_with(shards, &rules);
+        let broker = &full.broker;
+        Client::connects(broker, lasting(Version::V5, "late")).subscribes("a/#", 2).subscribes("b", 1).vanishes();
+        let stays = Client::connects(broker, lasting(Version::V5, "stays"));
+        stays.subscribes("a/#", 1).subscribes("$share/g/a/shared", 1);
+        let publisher = Client::connects(broker, connect_v5("publisher"));
+        let syncs = full.syncs();
+        publisher
+            .publishes(publish("a/1", "x").at_least_once(1))
+            .publishes(publish("a/kept", "x").at_least_once(2).retain());
+        stays.receives_in_any_order([publish("a/1", "x").at_least_once(0), publish("a/kept", "x").at_least_once(0)]);
+        publisher.publishes(publish("a/shared", "x").at_least_once(3));
+        stays.hears_publishes();
+        assert_eq!(full.syncs(), syncs, "nobody waits for the disk");
+        publisher
+            .publishes(publish("a/alarm", "y").at_least_once(4).retain())
+            .publishes(publish("b", "y").at_least_once(5));
+        publisher.publishes(publish("a/2", "exactly once").exactly_once(6));
+        assert!(full.syncs() > syncs);
+        stays.hears_publishes();
+        // It waits like any other Message as long as the process is there.
+        let late = Client::resumes(broker, lasting(Version::V5, "late"));
+        assert_eq!(late.hears_publishes().len(), 6);
+        late.vanishes();
+        broker.is_killed(AT_ONCE);
+        assert_eq!((broker.retained("a/kept"), broker.retained("a/alarm")), (None, Some(b"y".to_vec())));
+        let late = Client::resumes(broker, lasting(Version::V5, "late"));
+        late.receives_in_any_order([
+            publish("a/alarm", "y").at_least_once(0).dup(),
+            publish("b", "y").at_least_once(0).dup(),
+            publish("a/2", "exactly once").exactly_once(0).dup(),
+        ]);
+    }
+}
+
+#[test]
+fn what_a_rule_keeps_in_memory_waits_beside_a_long_queue_on_the_disk() {
+    for shards in [1, 2] {
+        let full = Full::begins_with(shards, &[("t/memory", Durability::Memory)]);
+        Client::connects(&full.broker, lasting(Version::V5, "away-too")).subscribes("t/#", 1).vanishes();
+        let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+        for number in 1..=20 {
+            let topic = if number % 2 == 0 { "t/memory" } else { "t/disk" };
+            publisher.publishes(publish(topic, number.to_string()).at_least_once(number));
+        }
+        let away = Client::resumes(&full.broker, lasting(Version::V5, "away-too"));
+        let heard = away.hears_publishes();
+        assert_eq!(heard.len(), 20);
+        for topic in ["t/memory", "t/disk"] {
+            let of_topic = heard.iter().filter(|publish| publish.topic == topic.as_bytes());
+            let numbers: Vec<u16> =
+                of_topic.map(|publish| String::from_utf8_lossy(&publish.payload).parse().expect("a number")).collect();
+            assert!(numbers.len() == 10 && numbers.is_sorted(), "{topic}: {numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn by_a_rule_in_memory_a_full_disk_matters_to_nobody() {
+    let full = Full::begins_with(1, &[("t/#", Durability::Memory)]);
+    let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+    full.fills();
+    publisher.says(publish("else", "x").at_least_once(1).retain()).hears_ack(AckKind::PubAck, 1);
+    publisher.publishes(publish("t", "1").at_least_once(2)).publishes(publish("t/kept", "2").retain());
+    publisher.publishes(publish("t/kept", "3").at_least_once(3).retain());
+    assert_eq!(full.broker.retained("t/kept"), Some(b"3".to_vec()));
+    publisher.says(publish("t", "4").exactly_once(4)).hears_ack(AckKind::PubRec, 4);
+}
+
+#[test]
+fn a_rule_that_is_new_leaves_nothing_of_the_former_one_behind() {
+    let full = Full::begins_with(1, &[("t/#", Durability::Memory)]);
+    let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+    publisher.publishes(publish("t/kept", "old").exactly_once(1).retain()); // as it was before the rule
+    full.broker.is_killed(AT_ONCE);
+    assert_eq!(full.broker.retained("t/kept"), Some(b"old".to_vec()));
+    let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+    publisher.publishes(publish("t/kept", "new").at_least_once(1).retain());
+    full.broker.commit();
+    full.broker.is_killed(AT_ONCE);
+    assert_eq!(full.broker.retained("t/kept"), None);
+}
+
+#[test]
+fn by_a_rule_the_operating_system_is_enough_and_others_still_wait_for_the_disk() {
+    for shards in [1, 2] {
+        let full = Full::begins_with(shards, &[("os/#", Durability::Os)]);
+        Client::connects(&full.broker, lasting(Version::V5, "away")).subscribes("os", 1).vanishes();
+        let publisher = Client::connects(&full.broker, connect_v5("publisher"));
+        let syncs = full.syncs();
+        publisher
+            .publishes(publish("os", "1").at_least_once(1))
+            .publishes(publish("os/kept", "2").at_least_once(2).retain());
+        assert_eq!(full.syncs(), syncs, "written is enough");
+        publisher.publishes(publish("t", "3").at_least_once(3));
+        assert!(full.syncs() > syncs);
+        publisher.publishes(publish("os", "4").at_least_once(4));
+        Client::connects(&full.broker, lasting(Version::V5, "another")).subscribes("t", 1);
+        full.broker.is_killed(AT_ONCE);
+        assert_eq!(full.broker.retained("os/kept"), Some(b"2".to_vec()));
+        let away = Client::resumes(&full.broker, lasting(Version::V5, "away"));
+        assert_eq!(away.hears_publishes().len(), 3, "of os and of t");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Each change to what outlives a Network Connection becomes part of a batch in the journal, which all shards share. Whoever asked
 //! for the change is answered from a first-in, first-out gate, once its batch is safe and the other shards that a Message goes to
-//! have theirs in the journal too. With `durability = "memory"` there is no journal, and the gate stays empty.
+//! have theirs in the journal too. With `durability = "memory"` there is no journal, and the gate stays empty. Rules may say of
+//! a Topic that its Messages are kept better or worse than all else ([`Durability`]): the router's answer says so.
 //!
 //! The tables below are the form on disk: numbers and encodings are for ever.
 
@@ -10,11 +11,11 @@ use super::fields::{Fields, put_identity, put_text};
 use super::mail::{Exchange, Route};
 use super::recall::Wanted;
 use super::shard::{Attachment, Shard, Wire};
-use super::{Keeping, ShardId, Shared};
+use super::{Durability, Keeping, ShardId, Shared};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
 use crate::session::{Answer, Change, GroupId, Kept};
-use crate::store::{Batch, BlobRef, Position};
+use crate::store::{Batch, BlobRef, Position, Safety};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ struct Waiting {
     /// The Message is held until then.
     held: Option<Route>,
     position: Position,
+    safety: Safety,
     to: Attachment,
     say: Say,
 }
@@ -95,6 +97,8 @@ pub(super) struct Until {
     pub(super) received: Option<Exchange>,
     pub(super) held: Option<Route>,
     pub(super) position: Option<Position>,
+    /// How safe it has to be; `None`: as all else.
+    pub(super) safety: Option<Safety>,
 }
 
 /// The batch that is being put together, and the answers that wait.
@@ -116,14 +120,20 @@ pub(super) struct Durable {
     routed: u64,
     /// By shard, the last number of its Messages that we have taken in.
     taken_in: Vec<u64>,
+    /// What the rules say of the Message that the batch is about.
+    about: Durability,
     /// Where the last batch ends.
     last: Position,
+    /// There may be batches of which nobody has said that they are to be synced.
+    has_weak: bool,
     clock_due: Moment,
 }
 
 impl Durable {
-    pub(super) fn new(keeping: Option<Keeping>, shards: usize) -> Self {
+    pub(super) fn new(keeping: Option<Keeping>, shards: usize, rules: &[(String, Durability)]) -> Self {
         Self {
+            has_weak: rules.iter().any(|(_, says)| *says != Durability::Usual),
+            about: Durability::Usual,
             keeping,
             batch: Batch::new(),
             has_blob: false,
@@ -205,6 +215,31 @@ impl Durable {
                 BlobRef::This
             }
             (record, _) => BlobRef::Of(record),
+        }
+    }
+
+    /// The batch is about a Message of which the rules say this. Whether it is kept.
+    #[inline]
+    pub(super) fn begin_message(&mut self, says: Durability, qos: Qos) -> bool {
+        self.about = match (says, qos) {
+            (Durability::Memory | Durability::Os, Qos::ExactlyOnce) => Durability::Usual,
+            _ => says,
+        };
+        !self.is_passing()
+    }
+
+    /// The Message that the batch is about is not kept.
+    #[inline]
+    pub(super) fn is_passing(&self) -> bool {
+        self.about == Durability::Memory
+    }
+
+    /// How safe the Message that the batch is about has to be.
+    pub(super) fn safety(&self) -> Safety {
+        match (self.about, &self.keeping) {
+            (Durability::Os, _) => Safety::Written,
+            (Durability::Disk, _) | (_, None) => Safety::Synced,
+            (Durability::Usual | Durability::Memory, Some(keeping)) => keeping.safety,
         }
     }
 
@@ -365,8 +400,9 @@ impl Durable {
         if self.batch.is_empty() {
             return None;
         }
+        let about = self.safety();
         let keeping = self.keeping.as_ref()?;
-        let appended = keeping.journal.append(&self.batch, keeping.safety);
+        let appended = keeping.journal.append(&self.batch, if message.is_some() { about } else { keeping.safety });
         if let Some(message) = message.filter(|_| self.has_blob) {
             message.set_record(appended.id);
         }
@@ -396,18 +432,36 @@ impl Durable {
     #[inline]
     pub(super) fn is_open(&self, until: &Until, unanswered: impl FnOnce() -> u16) -> bool {
         until.needs == 0
-            && until.position.is_none_or(|position| self.is_safe(position))
+            && until.position.is_none_or(|position| self.is_safe(position, self.usual(until.safety)))
             && (self.waiting.is_empty() || unanswered() == 0)
     }
 
-    fn is_safe(&self, position: Position) -> bool {
-        self.keeping.as_ref().is_none_or(|keeping| position <= keeping.journal.reached(keeping.safety))
+    fn usual(&self, safety: Option<Safety>) -> Safety {
+        safety.or(self.keeping.as_ref().map(|keeping| keeping.safety)).unwrap_or(Safety::Synced)
+    }
+
+    fn is_safe(&self, position: Position, safety: Safety) -> bool {
+        self.keeping.as_ref().is_none_or(|keeping| position <= keeping.journal.reached(safety))
     }
 
     pub(super) fn wait(&mut self, until: Until, to: Attachment, say: Say) {
         let position = until.position.unwrap_or(Position(0));
+        let safety = self.usual(until.safety);
         let Until { needs, received, held, .. } = until;
-        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, to, say });
+        if needs == 0 {
+            self.ask_for(safety);
+        }
+        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, safety, to, say });
+    }
+
+    /// Where the journal ends. Somebody will wait until it is that safe, which whoever appended last may not have asked for.
+    fn ask_for(&self, safety: Safety) -> Position {
+        let Some(keeping) = &self.keeping else { return Position(0) };
+        if self.has_weak && safety == Safety::Synced {
+            keeping.journal.append(&Batch::new(), safety).end
+        } else {
+            keeping.journal.tail()
+        }
     }
 
     /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
@@ -419,7 +473,7 @@ impl Durable {
     ) -> Option<(Attachment, Say)> {
         self.settle(is_done, is_there);
         let front = self.waiting.front().filter(|_| self.settled > 0)?;
-        if !self.is_safe(front.position) {
+        if !self.is_safe(front.position, front.safety) {
             return None;
         }
         self.settled -= 1;
@@ -440,7 +494,9 @@ impl Durable {
         let new = self.settled..self.settled + more;
         self.settled = new.end;
         // Whatever the others have put into the journal lies before its end.
-        let tail = self.keeping.as_ref().map_or(Position(0), |keeping| keeping.journal.tail());
+        let mut others = self.waiting.range(new.clone()).filter(|waiting| waiting.needs != 0);
+        let is_synced = others.any(|waiting| waiting.safety == Safety::Synced);
+        let tail = self.ask_for(if is_synced { Safety::Synced } else { Safety::Written });
         let mut finished = false;
         for waiting in self.waiting.range_mut(new.clone()).filter(|waiting| waiting.needs != 0) {
             waiting.position = tail;

@@ -97,10 +97,28 @@ pub struct Settings {
     /// Whether the protocol level may carry the bridge bit 0x80.
     pub bridge_bit: bool,
     pub shared_strategies: Strategies,
+    /// How safe Messages have to be whose Topic matches a filter; the first that matches decides. They say nothing where nothing
+    /// is kept. Looked up once for each Topic that a shard's cache does not know, however many they are.
+    pub durability: Vec<(String, Durability)>,
     /// How often `$SYS` is published; zero = never.
     pub sys_interval: Duration,
     /// Of all hashing; `None` = one that nobody can guess. Simulations name one, to be repeatable.
     pub seed: Option<u64>,
+}
+
+/// How safe a Message has to be before its publisher is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// As safe as all else: see [`Keeping::safety`].
+    #[default]
+    Usual,
+    /// Not at all. It waits in memory only, and the end of the process is its end. QoS 2 is as usual: exactly once cannot be had
+    /// without the store.
+    Memory,
+    /// The store has it, and the operating system what the store has written. QoS 2 is as usual.
+    Os,
+    /// The store has it, and the disk says that it has.
+    Disk,
 }
 
 /// Where what must survive goes.
@@ -157,7 +175,7 @@ impl Shared {
             retained_until: AtomicU64::new(0),
             done: (0..shards * shards).map(|_| AtomicU64::new(0)).collect(),
             waiting: (0..shards).map(|_| AtomicBool::new(false)).collect(),
-            router: Router::new(key.clone()),
+            router: Router::new(key.clone(), &settings.durability),
             groups: Mutex::default(),
             retained: Retained::with_key(key.clone()),
             retainers: retained::Retainers::default(),

@@ -4,6 +4,7 @@
 //! publisher sent it. More receivers than one tick should serve become a [`Fanout`], first come, first served.
 //! `session/deliver.rs` is where it goes next.
 
+use super::Durability;
 use super::budget::Level;
 use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
@@ -148,7 +149,9 @@ impl<W: Wire> Shard<W> {
         } else if routed.needs != 0 {
             until.held = self.durable.hold(self.id);
         }
-        until.position = self.durable.commit(Some(&about));
+        until.safety = Some(self.durable.safety());
+        let is_passing = self.durable.is_passing();
+        until.position = self.durable.commit(Some(&about)).filter(|_| !is_passing);
         if answer == Answer::None {
             return;
         }
@@ -166,6 +169,9 @@ impl<W: Wire> Shard<W> {
     /// Whether something of this Message would have to be kept. Of other shards' Sessions nobody knows: it may be.
     #[cold]
     fn is_for_the_disk(&mut self, message: &Message, hash: u64, publisher: u64) -> bool {
+        if self.is_passing(message) {
+            return false;
+        }
         if message.retain() || (publisher != 0 && message.qos() == Qos::ExactlyOnce) {
             return true;
         }
@@ -181,6 +187,15 @@ impl<W: Wire> Shard<W> {
                 .iter()
                 .filter_map(|filter| self.subscribers.get(filter))
                 .any(|subscribers| subscribers.list().iter().any(is_durable))
+    }
+
+    /// Whether the rules say that nothing of this Message is to be kept.
+    pub(super) fn is_passing(&mut self, message: &Message) -> bool {
+        if self.shared.settings.durability.is_empty() || message.qos() == Qos::ExactlyOnce {
+            return false;
+        }
+        let hash = self.shared.router.epochs.hash(message.topic());
+        self.matched(message.topic(), hash).durability == Durability::Memory
     }
 
     /// Tells the publisher. If it has gone meanwhile, a QoS 2 exchange is still remembered for its return.
@@ -214,9 +229,10 @@ impl<W: Wire> Shard<W> {
         let routed = self.route(message, hash);
         if let Some(about) = about {
             let held = if routed.needs != 0 { self.durable.hold(self.id) } else { None };
+            let safety = Some(self.durable.safety());
             let position = self.durable.commit(Some(&about));
             if held.is_some() {
-                let until = Until { needs: routed.needs, held, position, ..Until::default() };
+                let until = Until { needs: routed.needs, held, position, safety, ..Until::default() };
                 let nobody = Attachment { slot, number: 0 };
                 self.durable.wait(until, nobody, Say::Nothing);
             }
@@ -230,6 +246,7 @@ impl<W: Wire> Shard<W> {
         }
         let hash = self.shared.router.epochs.hash(message.topic());
         self.route(message, hash);
+        self.durable.begin_message(Durability::Usual, Qos::AtMostOnce);
     }
 
     /// To all whose subscriptions match. `hash` is the Topic's.
@@ -239,6 +256,7 @@ impl<W: Wire> Shard<W> {
             Routed { matched: !matched.filters.is_empty() || !matched.groups.is_empty(), ..Routed::default() };
         // Sessions that the store knows may be anywhere: those who publish wait until all shards have told it.
         let is_kept = self.durable.is_on()
+            && self.durable.begin_message(matched.durability, message.qos())
             && message.qos() != Qos::AtMostOnce
             && (!matched.filters.is_empty() || matched.groups.iter().any(|seat| seat.kept_as() != 0));
         let route =
@@ -336,6 +354,7 @@ impl<W: Wire> Shard<W> {
         while budget > 0 {
             let Some(mut fanout) = self.fanouts.pop_front() else { return };
             self.durable.begin_exchange(fanout.route.exchange);
+            self.durable.begin_message(fanout.matched.durability, fanout.outgoing.message.qos());
             self.durable.takers = std::mem::take(&mut fanout.takers);
             let is_done = self.run_fanout(&mut fanout, &mut budget);
             self.durable.note_taken(self.id);
@@ -452,7 +471,8 @@ impl<'a, W: Wire> Round<'a, W> {
             return; // [MQTT-3.8.3-3]
         }
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
-        if is_kept(client.kept_as, how.qos) && self.durable.can_recall() {
+        let is_kept = is_kept(client.kept_as, how.qos) && !self.durable.is_passing();
+        if is_kept && self.durable.can_recall() {
             how.bound = recall::bound(self.level, self.limits);
         } else if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
@@ -473,7 +493,7 @@ impl<'a, W: Wire> Round<'a, W> {
         match pushed {
             Ok(()) => {
                 self.routed.taken = true;
-                if is_kept(client.kept_as, how.qos) {
+                if is_kept {
                     self.durable.enter(client.kept_as, message, how.tag(), &outgoing.subscription_ids);
                     if client.wire.is_none() && client.session.has_changes() {
                         self.durable.note(client.kept_as, &client.session.take_changes().0, |_| 0); // what had to make room

@@ -244,7 +244,8 @@ impl Reader<'_> {
 
     fn read_retained(&mut self) -> Result<(), Error> {
         // Very many Messages, few who have published them.
-        let (mut writers, mut numbers): (Vec<Option<Writer>>, HashMap<Box<[u8]>, usize>) = (Vec::new(), HashMap::new());
+        let mut writers: Vec<Option<Writer>> = Vec::new();
+        let mut numbers: HashMap<Box<[u8]>, usize> = HashMap::new();
         let mut found: Vec<(u64, usize)> = Vec::new();
         let shared = self.shared;
         self.store.rows(RETAINED, &mut |_, value, record| {

@@ -144,6 +144,7 @@ impl<W: Wire> Shard<W> {
     /// # Errors
     /// `QuotaExceeded`: the Message is too large, or the store or the user's part of it is full; what was retained before stays.
     pub(super) fn retain(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
+        let is_passing = self.is_passing(message);
         let retained = &self.shared.retained;
         if message.payload().is_empty() {
             // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
@@ -168,7 +169,12 @@ impl<W: Wire> Shard<W> {
             self.statistics.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
-        if self.durable.is_on() {
+        if is_passing {
+            // What the store has of the Topic would come back in its place.
+            if let Some(known) = retained.get(message.topic()) {
+                self.durable.end_retained(&known.message);
+            }
+        } else if self.durable.is_on() {
             self.durable.retain(message, &writer);
         }
         retained.set(Kept { message: message.clone(), writer: Some(writer), share }); // [MQTT-3.3.1-5]
@@ -184,7 +190,7 @@ impl<W: Wire> Shard<W> {
     /// # Errors
     /// As [`retain`](Self::retain).
     pub(super) fn retain_untold(&mut self, message: &Message, writer: Arc<Identity>) -> Result<(), ReasonCode> {
-        if self.durable.is_in_trouble() && !message.payload().is_empty() {
+        if self.durable.is_in_trouble() && !message.payload().is_empty() && !self.is_passing(message) {
             self.statistics.retained_refused += 1;
             if may_log(&NOT_RETAINED, self.now) {
                 let (client, topic) = (Outside::of(writer.client_id.as_bytes()), Outside::of(message.topic()));

@@ -4,7 +4,7 @@
 //! Looking up takes the read lock only when a shard's cache does not know the Topic. `publish.rs` and `subscribe.rs` are
 //! the two sides.
 
-use super::ShardId;
+use super::{Durability, ShardId};
 use crate::session::GroupId;
 use crate::topic::{Epochs, HashKey, NodeId, Strategy, TopicTree};
 use parking_lot::RwLock;
@@ -110,9 +110,12 @@ pub(super) struct Matched {
     /// Ascending.
     pub(super) filters: SmallVec<[FilterId; 4]>,
     pub(super) groups: SmallVec<[Arc<Seat>; 0]>,
+    pub(super) durability: Durability,
 }
 
 pub(super) struct Router {
+    /// The place of each filter in the list, and what it says.
+    durability: TopicTree<(usize, Durability)>,
     routes: RwLock<Routes>,
     pub(super) epochs: Epochs,
     next_group: AtomicU32,
@@ -124,8 +127,13 @@ struct Routes {
 }
 
 impl Router {
-    pub(super) fn new(key: HashKey) -> Self {
+    pub(super) fn new(key: HashKey, rules: &[(String, Durability)]) -> Self {
+        let mut durability = TopicTree::with_key(key.clone());
+        for (place, (filter, says)) in rules.iter().enumerate() {
+            durability.insert_with(filter.as_bytes(), || (place, *says)); // the first of several with one filter
+        }
         Self {
+            durability,
             routes: RwLock::new(Routes { tree: TopicTree::with_key(key.clone()), next: 1 }),
             epochs: Epochs::with_key(key),
             next_group: AtomicU32::new(1),
@@ -134,7 +142,7 @@ impl Router {
 
     /// Searches the tree. The caller's cache must have read its stamps before.
     pub(super) fn search(&self, topic: &[u8]) -> Matched {
-        let mut matched = Matched::default();
+        let mut matched = Matched { durability: self.durability_of(topic), ..Matched::default() };
         self.routes.read().tree.for_each_match(topic, &mut |route| {
             if !route.shards.is_empty() {
                 matched.filters.push(route.id);
@@ -148,6 +156,19 @@ impl Router {
             matched.reach.insert(seat.home);
         }
         matched
+    }
+
+    /// What the first of the rules that match says.
+    fn durability_of(&self, topic: &[u8]) -> Durability {
+        let mut first = (usize::MAX, Durability::Usual);
+        if !self.durability.is_empty() {
+            self.durability.for_each_match(topic, &mut |rule| {
+                if rule.0 < first.0 {
+                    first = *rule;
+                }
+            });
+        }
+        first.1
     }
 
     /// This shard has a subscriber for the filter, perhaps its first.

@@ -153,7 +153,7 @@ impl<W: Wire> Shard<W> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
-            durable: Durable::new(shared.keeping.clone(), shards),
+            durable: Durable::new(shared.keeping.clone(), shards, &shared.settings.durability),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
             costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),
@@ -544,6 +544,7 @@ impl<W: Wire> Shard<W> {
                 Mail::Publish(message, matched, route) => {
                     let about = self.durable.is_on().then(|| message.clone());
                     self.durable.begin_exchange(route.exchange);
+                    self.durable.begin_message(matched.durability, message.qos());
                     self.offer(&matched, &message);
                     if matched.shards.contains(self.id) {
                         self.deliver(message, &matched, &route);

@@ -303,7 +303,8 @@ impl<W: Wire> Shard<W> {
         let topic_hash = epochs.hash(message.topic());
         let Some(known) = self.groups.get_mut(&seat.id) else { return (false, false) };
         let qos = message.qos();
-        let number = if qos == Qos::AtMostOnce { 0 } else { seat.kept_as() };
+        let is_passing = qos == Qos::AtMostOnce || self.durable.is_passing();
+        let number = if is_passing { 0 } else { seat.kept_as() };
         let offered = Offered { message: message.clone(), qos, is_kept: number != 0 };
         let is_first = known.waiting.is_empty();
         if is_first && let Some(member) = known.choose(message, topic_hash) {

@@ -49,6 +49,7 @@ pub enum Fallback {
 pub const SECTIONS: &[Section] = &[
     Node::SECTION,
     Store::SECTION,
+    StoreRule::SECTION,
     Listener::SECTION,
     Limits::SECTION,
     Mqtt::SECTION,
@@ -84,6 +85,17 @@ settings! {
         /// The longest that a write to the disk waits for more to gather. Nothing waits by default: what gathers during one
         /// write is the next.
         commit_wait: Duration = time_or_zero(1, 1000), default "0s";
+    }
+
+    /// How safe messages have to be whose Topic matches a filter, in place of `store.durability`: `memory` for telemetry that may go
+    /// with the process, `os` for what need not survive a power cut, `disk` for alarms. The first rule that matches decides; a
+    /// retained message and what waits for a Client that is away go by the rule of their Topic. Sessions and subscriptions do not,
+    /// and QoS 2 is never kept less well than `store.durability` says. Needs a store: `store.durability` is `disk` or `os`.
+    [[store_rule; 1000]] StoreRule {
+        /// A Topic Filter, not of a shared subscription.
+        filter: String = text(1, 65_535, ""), required "telemetry/#";
+        /// As `store.durability`, for these messages. `memory`: the publisher is told at once.
+        durability: Durability = Kind::OneOf(Durability::WORDS), required "memory";
     }
 
     /// Where Clients connect. One `[[listener]]` for each address; a drop-in file adds its listeners to those of the main file.

@@ -28,7 +28,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use keys::{
     Acl, Admin, Algorithm, ClientAuth, ClientIdentity, Durability, Fallback, HttpLogin, Jwt, Key, KeyExposed, Limits,
     Listener, Log, Method, Mqtt, Node, Password, Protocol, QueueDrops, SECTIONS, Section, SharedGroup, SharedStrategy,
-    Store, SubscribePolicy, Sys, TlsVersion, Version,
+    Store, StoreRule, SubscribePolicy, Sys, TlsVersion, Version,
 };
 pub use kind::Kind;
 pub use layers::{Flags, Sources, is_setting};
@@ -45,6 +45,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     pub node: Node,
     pub store: Store,
+    /// The first that matches decides.
+    pub store_rules: Vec<StoreRule>,
     /// At least one.
     pub listeners: Vec<Listener>,
     pub limits: Limits,
@@ -88,6 +90,7 @@ impl Config {
         Self {
             node: Node::of(&table(merged, "node")),
             store: Store::of(&table(merged, "store")),
+            store_rules: tables(merged, "store_rule").map(StoreRule::of).collect(),
             listeners: tables(merged, "listener").map(Listener::of).collect(),
             limits: Limits::of(&table(merged, "limits")),
             mqtt: Mqtt::of(&table(merged, "mqtt")),

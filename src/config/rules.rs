@@ -3,12 +3,14 @@
 //! Read `mod.rs` next, which makes the `Config` once all rules hold.
 
 use super::Config;
+use super::Durability;
 use super::address::{Address, AddressOrOff};
 use super::errors::ConfigErrors;
 use super::keys::{ClientAuth, Fallback, Listener, Method, Protocol, SECTIONS};
 use super::layers::{DEFAULT, Layers, PREFIX};
 use super::units::ShownSize;
 use super::unknown::header;
+use crate::codec::{TopicLimits, check_filter};
 use crate::notice::Outside;
 use config::{Map, Value, ValueKind};
 
@@ -21,6 +23,7 @@ pub(super) fn check(merged: &Map<String, Value>, layers: &mut Layers) {
     methods(merged, layers, &mut errors);
     jwt_keys(merged, layers, &mut errors);
     shared_groups(&tables(merged, "shared_group"), &mut errors);
+    store_rules(merged, &mut errors);
     admin(merged, layers, &mut errors);
     layers.errors = errors;
 }
@@ -283,6 +286,39 @@ fn table<'a>(merged: &'a Map<String, Value>, name: &str) -> Option<&'a Map<Strin
     match merged.get(name).map(|value| &value.kind) {
         Some(ValueKind::Table(table)) => Some(table),
         _ => None,
+    }
+}
+
+fn store_rules(merged: &Map<String, Value>, errors: &mut ConfigErrors) {
+    let tables = tables(merged, "store_rule");
+    let filters = tables.iter().filter_map(|table| table.get("filter"));
+    let is_off = table(merged, "store").and_then(|store| store.get("durability")).is_some_and(
+        |durability| matches!(&durability.kind, ValueKind::String(word) if word == Durability::Memory.word()),
+    );
+    for (at, filter) in filters.clone().enumerate() {
+        let place = filter.origin().unwrap_or(DEFAULT);
+        let text = filter.to_string();
+        let shown = Outside::of(&text);
+        if is_off {
+            errors.push(
+                place,
+                "a [[store_rule]] needs a store, and store.durability is \"memory\"; write \"disk\" there, and a last rule with \
+                 filter = \"#\" and durability = \"memory\"",
+            );
+        }
+        if check_filter(&text, TopicLimits::NONE).map_or(true, |parsed| parsed.share.is_some()) {
+            errors.push(
+                place,
+                format!("store_rule.filter \"{shown}\" is no Topic Filter; write for example \"telemetry/#\""),
+            );
+        }
+        if let Some(first) = filters.clone().take(at).find(|other| other.kind == filter.kind) {
+            let first = first.origin().unwrap_or(DEFAULT);
+            errors.push(
+                place,
+                format!("store_rule.filter \"{shown}\" is there twice; the first one, at {first}, decides"),
+            );
+        }
     }
 }
 

@@ -150,7 +150,7 @@ fn run_recalls(asked: &mpsc::Receiver<Option<Wanted>>, store: &Store, shared: &S
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(target: "waypost::store", "what waits on the disk cannot be read, and is tried again: {error}");
                     }
-                    std::thread::sleep(TRIES_AGAIN_AFTER);
+                    std::thread::park_timeout(TRIES_AGAIN_AFTER);
                 }
             }
         }

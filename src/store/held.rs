@@ -11,7 +11,10 @@ use std::ops::Bound;
 
 /// Changes of keys, the last of each.
 #[derive(Default)]
-pub(super) struct Held(RwLock<BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>>);
+pub(super) struct Held(RwLock<BTreeMap<Key, Option<Vec<u8>>>>);
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key(Space, Vec<u8>);
 
 /// Rest as it will be. What is written to it is held.
 pub(super) struct Over<'a> {
@@ -21,7 +24,7 @@ pub(super) struct Over<'a> {
 
 impl Rest for Over<'_> {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match self.held.0.read().get(&(space, key.to_vec())) {
+        match self.held.0.read().get(&Key(space, key.to_vec())) {
             Some(held) => Ok(held.clone()),
             None => self.rest.get(space, key),
         }
@@ -29,11 +32,11 @@ impl Rest for Over<'_> {
 
     fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         let held = self.held.0.read();
-        let first = Bound::Included((space, prefix.max(from).to_vec()));
+        let first = Bound::Included(Key(space, prefix.max(from).to_vec()));
         let mut held = held
             .range((first, Bound::Unbounded))
-            .take_while(|((found, key), _)| *found == space && key.starts_with(prefix))
-            .map(|((_, key), value)| (key, value))
+            .take_while(|(Key(found, key), _)| *found == space && key.starts_with(prefix))
+            .map(|(Key(_, key), value)| (key, value))
             .peekable();
         let mut is_over = false;
         self.rest.scan(space, prefix, from, &mut |key, value| {
@@ -58,7 +61,7 @@ impl Rest for Over<'_> {
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
-        self.held.0.write().extend(changes.into_iter().map(|(space, key, value)| ((space, key), value)));
+        self.held.0.write().extend(changes.into_iter().map(|(space, key, value)| (Key(space, key), value)));
         Ok(())
     }
 }

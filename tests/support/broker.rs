@@ -69,6 +69,7 @@ pub fn settings() -> Settings {
         assigned_client_id_prefix: "auto-".to_owned(),
         bridge_bit: true,
         shared_strategies: Strategies::default(),
+        durability: Vec::new(),
         sys_interval: Duration::ZERO,
         seed: Some(1),
     }
@@ -427,16 +428,22 @@ impl World {
         let has_recalled = self.recall();
         let Some(kept) = &self.kept else { return false };
         let journal = kept.store.journal();
-        if journal.reached(Safety::Synced) == journal.tail() {
+        let reached = || (journal.reached(Safety::Written), journal.reached(Safety::Synced));
+        let (before, tail) = (reached(), journal.tail());
+        if before == (tail, tail) {
             return has_recalled;
         }
         let shared = Arc::clone(&self.shared);
         // In vain once more; nobody is told twice.
         if self.failed_at.replace(Some(journal.tail())) == Some(journal.tail()) {
-            return false;
+            return has_recalled;
         }
         match kept.store.commit(&|| shared.note_journal_moved()) {
-            Ok(()) => self.failed_at.set(None),
+            // What nobody wants to be synced is not.
+            Ok(()) => {
+                self.failed_at.set(None);
+                return has_recalled || reached() != before;
+            }
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "the disk works, unless it is full")
             }
