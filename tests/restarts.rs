@@ -935,7 +935,7 @@ fn what_is_published_is_delivered_or_reported() {
                 }
                 2 => broker.advance(Duration::from_secs(lot.below(8))),
                 _ => {
-                    let mut message = publish("t", &id.to_string()).at_least_once(id);
+                    let mut message = publish("t", id.to_string()).at_least_once(id);
                     if lot.below(5) == 0 {
                         message = message.with(property::message_expiry_interval(10));
                     }

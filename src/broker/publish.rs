@@ -473,7 +473,7 @@ impl<'a, W: Wire> Round<'a, W> {
         how.qos = how.qos.min(message.qos()); // [MQTT-3.8.4-8]
         let is_kept = is_kept(client.kept_as, how.qos) && !self.durable.is_passing();
         if is_kept && self.durable.can_recall() {
-            how.bound = recall::bound(self.level, self.limits);
+            how.bound = recall::bound(self.level);
         } else if self.level != Level::Normal && is_too_much(self.level, how.qos, message.size(), client, self.limits) {
             self.routed.full = true;
             self.statistics.dropped.note(Dropped::QueueFull);

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::mail::{Mail, SessionRef};
 use super::shard::{Shard, Wire};
 use crate::codec::{Message, Moment, Origin};
-use crate::session::{Bound, Dropped, Kept, Limits, Outgoing};
+use crate::session::{Bound, Dropped, Kept, Outgoing};
 use crate::store::{Entry, Error, Position, Store};
 
 /// A part of a queue that is to be read.
@@ -29,8 +29,6 @@ pub trait Recall: Send + Sync {
 
 /// Bytes that are read at a time, and one Message.
 const RECALLED_BYTES_MAX: usize = 4 << 20;
-/// Messages of a Session that wait in memory while memory is short.
-const AT_HAND_WHEN_SHORT: usize = 16;
 
 impl Wanted {
     /// Reads it. `bring_to_rest` sees to it that rest includes the journal up to a position.
@@ -61,13 +59,8 @@ impl Shared {
 }
 
 /// Of a delivery that the store is given, and can be asked for again.
-pub(super) fn bound(level: Level, limits: &Limits) -> Bound {
-    Bound::Store(u32::try_from(at_hand_max(level, limits)).unwrap_or(u32::MAX))
-}
-
-/// Messages of one Session that wait in memory before others wait in the store alone.
-fn at_hand_max(level: Level, limits: &Limits) -> usize {
-    if level >= Level::High { AT_HAND_WHEN_SHORT.min(limits.queue_at_hand_max) } else { limits.queue_at_hand_max }
+pub(super) fn bound(level: Level) -> Bound {
+    if level >= Level::High { Bound::StoreEarly } else { Bound::Store }
 }
 
 impl<W: Wire> Shard<W> {
@@ -75,9 +68,9 @@ impl<W: Wire> Shard<W> {
     #[cold]
     pub(super) fn ask_back(&mut self, slot: u32) {
         let to = self.reference(slot);
-        let at_hand_max = at_hand_max(self.level, &self.shared.settings.session);
+        let (is_early, limits) = (self.level >= Level::High, &self.shared.settings.session);
         let Some(client) = self.clients.get_mut(slot).filter(|client| client.kept_as != 0) else { return };
-        if let Some(asked) = client.session.ask_back(at_hand_max) {
+        if let Some(asked) = client.session.ask_back(is_early, limits) {
             let up_to = if asked.all { self.durable.last() } else { Position(0) };
             let wanted = Wanted { to, queue: client.kept_as, after: asked.after, count: asked.count, up_to };
             self.durable.recall(wanted);

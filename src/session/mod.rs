@@ -56,6 +56,8 @@ pub struct Session {
     authentication_method: Option<Box<Box<str>>>,
     /// Whether the store is to know what happens.
     kept: bool,
+    /// See [`is_spilled`](Self::is_spilled).
+    spilled: bool,
     log: Option<Box<Log>>,
 }
 
@@ -137,6 +139,7 @@ impl Session {
             aliases: None,
             authentication_method: None,
             kept: false,
+            spilled: false,
             log: None,
         }
     }

@@ -58,8 +58,10 @@ impl GroupId {
 pub enum Bound {
     /// The queue itself: beyond its limits a Message is refused.
     Queue,
-    /// The same; and beyond so many the Message waits in the store, which gets it in any case, and not in memory.
-    Store(u32),
+    /// The same; and where many wait in memory already, it waits in the store, which gets it in any case.
+    Store,
+    /// The same, and memory is short.
+    StoreEarly,
     /// Whoever pushes: a shared subscription by its member's window, a replay by the room that it looks for.
     Caller,
 }
@@ -216,15 +218,18 @@ impl Queue {
         let is_full = match how.bound {
             Bound::Caller => false,
             Bound::Queue => self.is_full(kept, size, limits),
-            Bound::Store(at_hand) => {
-                self.spilled.is_some() || self.at_hand() >= at_hand as usize || self.is_full(kept, size, limits)
-            }
+            bound => self.lacks_room(bound, limits) || self.is_full(kept, size, limits),
         };
         if is_full {
             return Err(Dropped::QueueFull);
         }
         self.append(outgoing, how, size);
         Ok(())
+    }
+
+    /// Whether what comes next of QoS 1 or 2 does not wait in memory.
+    pub(super) fn lacks_room(&self, bound: Bound, limits: &Limits) -> bool {
+        self.spilled.is_some() || self.at_hand() >= limits.at_hand_max(bound == Bound::StoreEarly)
     }
 
     /// QoS 1 and 2 Messages in memory.

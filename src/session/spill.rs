@@ -59,8 +59,17 @@ pub struct Recall {
     pub all: bool,
 }
 
+/// Messages that wait in memory while that is short.
+const AT_HAND_WHEN_SHORT: usize = 16;
 /// Messages that are read at a time, at most.
 const RECALLED_MAX: usize = 1000;
+
+impl Limits {
+    /// Messages that wait in memory before others wait in the store alone.
+    pub(super) fn at_hand_max(&self, is_short: bool) -> usize {
+        if is_short { AT_HAND_WHEN_SHORT.min(self.queue_at_hand_max) } else { self.queue_at_hand_max }
+    }
+}
 
 impl Queue {
     /// Queues what [`push`](Self::push) has refused: in the store, if only memory is short. `highest` is the highest number in the
@@ -72,11 +81,13 @@ impl Queue {
         limits: &Limits,
         highest: impl FnOnce(&Self) -> u64,
     ) -> Result<(), Dropped> {
-        let Bound::Store(at_hand) = how.bound else { return self.push(outgoing, how, limits) };
+        if !matches!(how.bound, Bound::Store | Bound::StoreEarly) {
+            return self.push(outgoing, how, limits);
+        }
         if self.is_full(1, outgoing.message.size(), limits) {
             return Err(Dropped::QueueFull);
         }
-        if self.spilled.is_none() && self.at_hand() < at_hand as usize {
+        if !self.lacks_room(how.bound, limits) {
             self.append(outgoing, how, outgoing.message.size());
         } else {
             self.spill(outgoing, how, highest);
@@ -109,7 +120,7 @@ impl Session {
     /// Whether something of the queue is in the store alone.
     #[inline]
     pub fn is_spilled(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.spilled.is_some())
+        self.spilled
     }
 
     /// Queues a delivery that [`push`](Self::push) has refused: there may be room now, or in the store.
@@ -119,7 +130,10 @@ impl Session {
     pub fn push_or_spill(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let sent = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.last_record());
         let highest = |queue: &Queue| queue.last_record().max(sent);
-        self.queue.get_or_insert_default().push_or_spill(outgoing, how, limits, highest)
+        let queue = self.queue.get_or_insert_default();
+        let pushed = queue.push_or_spill(outgoing, how, limits, highest);
+        self.spilled = queue.spilled.is_some();
+        pushed
     }
 
     /// Queues one more although there is no room, since the oldest, which are to go for it, have to be read first. `false`: they
@@ -138,6 +152,7 @@ impl Session {
         if messages > 0 {
             let spilled = Spilled { messages, bytes, again_before, is_late, ..Spilled::default() };
             self.queue.get_or_insert_default().spilled = Some(Box::new(spilled));
+            self.spilled = true;
         }
     }
 
@@ -149,7 +164,8 @@ impl Session {
 
     /// What is to be read from the store now, so that the Client does not wait for it, or so that the oldest can go. It is asked
     /// for once, until [`recalled`](Self::recalled) or [`recall_failed`](Self::recall_failed).
-    pub fn ask_back(&mut self, at_hand_max: usize) -> Option<Recall> {
+    pub fn ask_back(&mut self, is_early: bool, limits: &Limits) -> Option<Recall> {
+        let at_hand_max = limits.at_hand_max(is_early);
         let connected = self.connected;
         let queue = self.queue.as_mut()?;
         let at_hand = queue.at_hand();
@@ -212,6 +228,7 @@ impl Session {
         }
         if spilled.messages == 0 {
             queue.spilled = None;
+            self.spilled = false;
         }
         if is_too_much {
             let (kept, log) = (self.kept, &mut self.log);
