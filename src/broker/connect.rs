@@ -469,6 +469,7 @@ impl<W: Wire> Shard<W> {
         self.rejoin_groups(slot);
         self.set_timer(slot);
         self.mark_dirty(slot);
+        self.ask_back(slot);
         self.resume_replay_if_room(slot);
         Opened::Here(me)
     }

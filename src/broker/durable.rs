@@ -187,6 +187,11 @@ impl Durable {
         self.keeping.as_ref().is_some_and(|keeping| keeping.recall.is_some())
     }
 
+    #[inline]
+    pub(super) fn has_spilled(&self) -> bool {
+        !self.spilled.is_empty()
+    }
+
     /// Something of this Client's queue is in the store alone.
     pub(super) fn note_spilled(&mut self, slot: u32) {
         if self.spilled.last() != Some(&slot) {
@@ -644,6 +649,7 @@ impl<W: Wire> Shard<W> {
             self.durable.wait(Until { position, ..Until::default() }, me, Say::Packets(withheld));
             self.wants_tick = true;
         }
+        self.ask_back(slot); // something was sent or settled
     }
 
     /// Writes down that the node runs.

@@ -181,15 +181,12 @@ impl<W: Wire> Shard<W> {
         }
         self.statistics.messages_sent += std::mem::take(&mut self.filled.published);
         let (blocked, replay_waits) = (client.tail.is_some(), client.replay_waits());
-        let (has_changes, is_spilled) = (client.session.has_changes(), client.session.is_spilled());
+        let has_changes = client.session.has_changes();
         if more && !blocked {
             self.flushes.mark(slot, client);
         }
         if has_changes {
             self.keep_changes(slot);
-        }
-        if is_spilled {
-            self.ask_back(slot);
         }
         if blocked {
             self.set_timer(slot);
@@ -236,7 +233,6 @@ impl<W: Wire> Shard<W> {
         if client.session.has_changes() {
             self.keep_changes(slot);
         }
-        self.ask_back(slot);
         self.set_timer(slot);
         self.resume_replay_if_room(slot);
         if !self.filled.is_empty() {

@@ -78,6 +78,7 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The same for those whose queue has grown.
+    #[cold]
     pub(super) fn ask_back_all(&mut self) {
         for slot in std::mem::take(&mut self.durable.spilled) {
             self.ask_back(slot);

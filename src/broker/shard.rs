@@ -465,7 +465,9 @@ impl<W: Wire> Shard<W> {
         self.run_sweep();
         self.run_sys();
         self.keep_clock();
-        self.ask_back_all();
+        if self.durable.has_spilled() {
+            self.ask_back_all();
+        }
         self.release_answers();
         self.post_mail();
         self.flush_all();

@@ -337,7 +337,12 @@ impl Session {
                 let sole = before == 0 && delivery.alias.is_none();
                 filled.sole = sole.then(|| Sole { queued, version, size: out.len() });
             }
-            Qos::AtLeastOnce => self.in_flight.get_or_insert_default().begin(Slot::AtLeastOnce(queued)),
+            Qos::AtLeastOnce => {
+                self.in_flight.get_or_insert_default().begin(Slot::AtLeastOnce(queued));
+                if self.spilled {
+                    self.log.get_or_insert_default(); // the hall looks, and has more read back
+                }
+            }
             Qos::ExactlyOnce => self.in_flight.get_or_insert_default().begin(Slot::ExactlyOnce(queued)),
         }
     }

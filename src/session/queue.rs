@@ -215,12 +215,8 @@ impl Queue {
     pub(super) fn push(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let kept = usize::from(how.qos != Qos::AtMostOnce);
         let size = outgoing.message.size();
-        let is_full = match how.bound {
-            Bound::Caller => false,
-            Bound::Queue => self.is_full(kept, size, limits),
-            bound => self.lacks_room(bound, limits) || self.is_full(kept, size, limits),
-        };
-        if is_full {
+        let lacks_room = |queue: &Self| how.bound != Bound::Queue && queue.lacks_room(how.bound, limits);
+        if how.bound != Bound::Caller && (self.is_full(kept, size, limits) || lacks_room(self)) {
             return Err(Dropped::QueueFull);
         }
         self.append(outgoing, how, size);

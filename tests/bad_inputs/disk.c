@@ -108,7 +108,7 @@ static int synced(int file, long call) {
     wait_us(control->sync_us);
     long how = judge(SYNC);
     if (how > 0) {
-        if (control->loses) settle(file, 1);
+        if (control->loses && how != EINTR) settle(file, 1); // one that was interrupted has lost nothing
         errno = how;
         return -1;
     }

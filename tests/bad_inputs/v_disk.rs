@@ -330,6 +330,12 @@ fn v06_lost_directory_entry() {
                 undoes(disk.last_rename(), &place.data(), &before);
             }
             fs::remove_dir_all(&before).expect("it is ours");
+            if let Ok(broker) = &mut started {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while !is_over && broker.is_alive() && Instant::now() < deadline {
+                    thread::yield_now(); // it is about to end
+                }
+            }
             let lives_on = started.as_mut().is_ok_and(Broker::is_alive);
             assert_eq!(lives_on, is_over, "it lives on, or ends: {first} {how}");
             drop(started);
