@@ -367,8 +367,10 @@ impl Link for JwtLink {
         let Some(token) = login.password.as_deref().filter(|password| looks_like_a_token(password)) else {
             return Box::pin(ready(Answer::NotMine));
         };
+        // First: keys that come in between must not make a missing key a wrong token.
+        let may_lack_key = token.len() <= TOKEN_SIZE_MAX && self.tokens.may_lack_key(token);
         match self.answer(porter, login, token) {
-            Answer::Deny { .. } if token.len() <= TOKEN_SIZE_MAX && self.tokens.may_lack_key(token) => {
+            Answer::Deny { .. } if may_lack_key => {
                 Box::pin(self.clone().answer_when_keys_are_fresh(porter.clone(), Arc::clone(login)))
             }
             answer => Box::pin(ready(answer)),
