@@ -53,8 +53,9 @@ def short(value):
 class Report:
     """Runs checks one after the other, prints a line for each and counts them."""
 
-    def __init__(self, only=""):
+    def __init__(self, only="", forgiven=()):
         self.only = only
+        self.forgiven = forgiven
         self.broker = None  # the one that several checks share; started anew when it has died
         self.passed = 0
         self.failed = 0
@@ -87,6 +88,9 @@ class Report:
         if good:
             self.passed += 1
             print(f"ok {name}", flush=True)
+        elif name in self.forgiven:
+            self.skipped += 1
+            print(f"skipped {name}: {why}", flush=True)
         else:
             self.failed += 1
             print(f"FAIL {name}: {why}", flush=True)

@@ -340,11 +340,18 @@ impl Session {
             Qos::AtLeastOnce => {
                 self.in_flight.get_or_insert_default().begin(Slot::AtLeastOnce(queued));
                 if self.spilled {
-                    self.log.get_or_insert_default(); // the hall looks, and has more read back
+                    self.call_for_more();
                 }
             }
             Qos::ExactlyOnce => self.in_flight.get_or_insert_default().begin(Slot::ExactlyOnce(queued)),
         }
+    }
+
+    /// The hall looks when there is a log, and has more read back.
+    #[cold]
+    #[inline(never)]
+    fn call_for_more(&mut self) {
+        self.log.get_or_insert_default();
     }
 
     /// The same for a QoS 2 delivery that the store knows: which Packet Identifier it has, must be safe before the Client sees it.
