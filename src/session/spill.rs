@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 /// What waits in the store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spilled {
     pub(super) messages: usize,
     pub(super) bytes: usize,
@@ -25,27 +25,12 @@ pub(super) struct Spilled {
     /// Some of it is being read.
     is_asked_for: bool,
     /// What has come since that was asked for and is late has at least this number: from there on the answer may lack something.
-    late_from: u64,
+    late_from: Option<u64>,
     /// Some of it was put into the store before it was put into this queue: not before all is at rest that there is by now, it
     /// may be read.
     is_late: bool,
     /// It is more than the queue may hold, since the oldest are to go and are not here yet.
     is_too_much: bool,
-}
-
-impl Default for Spilled {
-    fn default() -> Self {
-        Self {
-            messages: 0,
-            bytes: 0,
-            after: 0,
-            again_before: 0,
-            is_asked_for: false,
-            late_from: u64::MAX,
-            is_late: false,
-            is_too_much: false,
-        }
-    }
 }
 
 /// What is to be read from the store.
@@ -110,7 +95,7 @@ impl Queue {
         if record != 0 {
             spilled.is_late = true;
             if spilled.is_asked_for {
-                spilled.late_from = spilled.late_from.min(record);
+                spilled.late_from = Some(spilled.late_from.map_or(record, |from| from.min(record)));
             }
         }
     }
@@ -174,7 +159,7 @@ impl Session {
         if !is_short || std::mem::replace(&mut spilled.is_asked_for, true) {
             return None;
         }
-        spilled.late_from = u64::MAX;
+        spilled.late_from = None;
         let count = (at_hand_max - at_hand.min(at_hand_max)).clamp(1, RECALLED_MAX);
         Some(Recall { after: spilled.after, count, all: std::mem::take(&mut spilled.is_late) })
     }
@@ -182,7 +167,7 @@ impl Session {
     /// Of what was asked for, what has this number or a higher one is to be asked for again.
     pub fn recalled_before(&self) -> u64 {
         let spilled = self.queue.as_ref().and_then(|queue| queue.spilled.as_ref());
-        spilled.map_or(0, |spilled| spilled.late_from)
+        spilled.map_or(0, |spilled| spilled.late_from.unwrap_or(u64::MAX))
     }
 
     /// Puts one behind what is in memory. They come in order, each as often as it waits.
