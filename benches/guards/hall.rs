@@ -57,10 +57,10 @@ fn known_topics(size: usize) -> Plant {
     Plant { hall, topics }
 }
 
-// Cached 196. Uncached 3,570 and 3,420, and the aim is 2,600: the search takes 2,650 of them, keeping what it found and
+// Cached 200, 8 of them this loop's. Uncached 3,690 and 3,540, and the aim is 2,600: the search takes 2,650 of them, keeping what it found and
 // forgetting what was there before the rest.
 #[library_benchmark]
-#[bench::cached(args = (10), setup = known_topics, config = at_most(200, 1_000))]
+#[bench::cached(args = (10), setup = known_topics, config = at_most(204, 1_000))]
 #[bench::uncached_1_000_filters(args = (10), setup = plant, config = at_most(3_960, 1_000))]
 #[bench::uncached_1_000_000_filters(args = (100), setup = plant, config = at_most(3_800, 1_000))]
 fn matching(mut plant: Plant) -> Plant {

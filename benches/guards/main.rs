@@ -2,8 +2,8 @@
 //! comment is for one of the many times that a case does its work. One program, since each is linked with everything in one
 //! piece, which takes long.
 //!
-//! `cargo bench`, with `gungraun-runner` in `GUNGRAUN_RUNNER` or on the path. Some of them: `cargo bench -- '*fanout*'`; two at
-//! a time: `GUNGRAUN_PARALLEL=2`. Profiles for `callgrind_annotate` are left in `target/gungraun`.
+//! `integration/guards`, with `gungraun-runner` in `GUNGRAUN_RUNNER` or on the path. Some of them: `integration/guards '*fanout*'`;
+//! two at a time: `GUNGRAUN_PARALLEL=2`. Profiles for `callgrind_annotate` are left in `target/gungraun`.
 
 #![allow(unused_qualifications, reason = "gungraun's macros write them")]
 
