@@ -38,7 +38,8 @@
 //!                       password.rs (files of users)  scram.rs (proofs)
 //!           store/      what survives; knows no MQTT: batch.rs (one atomic change)  record.rs (how it lies in a file)  segment.rs
 //!                       (files of the journal)  journal.rs (commits)  recovery.rs, checkpoint.rs (from there to rest)  held.rs
-//!                       (what a full disk does not take)  rest.rs (as keys and values)  engine.rs (fjall)  disk.rs (files)  home.rs (the directory)  whole.rs (all of it)
+//!                       (what a full disk does not take)  rest.rs (as keys and values)  engine.rs (fjall)  disk.rs (files)
+//!                       home.rs (the directory)  whole.rs (all of it)  queue.rs (reads one, at rest or not)
 //!                       transfer.rs (as lines of JSON)  memory.rs
 //! 0 ground  codec/      bytes to packets and back: one file for each exchange of the standard, then primitive.rs
 //!                       properties.rs  reason_code.rs  topic.rs  message.rs (what a PUBLISH or Will carries)

@@ -8,7 +8,7 @@ use super::mail::{Mail, SessionRef};
 use super::shard::{Shard, Wire};
 use crate::codec::{Message, Moment, Origin};
 use crate::session::{Bound, Dropped, Kept, Outgoing};
-use crate::store::{Entry, Error, Position, Store};
+use crate::store::{Entry, Error, Position, Safety, Store};
 
 /// A part of a queue that is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,10 @@ pub struct Wanted {
     queue: u64,
     after: u64,
     count: usize,
-    /// What was appended before is to be at rest.
+    /// What was appended before is to be seen.
     up_to: Position,
+    /// And that is all that there was when it was asked for.
+    is_all: bool,
 }
 
 /// Has parts of queues read, one after the other; does not wait for it.
@@ -31,23 +33,26 @@ pub trait Recall: Send + Sync {
 const RECALLED_BYTES_MAX: usize = 4 << 20;
 
 impl Wanted {
-    /// Reads it. `bring_to_rest` sees to it that rest includes the journal up to a position.
+    /// Reads it. `None`: the journal has to be written up to [`up_to`](Self::up_to) first.
     ///
     /// # Errors
     /// The disk. Nothing has come of it then; it is to be tried again.
-    pub fn read(
-        &self,
-        store: &Store,
-        bring_to_rest: impl Fn(&Store, Position) -> Result<(), Error>,
-    ) -> Result<Vec<Entry>, Error> {
-        bring_to_rest(store, self.up_to)?;
-        let found = store.queue(self.queue, self.after, self.count, RECALLED_BYTES_MAX)?;
-        if !found.is_empty() {
-            return Ok(found);
+    pub fn read(&mut self, store: &Store) -> Result<Option<Vec<Entry>>, Error> {
+        let journal = store.journal();
+        if journal.reached(Safety::Written) < self.up_to {
+            return Ok(None);
         }
-        // What waits has come after all that is at rest.
-        bring_to_rest(store, store.journal().tail())?;
-        store.queue(self.queue, self.after, self.count, RECALLED_BYTES_MAX)
+        let found = store.queue(self.queue, self.after, self.count, RECALLED_BYTES_MAX, self.up_to)?;
+        if found.is_empty() && !std::mem::replace(&mut self.is_all, true) {
+            // What waits was appended, but perhaps not written.
+            self.up_to = journal.tail();
+            return self.read(store);
+        }
+        Ok(Some(found))
+    }
+
+    pub fn up_to(&self) -> Position {
+        self.up_to
     }
 }
 
@@ -70,9 +75,9 @@ impl<W: Wire> Shard<W> {
         let to = self.reference(slot);
         let (is_early, limits) = (self.level >= Level::High, &self.shared.settings.session);
         let Some(client) = self.clients.get_mut(slot).filter(|client| client.kept_as != 0) else { return };
-        if let Some(asked) = client.session.ask_back(is_early, limits) {
-            let up_to = if asked.all { self.durable.last() } else { Position(0) };
-            let wanted = Wanted { to, queue: client.kept_as, after: asked.after, count: asked.count, up_to };
+        if let Some(asked) = client.session.ask_back(is_early, limits, || self.durable.tail().0) {
+            let (queue, up_to) = (client.kept_as, Position(asked.up_to));
+            let wanted = Wanted { to, queue, after: asked.after, count: asked.count, up_to, is_all: false };
             self.durable.recall(wanted);
         }
     }

@@ -75,7 +75,7 @@ pub struct RestoredClient {
     subscriptions: Vec<(Box<str>, Options, u32)>,
     /// Messages, and their bytes.
     waiting: (usize, usize),
-    /// Some of that is not at rest yet.
+    /// Some of that came into the store after it was opened.
     is_waiting_late: bool,
     sent: Vec<Sent>,
     released: Vec<PacketId>,

@@ -138,14 +138,15 @@ impl Keeper {
 
 /// Reads what the shards want, until the store stops. What the disk does not give is tried again.
 fn run_recalls(asked: &mpsc::Receiver<Option<Wanted>>, store: &Store, shared: &Shared) {
-    while let Ok(Some(wanted)) = asked.recv() {
+    while let Ok(Some(mut wanted)) = asked.recv() {
         let mut told = false;
         while !store.is_stopping() {
-            match wanted.read(store, Store::bring_to_rest) {
-                Ok(entries) => {
+            match wanted.read(store) {
+                Ok(Some(entries)) => {
                     shared.recalled(wanted, entries);
                     break;
                 }
+                Ok(None) => store.wait_for_written(wanted.up_to()),
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(target: "waypost::store", "what waits on the disk cannot be read, and is tried again: {error}");

@@ -83,7 +83,7 @@ impl How {
 pub struct Restored {
     /// Messages that wait in the store, and their bytes.
     pub waiting: (usize, usize),
-    /// Some of that is not at rest yet.
+    /// Some of that came into the store after it was opened.
     pub is_waiting_late: bool,
     /// What was sent and is not settled.
     pub sent: Vec<(PacketId, Rc<Outgoing>, Kept)>,

@@ -26,9 +26,11 @@ pub(super) struct Spilled {
     is_asked_for: bool,
     /// What has come since that was asked for and is late has at least this number: from there on the answer may lack something.
     late_from: Option<u64>,
-    /// Some of it was put into the store before it was put into this queue: not before all is at rest that there is by now, it
-    /// may be read.
+    /// Some of it was put into the store before it was put into this queue: what is read next has to have seen all that the
+    /// store has by then.
     is_late: bool,
+    /// What was read last has seen all that the store had up to there.
+    seen_to: u64,
     /// It is more than the queue may hold, since the oldest are to go and are not here yet.
     is_too_much: bool,
 }
@@ -40,8 +42,8 @@ pub struct Recall {
     pub after: u64,
     /// Messages.
     pub count: usize,
-    /// Everything up to now must be at rest before that is read.
-    pub all: bool,
+    /// What the store was given up to there has to be seen by then.
+    pub up_to: u64,
 }
 
 /// Messages that wait in memory while that is short.
@@ -87,7 +89,7 @@ impl Queue {
         if record != 0 && record <= after {
             return self.append(outgoing, how, size);
         }
-        // What was settled just now may still be at rest: so the first that is read is read behind all that.
+        // What was settled just now may still be in the store: so the first that is read is read behind all that.
         let begin = || Box::new(Spilled { after, is_late: true, ..Spilled::default() });
         let spilled = self.spilled.get_or_insert_with(begin);
         spilled.messages += 1;
@@ -149,7 +151,9 @@ impl Session {
 
     /// What is to be read from the store now, so that the Client does not wait for it, or so that the oldest can go. It is asked
     /// for once, until [`recalled`](Self::recalled) or [`recall_failed`](Self::recall_failed).
-    pub fn ask_back(&mut self, is_early: bool, limits: &Limits) -> Option<Recall> {
+    ///
+    /// `tail` is where the store ends by now.
+    pub fn ask_back(&mut self, is_early: bool, limits: &Limits, tail: impl FnOnce() -> u64) -> Option<Recall> {
         let at_hand_max = limits.at_hand_max(is_early);
         let connected = self.connected;
         let queue = self.queue.as_mut()?;
@@ -161,7 +165,10 @@ impl Session {
         }
         spilled.late_from = None;
         let count = (at_hand_max - at_hand.min(at_hand_max)).clamp(1, RECALLED_MAX);
-        Some(Recall { after: spilled.after, count, all: std::mem::take(&mut spilled.is_late) })
+        if std::mem::take(&mut spilled.is_late) {
+            spilled.seen_to = tail();
+        }
+        Some(Recall { after: spilled.after, count, up_to: spilled.seen_to })
     }
 
     /// Of what was asked for, what has this number or a higher one is to be asked for again.

@@ -37,6 +37,8 @@ pub(super) struct Log {
     something: Condvar,
     /// And here while it waits on purpose; `stop` ends that.
     halt: Condvar,
+    /// Here others wait for it.
+    committed: Condvar,
     written: AtomicU64,
     synced: AtomicU64,
     in_trouble: AtomicBool,
@@ -62,8 +64,6 @@ struct Gathering {
     bytes: Vec<u8>,
     /// The position after them.
     tail: u64,
-    /// The open segment is to end behind what was appended before.
-    is_segment_to_end: bool,
     /// Somebody will wait until it is synced.
     is_to_be_synced: bool,
     /// Bytes that are on their way, and not yet as safe as somebody wants.
@@ -97,6 +97,7 @@ impl Log {
             gathering: Mutex::new(Gathering { tail, ..Gathering::default() }),
             something: Condvar::new(),
             halt: Condvar::new(),
+            committed: Condvar::new(),
             written: AtomicU64::new(tail),
             synced: AtomicU64::new(tail),
             in_trouble: AtomicBool::new(false),
@@ -109,14 +110,14 @@ impl Log {
         self.gathering.lock().is_stopping = true;
         self.something.notify_all();
         self.halt.notify_all();
+        self.committed.notify_all();
     }
 
-    /// Ends the open segment behind what was appended so far, so that a checkpoint can take it to rest.
-    pub(super) fn end_segment(&self) {
+    /// Returns when all is written up to there, or when the journal is to stop.
+    pub(super) fn wait_for_written(&self, position: u64) {
         let mut gathering = self.gathering.lock();
-        gathering.is_segment_to_end = true;
-        if std::mem::take(&mut gathering.is_committer_asleep) {
-            self.something.notify_one();
+        while self.written.load(Ordering::Acquire) < position && !gathering.is_stopping {
+            self.committed.wait(&mut gathering);
         }
     }
 
@@ -157,7 +158,7 @@ impl Log {
     /// Whether there is something to commit. No: the journal stops.
     fn wait_for_something(&self) -> bool {
         let mut gathering = self.gathering.lock();
-        while gathering.bytes.is_empty() && !gathering.is_segment_to_end && !gathering.is_stopping {
+        while gathering.bytes.is_empty() && !gathering.is_stopping {
             gathering.is_committer_asleep = true;
             self.something.wait(&mut gathering);
         }
@@ -165,7 +166,7 @@ impl Log {
         if !self.options.commit_wait.is_zero() && !gathering.is_stopping {
             self.halt.wait_for(&mut gathering, self.options.commit_wait);
         }
-        !gathering.bytes.is_empty() || gathering.is_segment_to_end
+        !gathering.bytes.is_empty()
     }
 
     /// Tries until it works; when the journal is to stop, not for ever.
@@ -208,7 +209,7 @@ impl Log {
         if committer.is_broken {
             self.begin_anew(committer)?;
         }
-        let (bytes, is_to_be_synced, is_segment_to_end) = self.take(committer);
+        let (bytes, is_to_be_synced) = self.take(committer);
         let start = committer.tail;
         committer.tail += bytes.len() as u64;
         if !bytes.is_empty() {
@@ -223,26 +224,22 @@ impl Log {
             moved();
             self.sync(committer)?;
         }
-        if is_segment_to_end && committer.open.as_ref().is_some_and(|open| open.segment.first < committer.tail) {
-            self.sync(committer)?;
-            self.begin(committer, committer.tail, self.room_of_a_segment(), &[])?;
-        }
         let mut gathering = self.gathering.lock();
         gathering.in_commit = 0;
+        self.committed.notify_all();
         if gathering.bytes.len() <= self.options.pending_bytes_max / 2 {
             self.say(|troubles| troubles.behind = None);
         }
         Ok(())
     }
 
-    /// What has gathered, whether somebody waits for the disk, and whether the segment ends with it.
-    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool, bool) {
+    /// What has gathered, and whether somebody waits for the disk.
+    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool) {
         let spare = std::mem::take(&mut committer.spare);
         let mut gathering = self.gathering.lock();
         let bytes = std::mem::replace(&mut gathering.bytes, spare);
         gathering.in_commit += bytes.len();
-        let is_segment_to_end = std::mem::take(&mut gathering.is_segment_to_end);
-        (bytes, std::mem::take(&mut gathering.is_to_be_synced), is_segment_to_end)
+        (bytes, std::mem::take(&mut gathering.is_to_be_synced))
     }
 
     /// Writes the group that begins at `start`, the last one held, into this segment and as many more as it takes.

@@ -26,6 +26,7 @@ mod held;
 mod home;
 mod journal;
 mod memory;
+mod queue;
 mod record;
 mod recovery;
 mod rest;
@@ -94,8 +95,7 @@ pub trait Journal: Send + Sync {
 /// How a store works. The default is what a broker wants.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of a journal segment; a larger record gets a segment of its own. 8 MiB: a Client whose
-    /// queue goes on in the store waits until at most three of them are at rest.
+    /// Bytes of a journal segment; a larger record gets a segment of its own. 8 MiB.
     pub segment_size: u64,
     /// The longest that a commit waits for more to gather. None by default: what gathers while one commit runs is the next.
     pub commit_wait: Duration,
@@ -111,6 +111,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Bytes of memory in each of the five spaces at rest for what is not sorted into tables yet; of a new store. 8 MiB.
     pub memtable_bytes: u64,
+    /// Bytes of memory for what a queue that is being read has in the journal; four times as much for all of them. 4 MiB.
+    pub window_bytes: usize,
 }
 
 impl Default for Options {
@@ -124,6 +126,7 @@ impl Default for Options {
             retry_wait: Duration::from_millis(50),
             cache_bytes: 8 << 20,
             memtable_bytes: 8 << 20,
+            window_bytes: 4 << 20,
         }
     }
 }

@@ -104,17 +104,6 @@ impl Segments {
         }
     }
 
-    /// Whether all that hold anything before this position are closed; waits so long for it, or until `wake` is called.
-    pub(super) fn are_closed_before(&self, position: u64, time: Duration) -> bool {
-        let mut segments = self.by_first.lock();
-        let are_closed =
-            |segments: &BTreeMap<u64, _>| segments.keys().next_back().is_some_and(|last| *last >= position);
-        if !are_closed(&segments) {
-            self.more.wait_for(&mut segments, time);
-        }
-        are_closed(&segments)
-    }
-
     /// Returns when `wake` was called, or after this time.
     pub(super) fn wait_for(&self, time: Duration) {
         self.more.wait_for(&mut self.by_first.lock(), time);
@@ -136,9 +125,14 @@ impl Segments {
 
     /// Those that have a successor, each with where it ends.
     pub(super) fn closed(&self) -> Vec<(Arc<Segment>, u64)> {
+        self.all().into_iter().filter_map(|(segment, end)| Some((segment, end?))).collect()
+    }
+
+    /// All, each with where it ends, if it has a successor.
+    pub(super) fn all(&self) -> Vec<(Arc<Segment>, Option<u64>)> {
         let segments = self.by_first.lock();
-        let next = segments.keys().skip(1);
-        segments.values().zip(next).map(|(segment, end)| (Arc::clone(segment), *end)).collect()
+        let ends = segments.keys().skip(1).copied().map(Some).chain([None]);
+        segments.values().map(Arc::clone).zip(ends).collect()
     }
 
     pub(super) fn forget(&self, first: u64) {

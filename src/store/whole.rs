@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::held::{Held, Over};
 use super::home::{self, Format};
 use super::journal::{Committer, Log};
+use super::queue::Windows;
 use super::recovery::{Move, Recovered, blob_in, fault, position_of};
 use super::rest::{Each, EntryId, Rest, Space, read_entry, read_row, whole_key};
 use super::segment::{self, Segment, Segments};
@@ -45,15 +46,16 @@ pub struct Entry {
 pub struct Store {
     disk: Arc<dyn Disk>,
     rest: Arc<dyn Rest>,
-    id: u64,
-    options: Options,
-    log: Arc<Log>,
-    segments: Arc<Segments>,
+    pub(super) id: u64,
+    pub(super) options: Options,
+    pub(super) log: Arc<Log>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) windows: Mutex<Windows>,
     committer: Mutex<Committer>,
     /// Rest includes the journal up to here.
     at_rest: Mutex<u64>,
     /// Where the journal went on when the store was opened.
-    recovered: u64,
+    pub(super) recovered: u64,
     /// What is not at rest up to there.
     held: RwLock<Option<Held>>,
     damage: Mutex<Vec<Damage>>,
@@ -105,6 +107,7 @@ impl Store {
             options,
             log,
             segments,
+            windows: Mutex::default(),
             committer: Mutex::new(Committer::new(tail)),
             at_rest: Mutex::new(at_rest),
             recovered: tail,
@@ -142,52 +145,9 @@ impl Store {
         })
     }
 
-    /// The first `count` entries of a queue that are at rest and whose blob comes after `after`, in order, as far as there is room for
-    /// their blobs in `bytes_max`, and one more. What was appended before
-    /// [`at_rest`](Self::at_rest) is there, and what came later is not. Any thread may ask, and waits for the disk.
-    pub fn queue(&self, queue: u64, after: u64, count: usize, bytes_max: usize) -> Result<Vec<Entry>, Error> {
-        let from = EntryId { queue, blob: after.saturating_add(1), tag: 0 }.key();
-        let mut found = Vec::new();
-        self.scan(Space::Entries, &queue.to_be_bytes(), &from, &mut |key, stored| {
-            if let (Some(EntryId { blob, tag, .. }), Some((count, meta))) = (EntryId::read(key), read_entry(stored)) {
-                found.push(Entry { blob, tag, meta: meta.into(), count, bytes: None });
-            }
-            found.len() < count
-        })?;
-        let mut bytes = 0;
-        for at in 0..found.len() {
-            if bytes > bytes_max {
-                found.truncate(at);
-                break;
-            }
-            found[at].bytes = self.get(Space::Blobs, &found[at].blob.to_be_bytes())?;
-            bytes += found[at].bytes.as_ref().map_or(0, Vec::len);
-        }
-        Ok(found)
-    }
-
-    /// Rest, with what is held over it, includes the journal up to here.
-    pub fn at_rest(&self) -> Position {
-        Position((*self.at_rest.lock()).max(self.recovered))
-    }
-
-    /// Begins a new segment with the next commit, so that a checkpoint brings to rest all that is appended by now.
-    pub fn end_segment(&self) {
-        self.log.end_segment();
-    }
-
-    /// Returns when rest includes the journal up to this position, which somebody else commits. After an error, or when it is time
-    /// to stop, it does not.
-    pub fn bring_to_rest(&self, position: Position) -> Result<(), Error> {
-        if self.at_rest() < position {
-            self.end_segment();
-            while !self.segments.are_closed_before(position.0, self.options.retry_wait * 20) && !self.log.is_stopping()
-            {
-                self.end_segment(); // a commit that failed has forgotten it
-            }
-            self.checkpoint()?;
-        }
-        Ok(())
+    /// Returns when the journal is written up to this position, which somebody else commits, or when it is time to stop.
+    pub fn wait_for_written(&self, position: Position) {
+        self.log.wait_for_written(position.0);
     }
 
     /// The bytes of a blob, wherever they lie. `None`: nothing keeps it, it is damaged, or it is not written yet. Any thread may
@@ -234,14 +194,14 @@ impl Store {
         Ok(())
     }
 
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         match &*self.held.read() {
             None => self.rest.get(space, key),
             Some(held) => Over { rest: &*self.rest, held }.get(space, key),
         }
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
+    pub(super) fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         match &*self.held.read() {
             None => self.rest.scan(space, prefix, from, each),
             Some(held) => Over { rest: &*self.rest, held }.scan(space, prefix, from, each),
@@ -303,6 +263,7 @@ impl Store {
                 self.damage.lock().append(&mut findings.damage);
                 let (to, bytes) = moved?;
                 *at_rest = to;
+                self.windows.lock().forget_before(to);
                 self.log.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.log.counters.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
             }

@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod life;
 mod model;
+mod queues;
 mod real;
 #[cfg(feature = "seeded-faults")]
 mod seeded;

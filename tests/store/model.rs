@@ -63,6 +63,8 @@ pub(crate) struct World {
     files: BTreeMap<usize, Vec<u8>>,
     next: usize,
     pub(crate) calls: u64,
+    /// Bytes that were read from files.
+    pub(crate) bytes_read: u64,
     pub(crate) failing: Option<Failing>,
 }
 
@@ -202,10 +204,11 @@ impl DiskFile for ModelFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.model.world();
+        let mut world = self.model.world();
         let content = world.files[&self.file].get(offset as usize..).unwrap_or_default();
         let length = content.len().min(bytes.len());
         bytes[..length].copy_from_slice(&content[..length]);
+        world.bytes_read += length as u64;
         Ok(length)
     }
 

@@ -456,22 +456,19 @@ impl World {
         let Some(kept) = &self.kept else { return false };
         let asked = std::mem::take(&mut *kept.asked.lock().expect("nobody panicked"));
         let mut has_recalled = false;
-        for wanted in asked {
-            let bring_to_rest = |store: &Store, position| {
-                if store.at_rest() < position {
-                    store.end_segment();
-                    let _ = store.commit(&|| self.shared.note_journal_moved()); // said by what is at rest
-                    store.checkpoint()?;
-                }
-                Ok(())
-            };
-            match wanted.read(&kept.store, bring_to_rest) {
-                Ok(entries) => {
+        for mut wanted in asked {
+            if kept.store.journal().reached(Safety::Written) < wanted.up_to() {
+                let _ = kept.store.commit(&|| self.shared.note_journal_moved()); // said by what is not written
+            }
+            match wanted.read(&kept.store) {
+                Ok(Some(entries)) => {
                     self.shared.recalled(wanted, entries);
                     has_recalled = true;
                 }
-                Err(_) => kept.asked.lock().expect("nobody panicked").push(wanted),
+                Ok(None) | Err(_) => kept.asked.lock().expect("nobody panicked").push(wanted),
             }
+            // Some of what is read next is at rest, and some is not.
+            let _ = kept.store.checkpoint(); // done again by the next
         }
         has_recalled
     }
