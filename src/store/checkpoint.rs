@@ -2,7 +2,8 @@
 //!
 //! A segment is read twice: once to find out what is left when it ends, which for most Messages is nothing, and once for the blobs
 //! of what is left. What has changed at rest, with the position that it includes, is one atomic change: a checkpoint that a crash
-//! interrupts has not happened, and is done again.
+//! interrupts has not happened, and is done again. Only of a long queue that is cleared the most part goes before that, piece by
+//! piece, since whatever comes the segment says that it goes.
 
 use super::Error;
 use super::batch::{BlobRef, Operation, Operations};
@@ -10,11 +11,14 @@ use super::rest::{
     Change, EntryId, Rest, Space, entry_value, number_value, read_entry, read_number, read_row, row_key, row_value,
 };
 use crate::faults::{self, Fault};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use std::collections::hash_map::Entry as MapEntry;
 
 /// Under which the position is kept up to which rest includes the journal.
 pub(super) const POSITION: &[u8] = b"position";
+
+/// Entries of a queue that is cleared which go at a time.
+const CLEARED_AT_ONCE: usize = 10_000;
 
 /// What a piece of the journal changes.
 pub(super) struct Overlay<'a> {
@@ -138,6 +142,58 @@ impl<'a> Overlay<'a> {
             }
         }
         Ok(place.insert(entry))
+    }
+
+    /// Takes long queues that are cleared away from rest, all but the end, which goes with the other changes. `before` is called
+    /// before anything is changed: the piece must be safe then, since it says that they go.
+    pub(super) fn clear_long(&self, before: &mut dyn FnMut() -> Result<(), Error>) -> Result<(), Error> {
+        let cleared = || self.queues.iter().filter(|(_, queue)| queue.is_cleared);
+        if cleared().next().is_none() {
+            return Ok(());
+        }
+        let entered = self.queues.values().flat_map(|queue| &queue.entries);
+        let entered = entered.filter(|(_, entry)| entry.count > 0).map(|((blob, _), _)| *blob);
+        let put = self.rows.values().flatten().map(|row| row.blob);
+        let is_kept: HashSet<u64> = entered.chain(put).filter(|blob| *blob < self.from).collect();
+        for (number, queue) in cleared() {
+            let mut from = Vec::new();
+            loop {
+                let mut ids: Vec<EntryId> = Vec::new();
+                self.rest.scan(Space::Entries, &number.to_be_bytes(), &from, &mut |key, _| {
+                    let id = EntryId::read(key);
+                    ids.extend(id.filter(|id| !queue.entries.contains_key(&(id.blob, id.tag))));
+                    ids.len() <= CLEARED_AT_ONCE
+                })?;
+                if ids.len() <= CLEARED_AT_ONCE {
+                    break;
+                }
+                from = ids.last().map_or(Vec::new(), |id| id.key());
+                ids.pop();
+                before()?;
+                self.rest.apply(self.cleared(&ids, &is_kept)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be changed when these entries at rest go. Blobs that the piece keeps stay, even if nothing at rest refers to them.
+    fn cleared(&self, ids: &[EntryId], is_kept: &HashSet<u64>) -> Result<Vec<Change>, Error> {
+        let mut changes: Vec<Change> = ids.iter().map(|id| (Space::Entries, id.key(), None)).collect();
+        for of_blob in ids.chunk_by(|one, other| one.blob == other.blob).filter(|of_blob| of_blob[0].blob != 0) {
+            let blob = of_blob[0].blob;
+            let key = blob.to_be_bytes().to_vec();
+            let Some(count) = self.rest.get(Space::References, &key)?.as_deref().and_then(read_number) else {
+                continue;
+            };
+            let left = count.saturating_sub(of_blob.len() as u64);
+            if left > 0 || is_kept.contains(&blob) {
+                changes.push((Space::References, key, Some(number_value(left))));
+            } else {
+                changes.push((Space::Blobs, key.clone(), None));
+                changes.push((Space::References, key, None));
+            }
+        }
+        Ok(changes)
     }
 
     /// What is to be changed at rest when the journal up to `to` is included. `blob` reads one that lies in the piece.

@@ -240,6 +240,7 @@ impl Move<'_> {
                 }
             }
         }
+        overlay.clear_long(&mut || segment.file.sync().map_err(fault(format!("sync {name}"))))?;
         let changes = overlay.changes(to, &mut |id| self.blob(segment, id))?;
         let bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.rest.apply(changes)?;

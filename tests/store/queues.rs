@@ -1,7 +1,8 @@
 //! A queue is read while the store is at work: wherever it lies, whatever moves, in bounded memory.
 
+use crate::entries;
 use crate::life::options;
-use crate::model::{Failing, Failure, Model};
+use crate::model::{Crash, Event, Failing, Failure, Follower, Lot, Model};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -208,4 +209,48 @@ fn a_long_queue_takes_little_memory_and_does_not_read_the_journal_again_and_agai
     let windows = (MESSAGES * 100).div_ceil(window_bytes) as u64;
     let most = 4 * journal.tail().0 + windows * (256 << 10) * 3 / 2;
     assert!(read < most, "{read} bytes were read of a journal of {}, not {most}", journal.tail().0);
+}
+
+#[test]
+fn a_long_queue_is_cleared_piece_by_piece_and_no_crash_brings_it_back() {
+    let options = || Options { segment_size: 256 << 10, ..Options::default() };
+    let model = Model::default();
+    let store = open(&model, Arc::new(model.clone()), options());
+    let journal = store.journal();
+    let mut batch = Batch::new();
+    let mut blobs = Vec::new();
+    for _ in 0..25_000 {
+        batch.clear();
+        batch.blob(&[b"blob"]);
+        batch.enter(QUEUE, BlobRef::This, 1, b"meta");
+        blobs.push(journal.append(&batch, Safety::Written).id);
+    }
+    let filler = |batch: &mut Batch| batch.put(1, b"key", &[0; 256 << 10], BlobRef::None);
+    does(&store, filler);
+    store.checkpoint().expect("rest takes it");
+    does(&store, |batch| batch.enter(QUEUE + 1, BlobRef::Of(blobs[5]), 1, b"handed on"));
+    does(&store, |batch| {
+        batch.clear_queue(QUEUE);
+        batch.enter(QUEUE, BlobRef::Of(blobs[6]), 1, b"again");
+    });
+    does(&store, filler);
+    let (image, mut lot) = (model.image(), Lot::new(1));
+    drop(store);
+    let model = Model::of(image.clone());
+    open(&model, Arc::new(model.clone()), options());
+    let events = std::mem::take(&mut model.world().events);
+    let most = |event: &Event| if let Event::Applied(changes) = event { changes.len() } else { 0 };
+    let most = events.iter().map(most).max();
+    assert!(most < Some(3 * 10_000 + 100), "{most:?} changes at once");
+    let mut follower = Follower::of(&image);
+    for (at, event) in events.iter().enumerate() {
+        follower.follow(event, &mut lot);
+        let model = Model::of(follower.crash(Crash::Power(8), &mut lot));
+        let store = open(&model, Arc::new(model.clone()), options());
+        let expected = [(QUEUE, blobs[6], 1, b"again".to_vec(), 1), (QUEUE + 1, blobs[5], 1, b"handed on".to_vec(), 1)];
+        assert_eq!(entries(&store), expected, "after {at} of {}", events.len());
+        assert_eq!(texts(&read(&store, 0, 9)), ["blob"]);
+        let kept = model.world().rest.keys().filter(|(space, _)| *space == Space::Blobs).count();
+        assert_eq!(kept, 2, "after {at} of {}", events.len());
+    }
 }
