@@ -86,11 +86,27 @@ fn what_is_in_the_journal_at_rest_or_in_both_is_read_alike() {
     assert_eq!(read(&store, marked, 9), []);
 }
 
-/// A rest that goes on just before it is asked for the nth time.
+#[test]
+fn what_has_come_to_rest_since_it_was_looked_for_is_known_there() {
+    let model = Model::default();
+    let store = open(&model, Arc::new(model.clone()), options());
+    let blobs: Vec<u64> = (0..40).map(|number| enter(&store, &number.to_string())).collect();
+    // The window has room for three.
+    assert_eq!(texts(&read(&store, 0, 1)), ["0"]);
+    store.checkpoint().expect("rest takes it");
+    assert_eq!(texts(&read(&store, blobs[2], 2)), ["3", "4"]);
+    does(&store, |batch| batch.mark(QUEUE, blobs[6], 1, b"another"));
+    let found = read(&store, blobs[4], 3);
+    assert_eq!((texts(&found), &*found[1].meta), (vec!["5".into(), "6".into(), "7".into()], &b"another"[..]));
+}
+
+/// A rest that goes on just before it is asked for the nth time, or just after; what is to leave does so before that, and rest knows it then.
 struct Moving {
     rest: Model,
     store: Arc<OnceLock<Weak<Store>>>,
     calls_left: Arc<AtomicU64>,
+    /// 0: nothing.
+    leaves: Arc<AtomicU64>,
 }
 
 impl Moving {
@@ -100,6 +116,13 @@ impl Moving {
         if left == 1
             && let Some(store) = self.store.get().and_then(Weak::upgrade)
         {
+            let leaves = self.leaves.load(Ordering::Relaxed);
+            if leaves != 0 {
+                does(&store, |batch| batch.leave(QUEUE, leaves, 1));
+                (0..20).for_each(|_| {
+                    does(&store, |batch| batch.put(1, b"key", &[0; 100], BlobRef::None));
+                });
+            }
             store.checkpoint().expect("rest takes it");
         }
     }
@@ -108,12 +131,16 @@ impl Moving {
 impl Rest for Moving {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.called();
-        self.rest.get(space, key)
+        let found = self.rest.get(space, key);
+        self.called();
+        found
     }
 
     fn scan(&self, space: Space, prefix: &[u8], from: &[u8], each: &mut Each<'_>) -> Result<(), Error> {
         self.called();
-        self.rest.scan(space, prefix, from, each)
+        let done = self.rest.scan(space, prefix, from, each);
+        self.called();
+        done
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
@@ -123,26 +150,47 @@ impl Rest for Moving {
 
 #[test]
 fn rest_may_move_at_any_time_while_a_queue_is_read() {
-    for call in 1..40 {
+    for (call, count, leaves_58) in (1..300).flat_map(|call| [(call, 1, false), (call, 1, true), (call, 4, true)]) {
         let model = Model::default();
-        let (place, calls_left) = (Arc::new(OnceLock::new()), Arc::new(AtomicU64::new(0)));
-        let moving = Moving { rest: model.clone(), store: Arc::clone(&place), calls_left: Arc::clone(&calls_left) };
+        let (place, calls_left, leaves) =
+            (Arc::new(OnceLock::new()), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let moving = Moving {
+            rest: model.clone(),
+            store: Arc::clone(&place),
+            calls_left: Arc::clone(&calls_left),
+            leaves: Arc::clone(&leaves),
+        };
         let store = Arc::new(open(&model, Arc::new(moving), options()));
         place.set(Arc::downgrade(&store)).expect("it is new");
-        let blobs: Vec<u64> = (0..40).map(|number| enter(&store, &number.to_string())).collect();
+        let mut blobs: Vec<u64> = (0..40).map(|number| enter(&store, &number.to_string())).collect();
         store.checkpoint().expect("rest takes it");
         // Of what is at rest, and of what is not.
         for gone in [1, 3, 4, 39] {
             does(&store, |batch| batch.leave(QUEUE, blobs[gone], 1));
         }
-        for number in 40..60 {
-            enter(&store, &number.to_string());
-        }
-        let expected: Vec<String> =
-            (0..60).filter(|number| ![1, 3, 4, 39].contains(number)).map(|number| number.to_string()).collect();
-        let first = texts(&read(&store, 0, 1));
+        does(&store, |batch| batch.enter(QUEUE, BlobRef::Of(blobs[7]), 1, b"meta"));
+        blobs.extend((40..60).map(|number| enter(&store, &number.to_string())));
+        does(&store, |batch| batch.enter(QUEUE, BlobRef::Of(blobs[42]), 1, b"meta"));
+        leaves.store(if leaves_58 { blobs[58] } else { 0 }, Ordering::Relaxed);
+
         calls_left.store(call, Ordering::Relaxed);
-        assert_eq!([first, drain(&store, blobs[0], 4)].concat(), expected, "rest moves at call {call}");
+        let (mut after, mut up_to) = (0, store.journal().tail());
+        let mut found = Vec::new();
+        loop {
+            let has_moved = calls_left.load(Ordering::Relaxed) == 0;
+            let entries = store.queue(QUEUE, after, count, usize::MAX, up_to).expect("it is read");
+            let Some(last) = entries.last() else { break };
+            (after, up_to) = (last.blob, Position(0));
+            let is_gone = |entry: &Entry| leaves_58 && entry.blob == blobs[58];
+            assert!(!has_moved || !entries.iter().any(is_gone), "rest moves at call {call}");
+            found.extend(entries.into_iter().filter(|entry| !is_gone(entry)));
+        }
+        let found = found.into_iter().flat_map(|entry| vec![entry.clone(); entry.count as usize]);
+        let twice = |number: u64| vec![number.to_string(); if [7, 42].contains(&number) { 2 } else { 1 }];
+        let gone = if leaves_58 { &[1, 3, 4, 39, 58][..] } else { &[1, 3, 4, 39] };
+        let expected = (0..60).filter(|number| !gone.contains(number));
+        let expected: Vec<String> = expected.flat_map(twice).collect();
+        assert_eq!(texts(&found.collect::<Vec<_>>()), expected, "rest moves at call {call}");
     }
 }
 
