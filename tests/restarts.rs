@@ -17,6 +17,7 @@ use support::wire::{
     publish, pubrec, pubrel, subscribe, will,
 };
 use waypost::broker::{Durability, TABLES};
+use waypost::session::Drops;
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -92,7 +93,7 @@ fn the_oldest_go_from_the_disk() {
     let broker = broker_with(|settings| {
         settings.session.queue_at_hand_max = 2;
         settings.session.queue_messages_max = 10;
-        settings.session.queue_drops_oldest = true;
+        settings.session.queue_drops = Drops::Oldest;
     });
     Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
@@ -914,12 +915,12 @@ fn what_is_published_is_delivered_or_reported() {
     let (mut delivered_in_all, mut dropped_in_all) = (0, 0);
     for seed in 1..=12 {
         let mut lot = Lot::new(seed);
-        let (at_hand, oldest, shards) = (1 + lot.below(6) as usize, lot.below(2) == 0, 1 + lot.below(3) as usize);
+        let (at_hand, drops, shards) = (1 + lot.below(6) as usize, lot.below(3) as usize, 1 + lot.below(3) as usize);
         let broker = broker_with(|settings| {
             settings.shards = shards;
             settings.session.queue_at_hand_max = at_hand;
             settings.session.queue_messages_max = 12;
-            settings.session.queue_drops_oldest = oldest;
+            settings.session.queue_drops = [Drops::Newest, Drops::Oldest, Drops::Lowest][drops];
         });
         let names = ["one", "two", "three"];
         let mut here = names.map(|name| Some(Client::connects(&broker, lasting(Version::V5, name))));
