@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::TestBroker;
+use support::people::People;
 use support::talk::{Client, both};
 use support::wire::{
     AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
     publish, pubrec, pubrel, subscribe, will,
 };
 use waypost::broker::{Durability, TABLES};
-use waypost::session::Drops;
+use waypost::session::{Amount, Drops};
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -904,6 +905,26 @@ fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
         let client = Client::resumes(&broker, lasting(Version::V5, name));
         client.takes(publish("t/x/x/x/x/x", "1").exactly_once(0)).hears_nothing();
     }
+}
+
+#[test]
+fn what_waits_for_a_user_counts_after_a_restart() {
+    let most = |settings: &mut support::Settings| settings.queue_per_user_max = Amount { messages: 20, bytes: 1 << 20 };
+    let broker = broker_with(most).guarded_by(People::named(&["alice"]));
+    let of_alice = |client_id| lasting(Version::V5, client_id).user_name("alice").password(b"alice");
+    Client::connects(&broker, of_alice("one")).subscribes("t", 1).vanishes();
+    let publishes = |count| {
+        let publisher = Client::connects(&broker, connect_v5("publisher"));
+        for id in 1..=count {
+            publisher.says(publish("t", id.to_string()).at_least_once(id)).hears_all();
+        }
+    };
+    publishes(90);
+    broker.is_killed(AT_ONCE);
+    Client::connects(&broker, of_alice("two")).subscribes("t", 1).vanishes();
+    publishes(90);
+    let finds = |client_id| takes_all(&Client::resumes(&broker, of_alice(client_id)));
+    assert_eq!((finds("one"), finds("two")), (64 + 20, 64));
 }
 
 // Nothing is dropped silently.
