@@ -164,6 +164,13 @@ def full(report, seed):
                  seconds=60)
 
 
+def waits(world, client):
+    """Whether nothing is acknowledged to it for a while. Small messages may find the last bytes when large ones do not."""
+    before = [len(stream.acknowledged) for stream in client.publishes]
+    world.load(0.5)
+    return [len(stream.acknowledged) for stream in client.publishes] == before
+
+
 def is_full(report, seed):
     """5.0 publishers are told, older ones wait, what needs no disk goes on; when there is room again, everything does."""
     with memory("160m") as folder:
@@ -182,10 +189,7 @@ def is_full(report, seed):
                 expect(world.load(60 * busyness(), told), "no 5.0 publisher is told that nothing more can be kept")
                 codes = {code for stream in five.publishes + bulk.publishes for code in stream.refused.values()}
                 expect(codes <= {0x97, 0x80}, f"5.0 publishers are told {sorted(hex(code) for code in codes)}")
-                before = [len(stream.acknowledged) for stream in four.publishes]
-                world.load(0.5)
-                after_it = [len(stream.acknowledged) for stream in four.publishes]
-                expect_equal(after_it, before, "what is acknowledged to a 3.1.1 publisher")
+                expect(any(waits(world, four) for _ in range(20)), "a 3.1.1 publisher is acknowledged what cannot be kept")
                 expect(four.socket, "the 3.1.1 publisher was thrown out")
                 talk()
                 said = [line for line in broker.log().splitlines() if "disk" in line]

@@ -19,7 +19,7 @@ use crate::net::{
     ClientAuth, ClientIdentity, Clock, Credentials, CredentialsError, DoorSettings, Expiry, Issuers, Listener,
     ListenerSettings, Place, Threads, TlsSettings, UnixSettings, WebSocketSettings,
 };
-use crate::session::Limits;
+use crate::session::{Amount, Drops, Limits};
 use crate::store;
 use crate::topic::Strategy;
 use keeper::Keeper;
@@ -515,7 +515,11 @@ pub fn settings(config: &Config) -> Settings {
             queue_at_hand_max: limits.queue_memory_messages_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: bytes(limits.queue_size_max),
-            queue_drops_oldest: limits.queue_drops == QueueDrops::Oldest,
+            queue_drops: match limits.queue_drops {
+                QueueDrops::Newest => Drops::Newest,
+                QueueDrops::Oldest => Drops::Oldest,
+                QueueDrops::Lowest => Drops::Lowest,
+            },
             queue_qos0_messages_max: limits.queue_qos0_messages_max,
             queue_qos0_bytes_max: bytes(limits.queue_qos0_size_max),
             queue_qos0_offline: mqtt.queue_qos0_offline,
@@ -529,6 +533,10 @@ pub fn settings(config: &Config) -> Settings {
         retained_bytes_max: bytes(limits.retained_size_max),
         retained_per_user_max: limits.retained_per_user_max,
         retained_payload_bytes_max: bytes(limits.retained_payload_size_max),
+        queue_per_user_max: Amount {
+            messages: limits.queue_messages_per_user_max,
+            bytes: bytes(limits.queue_size_per_user_max),
+        },
         memory_budget: bytes(config.node.memory_budget),
         message_rate_max: limits.message_rate_max,
         byte_rate_max: limits.byte_rate_max,

@@ -10,6 +10,7 @@ use waypost::codec::{
     Connect, Filters, Options, Packet, PacketId, Property, Publish, Qos, RetainHandling, Subscribe, UserProperties,
     Version, Will,
 };
+use waypost::session::Drops;
 
 fn connected(broker: &TestBroker, client_id: &str) -> Link {
     let link = broker.link();
@@ -403,9 +404,24 @@ fn l07_a_stop_publishes_the_wills_that_are_due_before_it_says_goodbye() {
 
 #[test]
 fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
+    assert_eq!(kept_of_six(Drops::Oldest), [3, 5, 6]);
+}
+
+#[test]
+fn k10_where_the_lowest_goes_only_a_higher_qos_replaces_it() {
+    assert_eq!(kept_of_six(Drops::Lowest), [1, 3, 5]);
+}
+
+#[test]
+fn k10_where_the_newest_goes_what_waits_stays() {
+    assert_eq!(kept_of_six(Drops::Newest), [1, 2, 3]);
+}
+
+/// Six Messages come to a queue for three: which stay. The second and the fourth are of QoS 1, the others of QoS 2.
+fn kept_of_six(drops: Drops) -> Vec<u16> {
     let broker = TestBroker::with(|settings| {
         settings.session.queue_messages_max = 3;
-        settings.session.queue_drops_oldest = true;
+        settings.session.queue_drops = drops;
     });
     let away = login(&broker, "", "away", 1000);
     away.send(&subscribed("t", Qos::ExactlyOnce));
@@ -421,8 +437,7 @@ fn k10_where_the_oldest_goes_it_is_the_oldest_of_qos_1_first() {
     let back = login(&broker, "", "away", 1000);
     let found = back.received();
     let found = String::from_utf8_lossy(&found);
-    let kept: Vec<u16> = (1..=6).filter(|number| found.contains(&format!("message-{number}"))).collect();
-    assert_eq!(kept, [3, 5, 6]);
+    (1..=6).filter(|number| found.contains(&format!("message-{number}"))).collect()
 }
 
 #[test]

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::TestBroker;
+use support::people::People;
 use support::talk::{Client, both};
 use support::wire::{
     AckKind, Connect, PINGREQ, Packet, Parsed, Version, connect, connect_v5, options, property, puback, pubcomp,
     publish, pubrec, pubrel, subscribe, will,
 };
 use waypost::broker::{Durability, TABLES};
+use waypost::session::{Amount, Drops};
 use waypost::store::{Options, Store};
 
 /// A broker with a store in a folder of its own.
@@ -92,7 +94,7 @@ fn the_oldest_go_from_the_disk() {
     let broker = broker_with(|settings| {
         settings.session.queue_at_hand_max = 2;
         settings.session.queue_messages_max = 10;
-        settings.session.queue_drops_oldest = true;
+        settings.session.queue_drops = Drops::Oldest;
     });
     Client::connects(&broker, lasting(Version::V5, "away")).subscribes("t", 1).vanishes();
     let publisher = Client::connects(&broker, connect_v5("publisher"));
@@ -905,6 +907,26 @@ fn a_message_of_qos_2_that_others_take_later_is_the_groups_once() {
     }
 }
 
+#[test]
+fn what_waits_for_a_user_counts_after_a_restart() {
+    let most = |settings: &mut support::Settings| settings.queue_per_user_max = Amount { messages: 20, bytes: 1 << 20 };
+    let broker = broker_with(most).guarded_by(People::named(&["alice"]));
+    let of_alice = |client_id| lasting(Version::V5, client_id).user_name("alice").password(b"alice");
+    Client::connects(&broker, of_alice("one")).subscribes("t", 1).vanishes();
+    let publishes = |count| {
+        let publisher = Client::connects(&broker, connect_v5("publisher"));
+        for id in 1..=count {
+            publisher.says(publish("t", id.to_string()).at_least_once(id)).hears_all();
+        }
+    };
+    publishes(90);
+    broker.is_killed(AT_ONCE);
+    Client::connects(&broker, of_alice("two")).subscribes("t", 1).vanishes();
+    publishes(90);
+    let finds = |client_id| takes_all(&Client::resumes(&broker, of_alice(client_id)));
+    assert_eq!((finds("one"), finds("two")), (64 + 20, 64));
+}
+
 // Nothing is dropped silently.
 
 /// What was published to three subscribers came to each of them, or is counted as dropped for it: whichever bound a queue reaches,
@@ -914,12 +936,12 @@ fn what_is_published_is_delivered_or_reported() {
     let (mut delivered_in_all, mut dropped_in_all) = (0, 0);
     for seed in 1..=12 {
         let mut lot = Lot::new(seed);
-        let (at_hand, oldest, shards) = (1 + lot.below(6) as usize, lot.below(2) == 0, 1 + lot.below(3) as usize);
+        let (at_hand, drops, shards) = (1 + lot.below(6) as usize, lot.below(3) as usize, 1 + lot.below(3) as usize);
         let broker = broker_with(|settings| {
             settings.shards = shards;
             settings.session.queue_at_hand_max = at_hand;
             settings.session.queue_messages_max = 12;
-            settings.session.queue_drops_oldest = oldest;
+            settings.session.queue_drops = [Drops::Newest, Drops::Oldest, Drops::Lowest][drops];
         });
         let names = ["one", "two", "three"];
         let mut here = names.map(|name| Some(Client::connects(&broker, lasting(Version::V5, name))));

@@ -6,6 +6,7 @@
 use super::ShardId;
 use crate::access::Identity;
 use crate::codec::Origin;
+use crate::session::{Account, Amount};
 use crate::topic::HashKey;
 use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
@@ -29,10 +30,18 @@ pub(super) enum Claim {
     New(Home),
 }
 
+/// What is counted of one user.
+#[derive(Default)]
+struct User {
+    sessions: usize,
+    /// What waits for it, once much has waited for one of its Sessions.
+    waiting: Option<Arc<Account>>,
+}
+
 pub(super) struct Directory {
     homes: DashMap<Arc<str>, Home, RandomState>,
-    /// Sessions by user, of those who have proved who they are.
-    users: DashMap<Box<str>, usize, RandomState>,
+    /// By user, of those who have proved who they are.
+    users: DashMap<Box<str>, User, RandomState>,
     key: HashKey,
 }
 
@@ -66,13 +75,19 @@ impl Directory {
 
     /// Sessions that belong to this user.
     pub(super) fn sessions_of(&self, owner: &Identity) -> usize {
-        owner.proven_name().and_then(|name| self.users.get(name).map(|count| *count)).unwrap_or(0)
+        owner.proven_name().and_then(|name| self.users.get(name).map(|user| user.sessions)).unwrap_or(0)
+    }
+
+    /// Where it is counted what waits for all Sessions of this user; `most` if it begins with this one.
+    pub(super) fn account_of(&self, owner: &Identity, most: Amount) -> Option<Arc<Account>> {
+        let mut user = self.users.get_mut(owner.proven_name()?)?;
+        Some(Arc::clone(user.waiting.get_or_insert_with(|| Account::new(most))))
     }
 
     /// A Session of this user has begun.
     pub(super) fn note_begun(&self, owner: &Identity) {
         if let Some(name) = owner.proven_name() {
-            *self.users.entry(name.into()).or_default() += 1;
+            self.users.entry(name.into()).or_default().sessions += 1;
         }
     }
 
@@ -81,9 +96,9 @@ impl Directory {
         if let Some(name) = owner.proven_name()
             && let Entry::Occupied(mut entry) = self.users.entry(name.into())
         {
-            match *entry.get() {
+            match entry.get().sessions {
                 0 | 1 => drop(entry.remove()),
-                _ => *entry.get_mut() -= 1,
+                _ => entry.get_mut().sessions -= 1,
             }
         }
     }

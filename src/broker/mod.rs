@@ -37,7 +37,7 @@ pub use restore::{Counts, RestoredClient};
 pub use shard::{Attachment, Broken, End, Shard, Wire};
 pub use sys::{Denials, Drops, Ends, ReasonTallies, Statistics};
 
-use crate::access::Access;
+use crate::access::{Access, Identity};
 use crate::codec::{Message, Origin};
 use crate::session;
 use crate::store::{Journal, Safety};
@@ -73,6 +73,8 @@ pub struct Settings {
     pub retained_per_user_max: usize,
     /// Largest payload that is retained.
     pub retained_payload_bytes_max: usize,
+    /// QoS 1 and 2 Messages that wait for all Sessions of one user that has proved who it is.
+    pub queue_per_user_max: session::Amount,
     /// Bytes of Messages in all queues and the retained store together.
     pub memory_budget: usize,
     /// What one Client may publish in a second; a faster one is read later.
@@ -209,6 +211,11 @@ impl Shared {
 
     fn set_waiting(&self, shard: ShardId, is_waiting: bool) {
         self.waiting[usize::from(shard.0)].store(is_waiting, Ordering::SeqCst);
+    }
+
+    /// Where it is counted what waits for all Sessions of this user. `None`: it has not proved who it is.
+    fn account_of(&self, owner: &Identity) -> Option<Arc<session::Account>> {
+        self.directory.account_of(owner, self.settings.queue_per_user_max)
     }
 
     fn next_session_number(&self) -> u64 {

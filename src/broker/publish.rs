@@ -4,7 +4,6 @@
 //! publisher sent it. More receivers than one tick should serve become a [`Fanout`], first come, first served.
 //! `session/deliver.rs` is where it goes next.
 
-use super::Durability;
 use super::budget::Level;
 use super::client::{Client, Will};
 use super::durable::{Durable, Say, Until, is_kept};
@@ -18,6 +17,7 @@ use super::shard::{Attachment, Shard, Wire};
 use super::slab::Slab;
 use super::subscribe::{Subscriber, Subscribers};
 use super::sys::Statistics;
+use super::{Durability, Shared};
 use crate::access::Verdict;
 use crate::codec::{Message, Moment, Origin, Qos, ReasonCode};
 use crate::faults::{Fault, is_left_out};
@@ -408,6 +408,7 @@ struct Round<'a, W> {
     flushes: &'a mut Flushes,
     durable: &'a mut Durable,
     statistics: &'a mut Statistics,
+    shared: &'a Shared,
     limits: &'a Limits,
     now: Moment,
     level: Level,
@@ -425,6 +426,7 @@ impl<'a, W: Wire> Round<'a, W> {
             flushes: &mut shard.flushes,
             durable: &mut shard.durable,
             statistics: &mut shard.statistics,
+            shared: &shard.shared,
             limits: &shard.shared.settings.session,
             now: shard.now,
             level: shard.level,
@@ -482,7 +484,7 @@ impl<'a, W: Wire> Round<'a, W> {
         let outgoing = several.as_ref().unwrap_or(self.outgoing);
         let pushed = match client.session.push(outgoing, how, self.limits) {
             Err(Dropped::QueueFull) => {
-                let pushed = push_where_full(client, outgoing, how, self.limits, self.now, self.statistics);
+                let pushed = push_where_full(client, outgoing, how, self.shared, self.now, self.statistics);
                 if client.session.is_spilled() {
                     self.durable.note_spilled(slot);
                 }
@@ -518,22 +520,27 @@ impl<'a, W: Wire> Round<'a, W> {
     }
 }
 
-/// There is no place in memory: what has expired makes some, or the store has some, or the oldest go.
+/// There is no place in memory: what has expired makes some, or the user may have some more, or the store, or others go.
 #[cold]
 fn push_where_full<W>(
     client: &mut Client<W>,
     outgoing: &Rc<Outgoing>,
     how: How,
-    limits: &Limits,
+    shared: &Shared,
     now: Moment,
     statistics: &mut Statistics,
 ) -> Result<(), Dropped> {
+    let limits = &shared.settings.session;
     statistics.dropped.note_some(Dropped::Expired, client.session.drop_expired(now));
+    if how.qos != Qos::AtMostOnce {
+        let identity = &client.identity;
+        client.session.widen(outgoing.message.size(), limits, || shared.account_of(identity));
+    }
     let pushed = client.session.push_or_spill(outgoing, how, limits);
-    if pushed.is_ok() || !limits.queue_drops_oldest || how.qos == Qos::AtMostOnce {
+    if pushed.is_ok() || how.qos == Qos::AtMostOnce {
         return pushed;
     }
-    let dropped = client.session.push_over_oldest(outgoing, how, limits)?;
+    let dropped = client.session.push_over(outgoing, how, limits)?;
     for _ in 0..dropped {
         statistics.dropped.note(Dropped::QueueFull);
         client.note_drop(Dropped::QueueFull, now);

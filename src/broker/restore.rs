@@ -569,6 +569,9 @@ impl<W: Wire> Shard<W> {
         });
         let Claim::New(home) = claim else { return };
         shared.directory.note_begun(&row.identity);
+        if let Some(client) = self.clients.get_mut(home.slot) {
+            client.session.charge(shared.account_of(&row.identity));
+        }
         for (filter, options, subscription_id) in subscriptions {
             let Ok(parsed) = check_filter(&filter, shared.settings.session.topic) else { continue };
             match parsed.share {

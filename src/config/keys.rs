@@ -261,8 +261,14 @@ settings! {
         queue_size_max: u64 = size(KIB, 64 * TIB), default "64MiB";
         /// Which QoS 1 or 2 message goes when a queue is full. `newest`: the one that comes; where nobody can take it, its 5.0
         /// publisher is told so by Reason Code 0x97. `oldest`: those that have waited longest, although their publishers
-        /// were told that they are kept. Those on their way to the Client always stay.
+        /// were told that they are kept. `lowest`: those in memory of a lower QoS than the one that comes, the oldest first;
+        /// where there is none, the one that comes. Those on their way to the Client always stay.
         queue_drops: QueueDrops = Kind::OneOf(QueueDrops::WORDS), default "newest";
+        /// QoS 1 and 2 messages that wait for all Sessions of one user that has proved who it is. The same happens in the Session
+        /// that would go beyond it. Each is counted to the next 64 messages or more, its first 64 are not.
+        queue_messages_per_user_max: usize = count(1, 1_000_000_000), default 100_000_000;
+        /// Bytes of them. The same happens at this bound; each Session is counted to the next 64 KiB, its first 64 KiB are not.
+        queue_size_per_user_max: u64 = size(KIB, 64 * TIB), default "64GiB";
         /// QoS 0 messages that wait for one connected Client that reads too slowly. At this bound new ones are dropped and counted.
         queue_qos0_messages_max: usize = count(1, 1_000_000_000), default 100_000;
         /// Bytes of the QoS 0 messages that wait for one connected Client. The same happens at this bound.
@@ -530,7 +536,7 @@ words! {
 
 words! {
     /// Which message goes when a queue is full.
-    pub enum QueueDrops { Newest = "newest", Oldest = "oldest" }
+    pub enum QueueDrops { Newest = "newest", Oldest = "oldest", Lowest = "lowest" }
 }
 
 words! {

@@ -6,11 +6,12 @@
 
 use super::in_flight::{self, Slot};
 use super::log::{Change, Kept, note_left};
-use super::queue::{Dropped, GroupId, How, LANES, Outgoing, Queue, Queued};
-use super::{Action, Limits, Session};
+use super::queue::{Dropped, Drops, GroupId, How, LANES, Outgoing, Queue, Queued};
+use super::{Account, Action, Limits, Session};
 use crate::codec::{Delivery, Message, Moment, PacketId, PacketType, Qos, ReasonCode, Version, encode_publish};
 use crate::faults::{Fault, is_left_out};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What one call of [`Session::fill`] did. Reused by the caller, who empties it.
 #[derive(Default, Debug)]
@@ -120,7 +121,7 @@ impl Session {
             return Err(Dropped::Offline);
         }
         let how = if is_left_out(Fault::Queued) && !self.connected { how.while_away() } else { how };
-        self.queue.get_or_insert_default().push(outgoing, how, limits)
+        self.queue.get_or_insert_with(|| Queue::new(limits)).push(outgoing, how, limits)
     }
 
     /// Drops what has expired in the front of the queue, so that a delivery that was refused may find room, and says how much that
@@ -137,22 +138,38 @@ impl Session {
         dropped
     }
 
-    /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of the oldest that wait there. How many had to
-    /// go.
+    /// Asks for room for one more Message of this size, of QoS 1 or 2. `account`: the user's, which all its Sessions share.
+    pub fn widen(&mut self, size: usize, limits: &Limits, account: impl FnOnce() -> Option<Arc<Account>>) {
+        self.queue.get_or_insert_with(|| Queue::new(limits)).widen(size, limits, account);
+    }
+
+    /// What [`restore`](Self::restore) has put back counts from now on.
+    pub fn charge(&mut self, account: Option<Arc<Account>>) {
+        if let Some(queue) = &mut self.queue {
+            queue.charge(account);
+        }
+    }
+
+    /// Queues a delivery of QoS 1 or 2 that the full queue has refused in place of others that wait there, as the limits say
+    /// ([`Drops`]). How many had to go.
     ///
     /// # Errors
-    /// `QueueFull`: it is larger than the queue may be, and nothing has changed, or all that is left belongs to shared
-    /// subscriptions.
-    pub fn push_over_oldest(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<usize, Dropped> {
-        if outgoing.message.size() > limits.queue_bytes_max {
+    /// `QueueFull`: it is the one that has to go.
+    pub fn push_over(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<usize, Dropped> {
+        let lanes: &[usize] = match (limits.queue_drops, how.qos) {
+            (Drops::Oldest, _) => &[1, 2],
+            (Drops::Lowest, Qos::ExactlyOnce) => &[1],
+            (Drops::Lowest | Drops::Newest, _) => &[],
+        };
+        if lanes.is_empty() || outgoing.message.size() > limits.queue_bytes_max {
             return Err(Dropped::QueueFull);
         }
-        let queue = self.queue.get_or_insert_default();
+        let queue = self.queue.get_or_insert_with(|| Queue::new(limits));
         let (kept, log) = (self.kept, &mut self.log);
         let on_dropped = |queued: &Queued, qos| note_left(kept, log, queued, qos);
         let is_full = |queue: &Queue| queue.is_full(1, outgoing.message.size(), limits);
-        let dropped = queue.drop_oldest(is_full, on_dropped);
-        if is_full(queue) && self.spill_over(outgoing, how) {
+        let dropped = queue.drop_oldest(lanes, is_full, on_dropped);
+        if is_full(queue) && limits.queue_drops == Drops::Oldest && self.spill_over(outgoing, how) {
             return Ok(dropped);
         }
         self.push_or_spill(outgoing, how, limits).map(|()| dropped)

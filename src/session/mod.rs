@@ -14,6 +14,7 @@
 //! ```
 
 mod alias;
+mod allowance;
 mod connect;
 mod deliver;
 mod in_flight;
@@ -23,11 +24,12 @@ mod queue;
 mod spill;
 mod subscribe;
 
+pub use allowance::{Account, Amount};
 pub use connect::{Terms, WillFate};
 pub use deliver::{Filled, HandedBack, Owned, Settled};
 pub use log::{Change, Kept, Restored};
 pub use publish::{Answer, Arrived};
-pub use queue::{Bound, Dropped, GroupId, How, Outgoing, Queued};
+pub use queue::{Bound, Dropped, Drops, GroupId, How, Outgoing, Queued};
 pub use spill::{Recall, Recalled};
 
 use crate::codec::{Auth, Packet, PacketType, ReasonCode, Subscribe, Unsubscribe, Version, Violation};
@@ -92,8 +94,8 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes of them.
     pub queue_bytes_max: usize,
-    /// Whether a full queue makes room by dropping the oldest of them, instead of the one that comes.
-    pub queue_drops_oldest: bool,
+    /// Which of them goes when there is no more room.
+    pub queue_drops: Drops,
     /// QoS 0 Messages that wait for a connected Client that reads slowly.
     pub queue_qos0_messages_max: usize,
     /// Bytes of them.
@@ -102,6 +104,12 @@ pub struct Limits {
     pub queue_qos0_offline: bool,
     /// Filters in one SUBSCRIBE; those beyond it are answered with 0x97.
     pub filters_per_subscribe_max: usize,
+}
+
+impl Limits {
+    fn queue_max(&self) -> Amount {
+        Amount { messages: self.queue_messages_max, bytes: self.queue_bytes_max }
+    }
 }
 
 /// What the hall has to do about one packet. A packet asks for at most one thing.

@@ -5,12 +5,14 @@
 //! front is in memory and the rest in the store: `spill.rs`.
 
 use super::Limits;
+use super::allowance::{Account, Allowance, Amount};
 use super::log::Kept;
 use super::spill::Spilled;
 use crate::codec::{LiveBytes, Message, Moment, Qos};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One Message on its way to receivers of one shard: shared by all of them, counted without atomics.
 #[derive(Debug)]
@@ -64,6 +66,17 @@ pub enum Bound {
     StoreEarly,
     /// Whoever pushes: a shared subscription by its member's window, a replay by the room that it looks for.
     Caller,
+}
+
+/// Which QoS 1 or 2 Message goes where there is no room for one more. Those under way stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drops {
+    /// The one that comes.
+    Newest,
+    /// Those that have waited longest, of QoS 1 first.
+    Oldest,
+    /// Those of a lower QoS than the one that comes, as far as they wait in memory; where there is none, the one that comes.
+    Lowest,
 }
 
 /// How a Message is to be delivered to one Client.
@@ -202,11 +215,17 @@ pub(super) struct Queue {
     pub(super) credit: [i64; 3],
     /// The places of the lanes, taken or not.
     places: LiveBytes,
+    /// How much of QoS 1 and 2 there is room for.
+    allowance: Allowance,
     /// What waits behind all that is here, in the store.
     pub(super) spilled: Option<Box<Spilled>>,
 }
 
 impl Queue {
+    pub(super) fn new(limits: &Limits) -> Box<Self> {
+        Box::new(Self { allowance: Allowance::free(limits.queue_max()), ..Self::default() })
+    }
+
     /// Appends to the lane of the delivered QoS.
     ///
     /// # Errors
@@ -252,16 +271,17 @@ impl Queue {
         self.count_places();
     }
 
-    /// Drops the oldest of what waits with QoS 1 or 2 in memory until it is no longer full, QoS 1 first, and says how many that
-    /// were. What came from a shared subscription is its group's, and stays.
+    /// Drops the oldest of what waits in these lanes in memory until it is no longer full, the lowest first, and says how many
+    /// that were. What came from a shared subscription is its group's, and stays.
     pub(super) fn drop_oldest(
         &mut self,
+        lanes: &[usize],
         is_full: impl Fn(&Self) -> bool,
         mut on_dropped: impl FnMut(&Queued, Qos),
     ) -> usize {
         let mut dropped = 0;
         while is_full(self)
-            && let Some(lane) = [1, 2].into_iter().find(|lane| self.is_own(*lane))
+            && let Some(lane) = lanes.iter().copied().find(|lane| self.is_own(*lane))
         {
             if let Some(queued) = self.pop(lane) {
                 on_dropped(&queued, LANES[lane]);
@@ -287,8 +307,26 @@ impl Queue {
             self.lanes[0].len() >= limits.queue_qos0_messages_max || self.bytes[0] + size > limits.queue_qos0_bytes_max
         } else {
             let (messages, bytes) = self.kept_size();
-            messages >= limits.queue_messages_max || bytes + size > limits.queue_bytes_max
+            !self.allowance.holds(messages + 1, bytes + size)
         }
+    }
+
+    /// Asks for room for one more of this size.
+    pub(super) fn widen(&mut self, size: usize, limits: &Limits, account: impl FnOnce() -> Option<Arc<Account>>) {
+        let (messages, bytes) = self.kept_size();
+        self.allowance.widen(Amount { messages: messages + 1, bytes: bytes + size }, limits.queue_max(), account);
+    }
+
+    /// What is here was here before.
+    pub(super) fn charge(&mut self, account: Option<Arc<Account>>) {
+        let (messages, bytes) = self.kept_size();
+        self.allowance.charge(Amount { messages, bytes }, account);
+    }
+
+    #[cold]
+    fn narrow(&mut self) {
+        let (messages, bytes) = self.kept_size();
+        self.allowance.narrow(Amount { messages, bytes });
     }
 
     /// Whether more waits with QoS 1 and 2 than may.
@@ -337,6 +375,9 @@ impl Queue {
     pub(super) fn pop(&mut self, lane: usize) -> Option<Queued> {
         let queued = self.lanes[lane].pop_front()?;
         self.bytes[usize::from(lane != 0)] -= queued.message().size();
+        if self.allowance.is_counted() {
+            self.narrow();
+        }
         Some(queued)
     }
 

@@ -117,7 +117,7 @@ impl Session {
     pub fn push_or_spill(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
         let sent = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.last_record());
         let highest = |queue: &Queue| queue.last_record().max(sent);
-        let queue = self.queue.get_or_insert_default();
+        let queue = self.queue.get_or_insert_with(|| Queue::new(limits));
         let pushed = queue.push_or_spill(outgoing, how, limits, highest);
         self.spilled = queue.spilled.is_some();
         pushed
@@ -226,7 +226,7 @@ impl Session {
             let (kept, log) = (self.kept, &mut self.log);
             let on_dropped = |queued: &Queued, qos| super::log::note_left(kept, log, queued, qos);
             let is_over = |queue: &Queue| queue.is_over(limits);
-            ended.dropped = queue.drop_oldest(is_over, on_dropped);
+            ended.dropped = queue.drop_oldest(&[1, 2], is_over, on_dropped);
             let is_too_much = is_over(queue);
             if let Some(spilled) = &mut queue.spilled {
                 spilled.is_too_much = is_too_much;

@@ -1,16 +1,14 @@
 //! Sections 4.3 to 4.6 and 4.9: Quality of Service, retry, receipt, order, flow control.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::house::broker;
-use crate::support::TestBroker;
 use crate::support::wire::{
     AckKind, PINGREQ, Parsed, Publish, Version, connect, connect_v5, property, puback, pubcomp, publish, pubrec,
     pubrel, reason::*,
 };
+use crate::support::{TestBroker, TestJournal};
 use crate::talk::{Client, both, seconds};
-use waypost::store::{Appended, Batch, Journal, Position, Safety, Statistics};
 
 /// One who publishes, and one with a lasting Session who is subscribed to `t/#` with QoS 2.
 fn pair(broker: &TestBroker, version: Version) -> (Client, Client) {
@@ -397,49 +395,14 @@ both!(
 
 // ------------------------------------------------------------------------------------- what the journal has not yet got
 
-/// A journal that has everything, but keeps nothing until it is let go.
-#[derive(Default)]
-struct Slow {
-    is_stuck: AtomicBool,
-    appended: AtomicU64,
-    safe: AtomicU64,
-}
-
-impl Journal for Slow {
-    fn append(&self, _: &Batch, _: Safety) -> Appended {
-        let id = self.appended.fetch_add(1, Relaxed) + 1;
-        Appended { id, end: Position(id) }
-    }
-
-    fn reached(&self, _: Safety) -> Position {
-        if !self.is_stuck.load(Relaxed) {
-            self.safe.store(self.appended.load(Relaxed), Relaxed);
-        }
-        Position(self.safe.load(Relaxed))
-    }
-
-    fn tail(&self) -> Position {
-        Position(self.appended.load(Relaxed))
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics::default()
-    }
-
-    fn trouble(&self) -> Option<Arc<str>> {
-        None
-    }
-}
-
-/// A broker with such a journal.
-fn broker_with_a_slow_journal(receive_maximum: u16) -> (TestBroker, Arc<Slow>) {
-    let journal = Arc::new(Slow::default());
+fn broker_with_a_journal(receive_maximum: u16) -> (TestBroker, Arc<TestJournal>) {
+    let journal = TestJournal::new();
     let change = |settings: &mut crate::support::Settings| settings.session.receive_maximum = receive_maximum;
-    (TestBroker::with_journal(change, Some(Arc::clone(&journal) as Arc<dyn Journal>), false), journal)
+    (TestBroker::with_journal(change, Some(Arc::clone(&journal)), false), journal)
 }
 
-fn let_go(broker: &TestBroker, journal: &Slow) {
-    journal.is_stuck.store(false, Relaxed);
+fn let_go(broker: &TestBroker, journal: &TestJournal) {
+    journal.is_let_go();
     (0..broker.shards()).for_each(|shard| broker.tick(shard));
     broker.settle();
 }
@@ -455,9 +418,9 @@ fn away(broker: &TestBroker, version: Version, in_one_shard: bool) -> Client {
 }
 
 fn an_acknowledgement_waits_for_the_journal(version: Version, in_one_shard: bool) {
-    let (broker, journal) = broker_with_a_slow_journal(10);
+    let (broker, journal) = broker_with_a_journal(10);
     let publisher = away(&broker, version, in_one_shard);
-    journal.is_stuck.store(true, Relaxed);
+    journal.sticks();
     publisher.says(publish("t/x", "1").at_least_once(1)).hears_nothing();
     publisher.says(publish("t/x", "2").exactly_once(2)).hears_nothing();
     // Sent again it is answered once, and passed on once.
@@ -482,14 +445,14 @@ both!(
 
 #[test]
 fn mqtt_3_3_4_7_what_waits_for_the_journal_counts_towards_the_servers_receive_maximum() {
-    let (broker, journal) = broker_with_a_slow_journal(3);
+    let (broker, journal) = broker_with_a_journal(3);
     let publisher = away(&broker, Version::V5, true);
-    journal.is_stuck.store(true, Relaxed);
+    journal.sticks();
     publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2));
     publisher.says(publish("t/x", "3").at_least_once(3)).hears_nothing();
     let_go(&broker, &journal);
     publisher.hears([puback(1).into(), pubrec(2).into(), Parsed::from(puback(3))]);
-    journal.is_stuck.store(true, Relaxed);
+    journal.sticks();
     publisher.says(publish("t/x", "4").at_least_once(4)).says(publish("t/x", "5").at_least_once(5)).hears_nothing();
     publisher.says(publish("t/x", "6").at_least_once(6)).is_thrown_out(&[RECEIVE_MAXIMUM_EXCEEDED]);
 }
@@ -498,11 +461,11 @@ both!(
     a_late_acknowledgement_does_not_reach_the_next_connection,
     a_late_acknowledgement_does_not_reach_the_next_connection_in_3_1_1,
     |version| {
-        let (broker, journal) = broker_with_a_slow_journal(10);
+        let (broker, journal) = broker_with_a_journal(10);
         away(&broker, version, true).vanishes();
         let lasting = || connect(version, "lasting").persistent();
         let publisher = Client::connects(&broker, lasting());
-        journal.is_stuck.store(true, Relaxed);
+        journal.sticks();
         publisher.says(publish("t/x", "1").at_least_once(1)).says(publish("t/x", "2").exactly_once(2)).vanishes();
         let publisher = Client::tries(&broker, version, lasting());
         publisher.hears_nothing(); // that the Session is there is not safe either

@@ -2,8 +2,9 @@
 
 use crate::stage::{Stage, hello, hello_as, not_authorized};
 use crate::support::talk::{Client, both, seconds};
-use crate::support::wire::{connect, publish, will};
+use crate::support::wire::{connect, puback, publish, will};
 use waypost::access::Token;
+use waypost::session::Amount;
 
 both!(k01_someone_elses_client_id, k01_someone_elses_client_id_in_3_1_1, |version| {
     let stage = Stage::new();
@@ -162,3 +163,48 @@ fn g15_many_sessions_of_a_removed_account_go_in_steps() {
         }
     }
 }
+
+both!(
+    k10_what_waits_for_all_sessions_of_a_user_is_bounded,
+    k10_what_waits_for_all_sessions_of_a_user_is_bounded_in_3_1_1,
+    |version| {
+        let stage =
+            Stage::with_settings(|settings| settings.queue_per_user_max = Amount { messages: 36, bytes: 1 << 20 });
+        let is_away = |client_id, user, filter| {
+            let client = Client::connects(&stage.broker, hello_as(version, client_id, user).persistent());
+            client.subscribes(filter, 1).vanishes();
+        };
+        is_away("alice-1", "alice", "a/#");
+        is_away("alice-2", "alice", "a/#");
+        is_away("bob-1", "bob", "b/#");
+        let root = stage.enter(version, "root");
+        let publishes = |topic, count| {
+            for id in 1..=count {
+                root.says(publish(topic, id.to_string()).at_least_once(id)).hears_all();
+            }
+        };
+        // Comes back, takes all that waits and goes again.
+        let finds = |client_id, user| {
+            let client = Client::resumes(&stage.broker, hello_as(version, client_id, user).persistent());
+            let mut found = 0;
+            loop {
+                let heard = client.hears_publishes();
+                if heard.is_empty() {
+                    client.vanishes();
+                    return found;
+                }
+                found += heard.len();
+                heard.iter().filter_map(|one| one.packet_id).for_each(|id| _ = client.says(puback(id)));
+            }
+        };
+        publishes("a/t", 300);
+        publishes("b/t", 90);
+        assert_eq!(stage.broker.statistics().dropped.queue_full, 2 * (300 - 64 - 18));
+        assert_eq!((finds("alice-1", "alice"), finds("bob-1", "bob")), (64 + 18, 90), "64 are free in each Session");
+        // What one Session has given back another may have.
+        publishes("a/t", 300);
+        assert_eq!((finds("alice-1", "alice"), finds("alice-2", "alice")), (64, 64 + 36));
+        publishes("a/t", 300);
+        assert_eq!((finds("alice-1", "alice"), finds("alice-2", "alice")), (64 + 18, 64 + 18), "all was given back");
+    }
+);

@@ -1,6 +1,7 @@
 //! J11 to J13: rights that are lost while Messages are under way.
 
 use crate::stage::{Stage, denied, hello};
+use crate::support::TestJournal;
 use crate::support::talk::{Client, both};
 use crate::support::wire::{Parsed, Version, options, publish, pubrel, subscribe, unsuback, unsubscribe};
 
@@ -209,20 +210,18 @@ fn a_subscription_that_only_mosquitto_would_grant_is_silent_and_not_dead() {
 #[test]
 fn j12_what_the_journal_is_told() {
     // A store that is to come must not bring back what a change of rights has taken.
-    let forgotten = std::sync::Arc::default();
-    let stage = Stage::with_journal(&forgotten);
+    let journal = TestJournal::new();
+    let stage = Stage::with_journal(&journal);
     let (root, alice) = (stage.enter(Version::V5, "root"), stage.stay(Version::V5, "alice"));
     alice
         .subscribes("a/#", 1)
         .subscribes("$share/g/a/t", 1)
         .publishes(publish("a/kept", "hers").retain().at_least_once(1));
     alice.vanishes();
-    forgotten.lock().expect("nobody has panicked").clear();
+    journal.deleted();
     stage.revoke(ALICE_READS);
     root.subscribes("a/kept", 0).hears_nothing();
-    let mut told = forgotten.lock().expect("nobody has panicked").clone();
-    told.sort();
     let row = |table, key: &str| (table, key.to_owned());
     // She was the last of the group.
-    assert_eq!(told, [row(2, "$share/g/a/t"), row(2, "a/#"), row(3, "a/kept"), row(9, "")]);
+    assert_eq!(journal.deleted(), [row(2, "$share/g/a/t"), row(2, "a/#"), row(3, "a/kept"), row(9, "")]);
 }

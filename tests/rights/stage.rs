@@ -1,13 +1,11 @@
 //! A broker with users and rules, both of which change while it runs.
 
-use crate::support::TestBroker;
 use crate::support::people::People;
 use crate::support::talk::Client;
 use crate::support::wire::{Connect, Version, connect};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use crate::support::{Settings, TestBroker, TestJournal};
+use std::sync::Arc;
 use waypost::access::{Access, Form, Rules, Source};
-use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety, Statistics};
 
 /// The users of the page, and a group of two more.
 pub(crate) const RULES: &str = "\
@@ -37,10 +35,14 @@ impl Stage {
         Self::on(TestBroker::new(), rules)
     }
 
-    /// The usual rules, and a journal that remembers what is to be forgotten.
-    pub(crate) fn with_journal(forgotten: &Arc<Mutex<Vec<Forgotten>>>) -> Self {
-        let journal = Listening { forgotten: Arc::clone(forgotten), appended: AtomicU64::new(0) };
-        Self::on(TestBroker::with_journal(|_| (), Some(Arc::new(journal)), false), RULES)
+    /// The usual rules in a broker with other settings.
+    pub(crate) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(TestBroker::with(change), RULES)
+    }
+
+    /// The usual rules, and Sessions that are kept in this journal.
+    pub(crate) fn with_journal(journal: &Arc<TestJournal>) -> Self {
+        Self::on(TestBroker::with_journal(|_| (), Some(Arc::clone(journal)), false), RULES)
     }
 
     fn on(broker: TestBroker, rules: &str) -> Self {
@@ -127,44 +129,6 @@ impl Stage {
 
 fn read(name: &str, text: &str, form: Form) -> Rules {
     Rules::read(&[Source { name, text: text.as_bytes(), form }]).expect("the rules of a test are rules")
-}
-
-/// A row that is deleted: its table, and its key without the number of the Session.
-pub(crate) type Forgotten = (u8, String);
-
-/// Remembers which rows are deleted; everything is safe at once.
-struct Listening {
-    forgotten: Arc<Mutex<Vec<Forgotten>>>,
-    appended: AtomicU64,
-}
-
-impl Journal for Listening {
-    fn append(&self, batch: &Batch, _: Safety) -> Appended {
-        for operation in batch.operations() {
-            if let Operation::Delete { table, key } | Operation::DeleteOf { table, key, .. } = operation {
-                let key = String::from_utf8_lossy(key).trim_start_matches(|letter| letter < ' ').to_owned();
-                self.forgotten.lock().expect("nobody has panicked").push((table, key));
-            }
-        }
-        let id = self.appended.fetch_add(1, Relaxed) + 1;
-        Appended { id, end: Position(id) }
-    }
-
-    fn reached(&self, _: Safety) -> Position {
-        self.tail()
-    }
-
-    fn tail(&self) -> Position {
-        Position(self.appended.load(Relaxed))
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics::default()
-    }
-
-    fn trouble(&self) -> Option<Arc<str>> {
-        None
-    }
 }
 
 /// CONNECT of a user whose Client Identifier and password are its name.

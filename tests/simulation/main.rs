@@ -28,11 +28,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use support::TestBroker;
+use support::{TestBroker, TestJournal};
 use waypost::codec::{Qos, filter_matches};
-use waypost::store::{Appended, Batch, Disk, Journal, Options, Position, Rest, Safety, Statistics, Store};
+use waypost::store::{Disk, Options, Rest, Store};
 
 /// Runs in CI; each takes some milliseconds.
 const SEEDS_DEFAULT: u64 = 300;
@@ -44,40 +43,12 @@ const TOPICS: &[&str] = &["a", "a/b", "a/b/c", "b", "b/x", "s/1", "s/2", "a//c"]
 const FILTERS: &[&str] =
     &["b/#", "a/#", "a/+", "+", "a/b/c", "+/b/#", "b", "b/+", "a//c", "$share/g/a/#", "$share/g/b", STEADY_SHARE];
 
-/// A journal in which records become safe only when the simulation says so.
-struct Late {
-    appended: AtomicU64,
-    safe: Arc<AtomicU64>,
-}
-
-impl Journal for Late {
-    fn append(&self, _: &Batch, _: Safety) -> Appended {
-        let id = self.appended.fetch_add(1, Relaxed) + 1;
-        Appended { id, end: Position(id) }
-    }
-
-    fn reached(&self, _: Safety) -> Position {
-        Position(self.safe.load(Relaxed)).min(self.tail())
-    }
-
-    fn tail(&self) -> Position {
-        Position(self.appended.load(Relaxed))
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics::default()
-    }
-
-    fn trouble(&self) -> Option<Arc<str>> {
-        None
-    }
-}
-
 struct Simulation {
     random: Random,
     broker: TestBroker,
     clients: Vec<Client>,
-    safe: Arc<AtomicU64>,
+    /// What it appends becomes safe when the simulation says so; not where there is a disk.
+    journal: Arc<TestJournal>,
     /// Where the broker dies now and then: a disk that loses what was not synced.
     disk: Option<Rc<RefCell<Mortal>>>,
     deaths: u64,
@@ -173,11 +144,7 @@ impl Simulation {
     fn new(seed: u64, is_mortal: bool) -> Self {
         let mut random = Random::new(seed);
         let shards = 1 + random.below(4);
-        let safe = Arc::new(AtomicU64::new(u64::MAX));
-        let late = random.one_in(2);
-        if late {
-            safe.store(0, Relaxed);
-        }
+        let journal = if random.one_in(2) { TestJournal::safe_up_to(0) } else { TestJournal::new() };
         let receive_maximum = [1, 2, 5, 100][random.below(4)];
         // What waits behind so many is in the store alone.
         let at_hand = [1, 2, 8, 1000][random.below(4)];
@@ -197,15 +164,12 @@ impl Simulation {
                 let disk = Rc::clone(disk);
                 TestBroker::on_disk(change, true, move || disk.borrow().open())
             }
-            None => {
-                let journal = Late { appended: AtomicU64::new(0), safe: Arc::clone(&safe) };
-                TestBroker::with_journal(change, Some(Arc::new(journal)), true)
-            }
+            None => TestBroker::with_journal(change, Some(Arc::clone(&journal)), true),
         };
         let count = 3 + random.below(8);
         // The first half are steady: their Sessions last and their subscriptions stay.
         let clients = (0..count).map(|number| Client::new(number, number * 2 < count, &mut random)).collect();
-        Self { random, broker, clients, safe, disk, deaths: 0 }
+        Self { random, broker, clients, journal, disk, deaths: 0 }
     }
 
     fn run(&mut self) {
@@ -241,7 +205,7 @@ impl Simulation {
             97..98 if self.disk.is_some() && self.random.one_in(3) => self.crash(),
             97..98 => self.broker.advance(Duration::from_millis(self.random.below(2000) as u64)),
             _ => {
-                self.safe.store(self.safe.load(Relaxed).saturating_add(self.random.below(20) as u64), Relaxed);
+                self.journal.keeps_more(self.random.below(20) as u64);
                 self.broker.commit();
             }
         }
@@ -265,7 +229,7 @@ impl Simulation {
 
     /// Everybody comes back, everything becomes safe, and the broker works until nothing moves.
     fn come_to_rest(&mut self) {
-        self.safe.store(u64::MAX, Relaxed);
+        self.journal.is_let_go();
         let mut quiet_rounds = 0;
         for _ in 0..20_000 {
             let mut quiet = true;

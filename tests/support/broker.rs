@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::TestJournal;
 use waypost::access::{Access, Anyone, Authenticator, Identity, Pending, Step};
 use waypost::broker::{
     Attachment, Broken, Handshake, Keeping, Opened, Recall, Refused, Request, Settings, Shard, ShardId, Shared,
     Strategies, Versions, Wanted, Wire,
 };
 use waypost::codec::{Characters, Limits as CodecLimits, Moment, Qos, ReasonCode, TopicLimits};
-use waypost::session::Limits;
-use waypost::store::{Journal, Position, Safety, Store};
+use waypost::session::{Amount, Drops, Limits};
+use waypost::store::{Position, Safety, Store};
 
 /// The settings that tests start from: small, so that bounds are reached fast.
 pub fn settings() -> Settings {
@@ -41,7 +42,7 @@ pub fn settings() -> Settings {
             queue_at_hand_max: 1000,
             queue_messages_max: 1000,
             queue_bytes_max: 8 << 20,
-            queue_drops_oldest: false,
+            queue_drops: Drops::Newest,
             queue_qos0_messages_max: 1000,
             queue_qos0_bytes_max: 8 << 20,
             queue_qos0_offline: false,
@@ -55,6 +56,7 @@ pub fn settings() -> Settings {
         retained_bytes_max: 64 << 20,
         retained_per_user_max: 10_000,
         retained_payload_bytes_max: 1 << 20,
+        queue_per_user_max: Amount { messages: 1_000_000, bytes: 1 << 30 },
         memory_budget: 256 << 20,
         message_rate_max: 1_000_000_000,
         byte_rate_max: u64::MAX,
@@ -190,7 +192,7 @@ impl TestBroker {
     }
 
     /// Sessions that outlive their Network Connections are kept in this journal.
-    pub fn with_journal(change: impl FnOnce(&mut Settings), journal: Option<Arc<dyn Journal>>, by_hand: bool) -> Self {
+    pub fn with_journal(change: impl FnOnce(&mut Settings), journal: Option<Arc<TestJournal>>, by_hand: bool) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);

@@ -8,9 +8,11 @@
 )]
 
 mod broker;
+mod journal;
 pub mod people;
 pub mod talk;
 pub mod wire;
 
 pub use broker::{Link, TestBroker, settings};
+pub use journal::TestJournal;
 pub use waypost::broker::Settings;
