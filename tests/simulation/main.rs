@@ -74,8 +74,8 @@ impl Mortal {
     fn open(&self) -> Store {
         let disk: Arc<dyn Disk> = Arc::new(self.model.clone());
         let rest: Arc<dyn Rest> = Arc::new(self.model.clone());
-        // Small segments, so that what lasts moves to rest while others still talk about it.
-        let options = Options { segment_size: 4 << 10, ..Options::default() };
+        // Small segments, so that what lasts moves to rest while others still talk about it; and windows of ten entries.
+        let options = Options { segment_size: 4 << 10, window_bytes: 1 << 10, ..Options::default() };
         let opened = Store::open_on(disk, rest, Path::new("model"), options, &mut |_, _| ());
         let (store, findings) = opened.expect("whatever a crash leaves can be opened");
         assert!(findings.damage.is_empty(), "a crash damages nothing that was safe: {findings:?}");
