@@ -5,6 +5,9 @@
 //! is by now, and nobody waits for a checkpoint. A window takes no more than `Options::window_bytes`, whatever the journal holds:
 //! what has no room is read again when those before it are gone, from where it lies on. A queue of which each entry
 //! came with its own blob, as Messages do, has then been read twice in all, however long it is.
+//!
+//! Each queue reads the journal for itself. Where hundreds are read at once that costs about what it costs to bring it to rest, which
+//! goes on meanwhile and leaves three segments to read.
 
 use super::batch::{BlobRef, Operation, Operations};
 use super::checkpoint::POSITION;
