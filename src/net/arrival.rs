@@ -12,7 +12,7 @@ use super::proxy;
 use super::stream::{BUFFER_BYTES, Encoded, Input, Stream, read};
 use super::thread::Thread;
 use super::tls::{Tls, guess};
-use super::websocket::{NotUpgraded, WebSocket, WebSocketSettings};
+use super::websocket::{NotUpgraded, WebSocketSettings};
 use crate::access::Certificate;
 use crate::broker::Refused;
 use crate::notice::Outside;
@@ -195,7 +195,7 @@ async fn upgrade(thread: &Thread, stream: &mut Stream, settings: &WebSocketSetti
                     return Err(Turned::silently(Cause::Gone, "closed before its WebSocket request was answered"));
                 }
                 stream.ahead = received.split_off(size);
-                stream.layers_mut().websocket = Some(WebSocket::default());
+                stream.layers_mut().websocket = Some(Box::default());
                 return Ok(());
             }
             // HTTP is no answer to somebody who does not speak it.

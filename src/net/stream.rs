@@ -96,7 +96,7 @@ pub(super) struct Stream {
 #[derive(Default)]
 pub(super) struct Layers {
     pub(super) tls: Option<Box<Tls>>,
-    pub(super) websocket: Option<WebSocket>,
+    pub(super) websocket: Option<Box<WebSocket>>,
     /// Encoded, and not yet taken by the socket.
     unsent: Vec<u8>,
     /// Bytes of the shard that `unsent` holds in their encoded form; they are said to be written when it is empty.
