@@ -83,14 +83,18 @@ impl Engine {
     }
 }
 
+/// Damaged places that are passed over to find what can be read behind them.
+const FAULTS_MAX: usize = 1_000;
+
 impl Engine {
-    /// From the end backwards to what is damaged: the first key after it.
+    /// From the end backwards to what is damaged: the first key after it. The end itself may be damaged in one of several tables.
     fn first_after_damage(&self, space: Space, prefix: &[u8], after: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let pairs = self.with("read", |open| Ok(open.space(space).prefix(prefix)))?;
-        let mut first = None;
+        let (mut first, mut faults) = (None, 0);
         for pair in pairs.rev() {
             match pair.key() {
                 Ok(key) if &*key > after => first = Some(key.to_vec()),
+                Err(_) if faults < FAULTS_MAX => faults += 1,
                 _ => break,
             }
         }
