@@ -453,16 +453,21 @@ impl Durable {
         let position = until.position.unwrap_or(Position(0));
         let safety = self.usual(until.safety);
         let Until { needs, received, held, .. } = until;
-        if needs == 0 {
+        if needs == 0 && self.is_to_be_asked_for(safety) {
             self.ask_for(safety);
         }
         self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, safety, to, say });
     }
 
+    /// Whether whoever appended last may have wanted less than this.
+    fn is_to_be_asked_for(&self, safety: Safety) -> bool {
+        self.has_weak && safety == Safety::Synced
+    }
+
     /// Where the journal ends. Somebody will wait until it is that safe, which whoever appended last may not have asked for.
     fn ask_for(&self, safety: Safety) -> Position {
         let Some(keeping) = &self.keeping else { return Position(0) };
-        if self.has_weak && safety == Safety::Synced {
+        if self.is_to_be_asked_for(safety) {
             keeping.journal.append(&Batch::new(), safety).end
         } else {
             keeping.journal.tail()

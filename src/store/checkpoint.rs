@@ -205,8 +205,13 @@ impl<'a> Overlay<'a> {
         let mut changes: Vec<Change> = Vec::new();
         let mut references: HashMap<u64, i64> = HashMap::default();
         self.find_cleared()?;
-        for (number, queue) in std::mem::take(&mut self.queues) {
-            for ((blob, tag), entry) in queue.entries {
+        // In the order of their keys, in which tables take them fastest.
+        let mut queues: Vec<(u64, Queue)> = std::mem::take(&mut self.queues).into_iter().collect();
+        queues.sort_unstable_by_key(|(number, _)| *number);
+        for (number, queue) in queues {
+            let mut entries: Vec<((u64, u64), Entry)> = queue.entries.into_iter().collect();
+            entries.sort_unstable_by_key(|(id, _)| *id);
+            for ((blob, tag), entry) in entries {
                 let id = EntryId { queue: number, blob, tag };
                 let is = entry.count > 0;
                 *references.entry(blob).or_default() += i64::from(is) - i64::from(entry.was);

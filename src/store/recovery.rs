@@ -241,16 +241,15 @@ impl Move<'_> {
             }
         }
         overlay.clear_long(&mut || segment.file.sync().map_err(fault(format!("sync {name}"))))?;
-        let changes = overlay.changes(to, &mut |id| self.blob(segment, id))?;
+        // In order, from the bytes that were just read: one read for many.
+        let mut reader = Reader::new(segment, self.store, from, next).map_err(unreadable())?;
+        let changes = overlay.changes(to, &mut |id| {
+            let batch = reader.batch_at(id).map_err(fault("read the journal"))?;
+            Ok(batch.and_then(blob_in).map(<[u8]>::to_vec))
+        })?;
         let bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.rest.apply(changes)?;
         Ok((to, bytes as u64))
-    }
-
-    /// The blob of a record in this segment.
-    pub(super) fn blob(self, segment: &Segment, id: u64) -> Result<Option<Vec<u8>>, Error> {
-        let batch = segment.batch(self.store, id).map_err(fault("read the journal"))?;
-        Ok(batch.as_deref().and_then(blob_in).map(<[u8]>::to_vec))
     }
 
     fn quarantine(self, segment: &Segment, position: u64, end: u64, what: &str, findings: &mut Findings) {

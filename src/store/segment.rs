@@ -227,6 +227,15 @@ impl<'a> Reader<'a> {
         &self.buffer[self.batch.clone()]
     }
 
+    /// The batch of the record at this position, if there is one. Cheap where the positions that are asked for grow: the file is
+    /// read in chunks. Not to be mixed with `next`.
+    pub(super) fn batch_at(&mut self, position: u64) -> io::Result<Option<&[u8]>> {
+        if position < self.segment.first {
+            return Ok(None);
+        }
+        Ok(self.record_at(position)?.is_some().then(|| self.batch()))
+    }
+
     /// What comes next. `None`: the segment is closed, and this was all.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         if self.position >= self.limit && self.is_closed {
