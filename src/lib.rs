@@ -28,9 +28,9 @@
 //!                       start)  fields.rs (the form of values on disk)  flush.rs (writing)
 //!                       timer.rs  rights.rs (what a Client may do, and what a reload changes)  takeover.rs (how often)  pace.rs
 //!                       budget.rs  sys.rs ($SYS)
-//! 1 rooms   session/    one Client's Session as a state machine: connect.rs  publish.rs (receiving)  deliver.rs (sending)  spill.rs (long queues)
-//!                       queue.rs (lanes)  in_flight.rs (sent, not settled)  log.rs (what the store has to know)  alias.rs
-//!                       subscribe.rs
+//! 1 rooms   session/    one Client's Session as a state machine: connect.rs  publish.rs (receiving)  deliver.rs (sending)
+//!                       queue.rs (lanes)  allowance.rs (how long they may get)  spill.rs (where they go on)  alias.rs
+//!                       in_flight.rs (sent, not settled)  log.rs (what the store has to know)  subscribe.rs
 //!           topic/      data structures without policy: tree.rs (subscriptions)  cache.rs (matches)  shared.rs (groups)
 //!                       retained.rs
 //!           access/     who may connect, publish, subscribe, receive: rules.rs (how rules add up)  trie.rs (finds them)  ban.rs

@@ -157,15 +157,6 @@ impl InFlight {
         })
     }
 
-    /// The highest number in the store of what is under way.
-    pub(super) fn last_record(&self) -> u64 {
-        let record = |slot: &Slot| match slot {
-            Slot::AtLeastOnce(queued) | Slot::ExactlyOnce(queued) => queued.message().record(),
-            _ => 0,
-        };
-        self.ring.iter().map(record).max().unwrap_or(0)
-    }
-
     /// What is under way and is in the store.
     pub(super) fn kept(&self) -> impl Iterator<Item = Kept> {
         self.ring.iter().filter_map(|slot| match slot {

@@ -404,11 +404,6 @@ impl Queue {
         lanes.flat_map(|(qos, lane)| lane.iter().filter_map(move |queued| Kept::of(true, queued, qos)))
     }
 
-    /// The highest number in the store of what waits here.
-    pub(super) fn last_record(&self) -> u64 {
-        self.lanes.iter().flatten().map(|queued| queued.message().record()).max().unwrap_or(0)
-    }
-
     /// How many were dropped.
     pub(super) fn drop_qos0(&mut self) -> usize {
         let dropped = self.lanes[0].len();

@@ -115,8 +115,11 @@ impl Session {
     /// # Errors
     /// `QueueFull`; nothing has changed.
     pub fn push_or_spill(&mut self, outgoing: &Rc<Outgoing>, how: How, limits: &Limits) -> Result<(), Dropped> {
-        let sent = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.last_record());
-        let highest = |queue: &Queue| queue.last_record().max(sent);
+        let in_flight = &self.in_flight;
+        let highest = |queue: &Queue| {
+            let sent = in_flight.iter().flat_map(|in_flight| in_flight.kept());
+            queue.kept().chain(sent).map(|kept| kept.record).max().unwrap_or(0)
+        };
         let queue = self.queue.get_or_insert_with(|| Queue::new(limits));
         let pushed = queue.push_or_spill(outgoing, how, limits, highest);
         self.spilled = queue.spilled.is_some();
