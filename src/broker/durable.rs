@@ -124,6 +124,8 @@ pub(super) struct Durable {
     about: Durability,
     /// Where the last batch ends.
     last: Position,
+    /// The journal has not been told yet that there is something to commit.
+    has_appended: bool,
     /// There may be batches of which nobody has said that they are to be synced.
     has_weak: bool,
     clock_due: Moment,
@@ -145,6 +147,7 @@ impl Durable {
             routed: 0,
             taken_in: vec![0; shards],
             last: Position(0),
+            has_appended: false,
             clock_due: Moment::default(),
         }
     }
@@ -415,7 +418,23 @@ impl Durable {
         self.has_blob = false;
         self.exchange = None;
         self.last = appended.end;
+        self.has_appended = true;
         Some(appended.end)
+    }
+
+    /// The journal has been given something that it is to commit when the tick has been through all.
+    #[inline]
+    pub(super) fn has_appended(&self) -> bool {
+        self.has_appended
+    }
+
+    /// Has it commit what it was given since the last tick.
+    pub(super) fn commit_soon(&mut self) {
+        if std::mem::take(&mut self.has_appended)
+            && let Some(keeping) = &self.keeping
+        {
+            keeping.journal.commit_soon();
+        }
     }
 
     // --- between shards ---------------------------------------------------------------------------------------------
@@ -465,9 +484,10 @@ impl Durable {
     }
 
     /// Where the journal ends. Somebody will wait until it is that safe, which whoever appended last may not have asked for.
-    fn ask_for(&self, safety: Safety) -> Position {
+    fn ask_for(&mut self, safety: Safety) -> Position {
         let Some(keeping) = &self.keeping else { return Position(0) };
         if self.is_to_be_asked_for(safety) {
+            self.has_appended = true;
             keeping.journal.append(&Batch::new(), safety).end
         } else {
             keeping.journal.tail()

@@ -159,21 +159,13 @@ impl Port {
     /// Posts what comes from outside of all shards.
     pub(super) fn post_from_outside(&self, mail: Mail) {
         self.letters.lock().mail.push_back(mail);
-        self.rouse();
+        self.call();
     }
 
     /// Makes the shard look at its letter box, even if there is nothing in it: something that it waits for has changed.
     pub(super) fn call(&self) {
         self.pending.store(true, Ordering::Release);
         self.wake();
-    }
-
-    /// The same from outside of all shards, where it is rare. A shard that is the only one never says that it sleeps.
-    pub(super) fn rouse(&self) {
-        self.pending.store(true, Ordering::Release);
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-        }
     }
 
     /// Wakes the shard if it sleeps; a busy one sees its mail at its next tick.

@@ -204,7 +204,7 @@ impl Shared {
     pub fn note_journal_moved(&self) {
         for (port, waiting) in self.ports.iter().zip(&self.waiting) {
             if waiting.load(Ordering::SeqCst) {
-                port.rouse();
+                port.call();
             }
         }
     }
@@ -293,7 +293,7 @@ impl Shared {
     /// Puts other rights in force, for Clients that are there as well: each shard takes them up with its next tick.
     pub fn set_access(&self, access: Access) {
         self.access.store(Arc::new(access));
-        self.ports.iter().for_each(Port::rouse);
+        self.ports.iter().for_each(Port::call);
     }
 
     /// The rights in force.

@@ -516,6 +516,7 @@ impl Reader<'_> {
     fn append(&self, batch: &Batch) {
         if let Some(keeping) = self.shared.keeping.as_ref().filter(|_| !batch.is_empty()) {
             keeping.journal.append(batch, keeping.safety);
+            keeping.journal.commit_soon();
         }
     }
 }

@@ -471,6 +471,7 @@ impl<W: Wire> Shard<W> {
         self.release_answers();
         self.post_mail();
         self.flush_all();
+        self.durable.commit_soon();
         self.forget_leaving();
         self.wants_tick |= self.has_more();
         if !self.paused.is_empty() && self.fanouts.len() <= FANOUTS_MAX && self.congested == 0 {
@@ -480,7 +481,11 @@ impl<W: Wire> Shard<W> {
 
     /// Whether there is work for a tick. The caller sees to it that a tick follows soon.
     pub fn wants_tick(&self) -> bool {
-        self.wants_tick || !self.flushes.is_empty() || !self.leaving.is_empty() || self.has_mail()
+        self.wants_tick
+            || self.durable.has_appended()
+            || !self.flushes.is_empty()
+            || !self.leaving.is_empty()
+            || self.has_mail()
     }
 
     /// Whether ticks that use up their budgets are to come, so that others should have a turn after each of them.

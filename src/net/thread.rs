@@ -199,10 +199,8 @@ fn run(
     let (id, shared) = (shard.id(), Arc::clone(shard.shared()));
     let mut builder = Builder::new_current_thread();
     builder.enable_io().enable_time().event_interval(EVENT_INTERVAL).thread_keep_alive(IDLE_THREAD);
-    if others.len() > 1 {
-        let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
-        builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));
-    }
+    let (sleeper, waker) = (Arc::clone(&shared), Arc::clone(&shared));
+    builder.on_thread_park(move || sleeper.fall_asleep(id)).on_thread_unpark(move || waker.awake(id));
     let runtime = builder.build_local(LocalOptions::default())?;
     let thread = Rc::new(Thread {
         shard: RefCell::new(shard),

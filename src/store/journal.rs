@@ -4,6 +4,9 @@
 //! append ──> gathering ──commit──> held ──> segment ──sync──> let go
 //! ```
 //!
+//! A commit begins when somebody says that he has appended what he had (`commit_soon`), or when much has gathered. What comes while
+//! one is under way is the next: so one Client that waits alone waits for one sync, and many share one.
+//!
 //! A position is given when a batch is appended; into which file its record goes is decided when it is committed. What is written
 //! and not yet synced is held: after a failure a new segment is made that begins at the last synced position with the very same
 //! bytes, and only when it is whole and synced does it get its name, by which it takes the place of whatever the old one held
@@ -23,6 +26,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// After `stop`, so many tries are made to commit what is left.
 const LAST_TRIES: u32 = 3;
 
+/// When so much has gathered, it is committed even if nobody has asked for that yet.
+const GATHERED_BYTES_MAX: usize = 256 << 10;
+
 /// Buffers larger than this are not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
@@ -33,7 +39,7 @@ pub(super) struct Log {
     options: Options,
     pub(super) segments: Arc<Segments>,
     gathering: Mutex<Gathering>,
-    /// The commit thread sleeps here while nothing gathers.
+    /// The commit thread sleeps here while nothing is to be committed.
     something: Condvar,
     /// And here while it waits on purpose; `stop` ends that.
     halt: Condvar,
@@ -64,8 +70,12 @@ struct Gathering {
     bytes: Vec<u8>,
     /// The position after them.
     tail: u64,
+    /// It is time for the next commit.
+    is_due: bool,
     /// Somebody will wait until it is synced.
     is_to_be_synced: bool,
+    /// Somebody will wait until it is written, and no longer.
+    is_to_be_told: bool,
     /// Bytes that are on their way, and not yet as safe as somebody wants.
     in_commit: usize,
     is_committer_asleep: bool,
@@ -131,6 +141,13 @@ impl Log {
         self.say(|troubles| troubles.at_rest = text);
     }
 
+    fn make_due(&self, gathering: &mut Gathering) {
+        gathering.is_due = true;
+        if std::mem::take(&mut gathering.is_committer_asleep) {
+            self.something.notify_one();
+        }
+    }
+
     fn say(&self, change: impl FnOnce(&mut Troubles)) {
         let mut troubles = self.troubles.lock();
         change(&mut troubles);
@@ -158,7 +175,7 @@ impl Log {
     /// Whether there is something to commit. No: the journal stops.
     fn wait_for_something(&self) -> bool {
         let mut gathering = self.gathering.lock();
-        while gathering.bytes.is_empty() && !gathering.is_stopping {
+        while !gathering.is_due && !gathering.is_stopping {
             gathering.is_committer_asleep = true;
             self.something.wait(&mut gathering);
         }
@@ -209,7 +226,7 @@ impl Log {
         if committer.is_broken {
             self.begin_anew(committer)?;
         }
-        let (bytes, is_to_be_synced) = self.take(committer);
+        let (bytes, is_to_be_synced, is_to_be_told) = self.take(committer);
         let start = committer.tail;
         committer.tail += bytes.len() as u64;
         if !bytes.is_empty() {
@@ -220,8 +237,9 @@ impl Log {
         self.written.store(committer.tail, Ordering::Release);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         if is_to_be_synced || committer.held_bytes > self.options.unsynced_bytes_max {
-            // Whoever waits for no more than this need not wait for the disk.
-            moved();
+            if is_to_be_told {
+                moved();
+            }
             self.sync(committer)?;
         }
         let mut gathering = self.gathering.lock();
@@ -233,13 +251,15 @@ impl Log {
         Ok(())
     }
 
-    /// What has gathered, and whether somebody waits for the disk.
-    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool) {
+    /// What has gathered, whether somebody waits for the disk, and whether somebody waits for no more than the write.
+    fn take(&self, committer: &mut Committer) -> (Vec<u8>, bool, bool) {
         let spare = std::mem::take(&mut committer.spare);
         let mut gathering = self.gathering.lock();
         let bytes = std::mem::replace(&mut gathering.bytes, spare);
         gathering.in_commit += bytes.len();
-        (bytes, std::mem::take(&mut gathering.is_to_be_synced))
+        gathering.is_due = false;
+        let is_to_be_synced = std::mem::take(&mut gathering.is_to_be_synced);
+        (bytes, is_to_be_synced, std::mem::take(&mut gathering.is_to_be_told))
     }
 
     /// Writes the group that begins at `start`, the last one held, into this segment and as many more as it takes.
@@ -356,19 +376,29 @@ impl Journal for Log {
         gathering.bytes.extend_from_slice(&Header::write(self.store, id, batch.len(), body, synced));
         gathering.bytes.extend_from_slice(batch);
         gathering.tail += (HEADER_BYTES + batch.len()) as u64;
-        gathering.is_to_be_synced |= safety == Safety::Synced;
+        match safety {
+            Safety::Synced => gathering.is_to_be_synced = true,
+            Safety::Written => gathering.is_to_be_told = true,
+        }
         let end = Position(gathering.tail);
         if gathering.bytes.len() > self.options.pending_bytes_max {
             let text = || Arc::from(format!("the disk is too slow: {} bytes wait for it", gathering.bytes.len()));
             self.say(|troubles| troubles.behind = Some(troubles.behind.take().unwrap_or_else(text)));
         }
-        if std::mem::take(&mut gathering.is_committer_asleep) {
-            self.something.notify_one();
+        if gathering.bytes.len() > GATHERED_BYTES_MAX {
+            self.make_due(&mut gathering);
         }
         drop(gathering);
         self.counters.records.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes.fetch_add(end.0 - id, Ordering::Relaxed);
         Appended { id, end }
+    }
+
+    fn commit_soon(&self) {
+        let mut gathering = self.gathering.lock();
+        if !gathering.bytes.is_empty() {
+            self.make_due(&mut gathering);
+        }
     }
 
     fn reached(&self, safety: Safety) -> Position {

@@ -30,6 +30,8 @@ impl Journal for Memory {
         Appended { id, end: Position(id + bytes) }
     }
 
+    fn commit_soon(&self) {}
+
     fn reached(&self, _: Safety) -> Position {
         self.tail()
     }

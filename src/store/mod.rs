@@ -73,6 +73,10 @@ pub trait Journal: Send + Sync {
     /// `safety` says what its owner will wait for: one who waits for `Synced` makes the next commit a synced one.
     fn append(&self, batch: &Batch, safety: Safety) -> Appended;
 
+    /// Has all that was appended committed. Called by whoever has appended once nothing more is about to follow, so that what
+    /// was done in one go is one commit. Never waits for a disk.
+    fn commit_soon(&self);
+
     /// Everything up to here is that safe. Never ahead of the truth.
     fn reached(&self, safety: Safety) -> Position;
 

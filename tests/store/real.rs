@@ -51,6 +51,7 @@ impl Steps {
             self.kept.push_back(appended.id);
             end = appended.end;
         }
+        store.journal().commit_soon();
         end
     }
 }

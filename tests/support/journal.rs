@@ -7,9 +7,11 @@ use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety, Stat
 /// A row that is deleted: its table, and its key without the number of the Session.
 pub type Deleted = (u8, String);
 
-/// Takes everything in, counted in batches, and keeps the first so many of them safe: all, unless the test says otherwise.
+/// Takes everything in, counted in batches, and keeps the first so many of those safe that it was told to commit: all, unless the
+/// test says otherwise.
 pub struct TestJournal {
     appended: AtomicU64,
+    due: AtomicU64,
     safe: AtomicU64,
     deleted: Mutex<Vec<Deleted>>,
 }
@@ -21,7 +23,12 @@ impl TestJournal {
     }
 
     pub fn safe_up_to(batches: u64) -> Arc<Self> {
-        Arc::new(Self { appended: AtomicU64::new(0), safe: AtomicU64::new(batches), deleted: Mutex::default() })
+        Arc::new(Self {
+            appended: AtomicU64::new(0),
+            due: AtomicU64::new(0),
+            safe: AtomicU64::new(batches),
+            deleted: Mutex::default(),
+        })
     }
 
     /// Nothing more becomes safe.
@@ -57,8 +64,12 @@ impl Journal for TestJournal {
         Appended { id, end: Position(id) }
     }
 
+    fn commit_soon(&self) {
+        self.due.store(self.appended.load(Relaxed), Relaxed);
+    }
+
     fn reached(&self, _: Safety) -> Position {
-        Position(self.safe.load(Relaxed)).min(self.tail())
+        Position(self.safe.load(Relaxed).min(self.due.load(Relaxed)))
     }
 
     fn tail(&self) -> Position {
