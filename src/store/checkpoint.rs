@@ -1,9 +1,9 @@
 //! Moves what outlives its segment from the journal to rest.
 //!
-//! A segment is read twice: once to find out what is left when it ends, which for most Messages is nothing, and once for the blobs
-//! of what is left. What has changed at rest, with the position that it includes, is one atomic change: a checkpoint that a crash
+//! A piece of the journal is read twice: once to find out what is left when it ends, which for most Messages is nothing, and once
+//! for the blobs of what is left. What has changed at rest, with the position that it includes, is one atomic change: a checkpoint that a crash
 //! interrupts has not happened, and is done again. Only of a long queue that is cleared the most part goes before that, piece by
-//! piece, since whatever comes the segment says that it goes.
+//! piece, since whatever comes the piece says that it goes.
 
 use super::Error;
 use super::batch::{BlobRef, Operation, Operations};
@@ -12,7 +12,8 @@ use super::rest::{
 };
 use crate::faults::{self, Fault};
 use foldhash::{HashMap, HashSet};
-use std::collections::hash_map::Entry as MapEntry;
+use std::collections::hash_map::{Entry as MapEntry, OccupiedEntry};
+use std::ops::Range;
 
 /// Under which the position is kept up to which rest includes the journal.
 pub(super) const POSITION: &[u8] = b"position";
@@ -28,6 +29,8 @@ pub(super) struct Overlay<'a> {
     /// `None`: it goes.
     rows: HashMap<(u8, Vec<u8>), Option<Row>>,
     queues: HashMap<u64, Queue>,
+    /// Those of all entries, one after the other: what comes and goes is not worth an allocation.
+    metas: Vec<u8>,
 }
 
 struct Row {
@@ -49,12 +52,18 @@ struct Entry {
     was: bool,
     /// How often it entered and did not leave.
     count: u32,
-    meta: Vec<u8>,
+    /// Where it is in the overlay's.
+    meta: Range<usize>,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(rest: &'a dyn Rest, from: u64) -> Self {
-        Self { rest, from, rows: HashMap::default(), queues: HashMap::default() }
+        Self { rest, from, rows: HashMap::default(), queues: HashMap::default(), metas: Vec::new() }
+    }
+
+    /// Rows and entries of which something may have to be written.
+    pub(super) fn left(&self) -> usize {
+        self.rows.len() + self.queues.values().map(|queue| queue.entries.len()).sum::<usize>()
     }
 
     /// Takes in the batch of the record at this position.
@@ -80,22 +89,26 @@ impl<'a> Overlay<'a> {
                     }
                 }
                 Operation::Enter { queue, blob, tag, meta } => {
-                    let entry = self.entry(EntryId { queue, blob: id_of(blob), tag })?;
+                    let meta = self.keep_meta(meta);
+                    let mut entry = self.entry(EntryId { queue, blob: id_of(blob), tag })?;
+                    let entry = entry.get_mut();
                     entry.count = entry.count.saturating_add(1);
-                    entry.meta = meta.to_vec();
+                    entry.meta = meta;
                 }
                 Operation::Mark { queue, blob, tag, meta } => {
-                    let entry = self.entry(EntryId { queue, blob, tag })?;
-                    if entry.count > 0 {
-                        entry.meta = meta.to_vec();
+                    let meta = self.keep_meta(meta);
+                    let mut entry = self.entry(EntryId { queue, blob, tag })?;
+                    if entry.get().count > 0 {
+                        entry.get_mut().meta = meta;
                     }
                 }
                 Operation::Leave { queue, blob, tag } => {
-                    let entry = self.entry(EntryId { queue, blob, tag })?;
+                    let mut place = self.entry(EntryId { queue, blob, tag })?;
+                    let entry = place.get_mut();
                     let left = if faults::is_left_out(Fault::StoreCount) { entry.count } else { 1 };
                     entry.count = entry.count.saturating_sub(left);
                     if entry.count == 0 && !entry.was {
-                        self.queues.entry(queue).and_modify(|queue| drop(queue.entries.remove(&(blob, tag))));
+                        place.remove();
                     }
                 }
                 Operation::ClearQueue(queue) => {
@@ -123,11 +136,17 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    fn keep_meta(&mut self, meta: &[u8]) -> Range<usize> {
+        let start = self.metas.len();
+        self.metas.extend_from_slice(meta);
+        start..self.metas.len()
+    }
+
     /// An entry as it is by now.
-    fn entry(&mut self, id: EntryId) -> Result<&mut Entry, Error> {
+    fn entry(&mut self, id: EntryId) -> Result<OccupiedEntry<'_, (u64, u64), Entry>, Error> {
         let queue = self.queues.entry(id.queue).or_default();
         let place = match queue.entries.entry((id.blob, id.tag)) {
-            MapEntry::Occupied(known) => return Ok(known.into_mut()),
+            MapEntry::Occupied(known) => return Ok(known),
             MapEntry::Vacant(place) => place,
         };
         let mut entry = Entry::default();
@@ -138,10 +157,12 @@ impl<'a> Overlay<'a> {
             entry.was = true;
             if !queue.is_cleared {
                 entry.count = count;
-                entry.meta = meta.to_vec();
+                let start = self.metas.len();
+                self.metas.extend_from_slice(meta);
+                entry.meta = start..self.metas.len();
             }
         }
-        Ok(place.insert(entry))
+        Ok(place.insert_entry(entry))
     }
 
     /// Takes long queues that are cleared away from rest, all but the end, which goes with the other changes. `before` is called
@@ -218,7 +239,10 @@ impl<'a> Overlay<'a> {
                 match (entry.was, is) {
                     (false, false) => {}
                     (true, false) => changes.push((Space::Entries, id.key(), None)),
-                    (_, true) => changes.push((Space::Entries, id.key(), Some(entry_value(entry.count, &entry.meta)))),
+                    (_, true) => {
+                        let value = entry_value(entry.count, &self.metas[entry.meta]);
+                        changes.push((Space::Entries, id.key(), Some(value)));
+                    }
                 }
             }
         }

@@ -107,7 +107,7 @@ pub struct Options {
     pub pending_bytes_max: usize,
     /// Bytes that nobody wants synced are synced at the latest when there are this many. 4 MiB.
     pub unsynced_bytes_max: usize,
-    /// Closed segments at which a checkpoint begins. 2.
+    /// Closed segments at which a checkpoint begins. 3.
     pub checkpoint_segments: usize,
     /// How long to wait after a failure before the next try; doubles up to a hundredfold. 50 ms.
     pub retry_wait: Duration,
@@ -126,7 +126,7 @@ impl Default for Options {
             commit_wait: Duration::ZERO,
             pending_bytes_max: 64 << 20,
             unsynced_bytes_max: 4 << 20,
-            checkpoint_segments: 2,
+            checkpoint_segments: 3,
             retry_wait: Duration::from_millis(50),
             cache_bytes: 8 << 20,
             memtable_bytes: 8 << 20,

@@ -17,6 +17,9 @@ const FIRST_POSITION: u64 = 1;
 /// More than a journal holds at a time: what is not known of its end is left out.
 const POSITIONS_LOST: u64 = 1 << 40;
 
+/// Rows and entries beyond which a piece of the journal ends with the segment.
+const LEFT_MAX: usize = 20_000;
+
 /// Damaged bytes that are kept, of one place.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
 
@@ -36,6 +39,16 @@ pub(super) struct Move<'a> {
 /// Up to where rest includes the journal.
 pub(super) fn position_of(rest: &dyn Rest) -> Result<Option<u64>, Error> {
     Ok(rest.get(Space::About, POSITION)?.as_deref().and_then(read_number))
+}
+
+/// What of the journal is at rest now.
+pub(super) struct Moved {
+    /// So many segments.
+    pub(super) segments: usize,
+    /// Rest includes the journal up to here.
+    pub(super) to: u64,
+    /// Keys and values that were written for it.
+    pub(super) bytes: usize,
 }
 
 /// What recovery came to.
@@ -200,21 +213,61 @@ impl Move<'_> {
                 what: "a journal segment is missing".into(),
             });
         }
-        Ok(self.one(&Segment { first, file }, from.max(first), next, findings)?.0)
+        Ok(self.piece(&[(&Segment { first, file }, next)], from.max(first), findings)?.to)
     }
 
-    /// Brings what a segment holds from a position on to rest. Returns the position up to which rest now includes the journal, and
-    /// how many bytes were written for it.
-    pub(super) fn one(
+    /// Brings what segments that follow one another hold from a position on to rest, each with where the next one begins: the first
+    /// of them, and those after it as long as so little is left of them that it takes little memory. What begins and ends within
+    /// the piece leaves no trace.
+    pub(super) fn piece(
         self,
+        segments: &[(&Segment, Option<u64>)],
+        from: u64,
+        findings: &mut Findings,
+    ) -> Result<Moved, Error> {
+        let mut overlay = Overlay::new(self.rest, from);
+        let mut moved = Moved { segments: 0, to: from, bytes: 0 };
+        for (segment, next) in segments {
+            if moved.segments > 0 && overlay.left() > LEFT_MAX {
+                break;
+            }
+            moved.to = self.read(&mut overlay, segment, moved.to.max(segment.first), *next, findings)?;
+            moved.segments += 1;
+        }
+        let segments = &segments[..moved.segments];
+        let name_of = |segment: &Segment| segment::name_of(segment.first);
+        overlay.clear_long(&mut || {
+            let sync =
+                |(segment, _): &(&Segment, _)| segment.file.sync().map_err(fault(format!("sync {}", name_of(segment))));
+            segments.iter().try_for_each(sync)
+        })?;
+        // In order, from the bytes that were just read: one read for many.
+        let mut readers = Vec::new();
+        for (segment, next) in segments {
+            let reader = Reader::new(segment, self.store, from, *next);
+            readers.push((segment.first, reader.map_err(fault(format!("read {}", name_of(segment))))?));
+        }
+        let changes = overlay.changes(moved.to, &mut |id| {
+            let of = readers.iter_mut().rfind(|(first, _)| *first <= id);
+            let batch = of.map_or(Ok(None), |(_, reader)| reader.batch_at(id)).map_err(fault("read the journal"))?;
+            Ok(batch.and_then(blob_in).map(<[u8]>::to_vec))
+        })?;
+        moved.bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        self.rest.apply(changes)?;
+        Ok(moved)
+    }
+
+    /// Takes in what a segment holds from a position on. Returns where that ends.
+    fn read(
+        self,
+        overlay: &mut Overlay<'_>,
         segment: &Segment,
         from: u64,
         next: Option<u64>,
         findings: &mut Findings,
-    ) -> Result<(u64, u64), Error> {
+    ) -> Result<u64, Error> {
         let name = segment::name_of(segment.first);
         let unreadable = || fault(format!("read {name}"));
-        let mut overlay = Overlay::new(self.rest, from);
         let mut reader = Reader::new(segment, self.store, from, next).map_err(unreadable())?;
         let mut to = from;
         while let Some(found) = reader.next().map_err(unreadable())? {
@@ -240,16 +293,7 @@ impl Move<'_> {
                 }
             }
         }
-        overlay.clear_long(&mut || segment.file.sync().map_err(fault(format!("sync {name}"))))?;
-        // In order, from the bytes that were just read: one read for many.
-        let mut reader = Reader::new(segment, self.store, from, next).map_err(unreadable())?;
-        let changes = overlay.changes(to, &mut |id| {
-            let batch = reader.batch_at(id).map_err(fault("read the journal"))?;
-            Ok(batch.and_then(blob_in).map(<[u8]>::to_vec))
-        })?;
-        let bytes = changes.iter().map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
-        self.rest.apply(changes)?;
-        Ok((to, bytes as u64))
+        Ok(to)
     }
 
     fn quarantine(self, segment: &Segment, position: u64, end: u64, what: &str, findings: &mut Findings) {

@@ -30,6 +30,9 @@ pub type EachBlob<'a> = dyn FnMut(usize, Option<&[u8]>) + 'a;
 /// Blobs that nobody asked for and that are passed over before it is worth looking for the next one.
 const PASSED_MAX: usize = 32;
 
+/// Segments that come to rest as one piece, where little is left of them.
+const SEGMENTS_AT_ONCE: usize = 8;
+
 /// What waits in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -252,26 +255,35 @@ impl Store {
         {
             *at_rest = position;
         }
-        for (segment, end) in self.segments.closed() {
+        let closed = self.segments.closed();
+        let mut left = closed.as_slice();
+        while let [(first, end), after @ ..] = left {
+            if *end <= *at_rest {
+                self.remove(first)?;
+                left = after;
+                continue;
+            }
             if faults::is_left_out(Fault::StoreRestFirst) {
-                self.remove(&segment)?;
+                self.remove(first)?;
             }
-            if end > *at_rest {
-                let piece = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
-                let mut findings = Findings::default();
-                let moved = piece.one(&segment, *at_rest, Some(end), &mut findings);
-                self.damage.lock().append(&mut findings.damage);
-                let (to, bytes) = moved?;
-                *at_rest = to;
-                self.windows.lock().forget_before(to);
-                self.log.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-                self.log.counters.bytes_to_rest.fetch_add(bytes, Ordering::Relaxed);
-            }
-            // Before anything newer comes to rest.
+            // What is held comes to rest before anything newer does.
+            let at_once = if self.held.read().is_some() { 1 } else { SEGMENTS_AT_ONCE };
+            let piece: Vec<_> = left.iter().take(at_once).map(|(segment, end)| (&**segment, Some(*end))).collect();
+            let journal = Move { disk: &*self.disk, rest: &*self.rest, store: self.id };
+            let mut findings = Findings::default();
+            let moved = journal.piece(&piece, *at_rest, &mut findings);
+            self.damage.lock().append(&mut findings.damage);
+            let moved = moved?;
+            *at_rest = moved.to;
+            self.windows.lock().forget_before(moved.to);
+            self.log.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+            self.log.counters.bytes_to_rest.fetch_add(moved.bytes as u64, Ordering::Relaxed);
             if *at_rest >= self.recovered && self.held.read().is_some() {
                 *self.held.write() = None;
             }
-            self.remove(&segment)?;
+            let (done, after) = left.split_at(moved.segments);
+            done.iter().try_for_each(|(segment, _)| self.remove(segment))?;
+            left = after;
         }
         Ok(())
     }

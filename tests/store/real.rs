@@ -178,7 +178,7 @@ fn a_checkpoint_that_the_power_cuts_is_done_again() {
     steps.take(&store, 300);
     store.commit(&|| {}).expect("the disk takes it");
     store.checkpoint().expect("rest takes it");
-    steps.take(&store, 300);
+    steps.take(&store, 3_000); // of several pieces
     store.commit(&|| {}).expect("the disk takes it");
     let before = Place::new();
     copy(place.path(), before.path());
@@ -207,7 +207,7 @@ fn a_checkpoint_that_the_power_cuts_is_done_again() {
             std::fs::write(engine_journal(after.path()), bytes).expect("it is written");
             let (store, findings) = open(after.path());
             assert_eq!(findings.damage, [], "cut at {cut} of {first} to {last}");
-            assert_eq!(check(&store).0, 600, "cut at {cut} of {first} to {last}");
+            assert_eq!(check(&store).0, 3_300, "cut at {cut} of {first} to {last}");
             unfinished += findings.unfinished;
         }
     }
