@@ -7,7 +7,7 @@
 //!
 //! The tables below are the form on disk: numbers and encodings are for ever.
 
-use super::fields::{Fields, put_identity, put_text};
+use super::fields::{Fields, put_identity, put_meta, put_text};
 use super::mail::{Exchange, Route};
 use super::recall::Wanted;
 use super::shard::{Attachment, Shard, Wire};
@@ -77,6 +77,15 @@ pub(super) enum Say {
 }
 
 struct Waiting {
+    /// Not before the other shards are done with it.
+    elsewhere: Option<Box<Elsewhere>>,
+    position: Position,
+    safety: Safety,
+    to: Attachment,
+    say: Say,
+}
+
+struct Elsewhere {
     /// Shards that must be done with our Message number `routed`, as bits.
     needs: u64,
     routed: u64,
@@ -84,10 +93,6 @@ struct Waiting {
     received: Option<Exchange>,
     /// The Message is held until then.
     held: Option<Route>,
-    position: Position,
-    safety: Safety,
-    to: Attachment,
-    say: Say,
 }
 
 /// What an answer waits for.
@@ -105,6 +110,8 @@ pub(super) struct Until {
 pub(super) struct Durable {
     keeping: Option<Keeping>,
     batch: Batch,
+    /// Of the entry that is being put into it.
+    meta: Vec<u8>,
     /// The batch has the Message that it is about as its blob.
     has_blob: bool,
     /// Sessions that have got the Message of the batch, if it belongs to an exchange.
@@ -138,6 +145,7 @@ impl Durable {
             about: Durability::Usual,
             keeping,
             batch: Batch::new(),
+            meta: Vec::new(),
             has_blob: false,
             takers: Vec::new(),
             spilled: Vec::new(),
@@ -251,10 +259,16 @@ impl Durable {
         }
     }
 
+    fn put_meta(&mut self, packet_id: Option<PacketId>, size: usize, subscription_ids: &[u32]) {
+        self.meta.clear();
+        put_meta(&mut self.meta, packet_id, size, subscription_ids);
+    }
+
     /// A Session waits for the Message.
     pub(super) fn enter(&mut self, session: u64, message: &Message, tag: u64, subscription_ids: &[u32]) {
         let blob = self.blob(message);
-        self.batch.enter(session, blob, tag, &Fields::meta(None, message.size(), subscription_ids));
+        self.put_meta(None, message.size(), subscription_ids);
+        self.batch.enter(session, blob, tag, &self.meta);
         if self.exchange.is_some() {
             self.takers.push(session);
         }
@@ -364,7 +378,8 @@ impl Durable {
     /// What was the group's is this Session's from now on.
     pub(super) fn take_over(&mut self, group: u64, session: u64, kept: Kept, packet_id: Option<PacketId>) {
         // In this order: the Message is always somebody's.
-        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &Fields::meta(packet_id, 0, &[]));
+        self.put_meta(packet_id, 0, &[]);
+        self.batch.enter(session, BlobRef::Of(kept.record), kept.tag, &self.meta);
         self.leave_group(group, kept.record);
     }
 
@@ -388,7 +403,8 @@ impl Durable {
             match change {
                 Change::Left(Kept { record, tag }) => self.batch.leave(session, *record, *tag),
                 Change::Sent(Kept { record, tag }, packet_id, ids) => {
-                    self.batch.mark(session, *record, *tag, &Fields::meta(Some(*packet_id), 0, ids));
+                    self.put_meta(Some(*packet_id), 0, ids);
+                    self.batch.mark(session, *record, *tag, &self.meta);
                 }
                 Change::Taken(kept, packet_id, group) => {
                     self.take_over(group_number(*group), session, *kept, Some(*packet_id));
@@ -475,7 +491,9 @@ impl Durable {
         if needs == 0 && self.is_to_be_asked_for(safety) {
             self.ask_for(safety);
         }
-        self.waiting.push_back(Waiting { needs, routed: self.routed, received, held, position, safety, to, say });
+        let elsewhere = || Box::new(Elsewhere { needs, routed: self.routed, received, held });
+        let elsewhere = (needs != 0).then(elsewhere);
+        self.waiting.push_back(Waiting { elsewhere, position, safety, to, say });
     }
 
     /// Whether whoever appended last may have wanted less than this.
@@ -501,7 +519,9 @@ impl Durable {
         is_done: impl Fn(usize, u64) -> bool,
         is_there: impl Fn(Attachment, Exchange) -> bool,
     ) -> Option<(Attachment, Say)> {
-        self.settle(is_done, is_there);
+        if self.settled == 0 {
+            self.settle(is_done, is_there);
+        }
         let front = self.waiting.front().filter(|_| self.settled > 0)?;
         if !self.is_safe(front.position, front.safety) {
             return None;
@@ -514,8 +534,10 @@ impl Durable {
     /// about one would have to be waited for by the next.
     fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool, is_there: impl Fn(Attachment, Exchange) -> bool) {
         let is_open = |waiting: &Waiting| {
-            let is_left = |shard: &usize| waiting.needs & 1 << shard != 0;
-            waiting.needs == 0 || (0..u64::BITS as usize).filter(is_left).all(|shard| is_done(shard, waiting.routed))
+            waiting.elsewhere.as_ref().is_none_or(|elsewhere| {
+                let is_left = |shard: &usize| elsewhere.needs & 1 << shard != 0;
+                (0..u64::BITS as usize).filter(is_left).all(|shard| is_done(shard, elsewhere.routed))
+            })
         };
         let more = self.waiting.iter().skip(self.settled).take_while(|waiting| is_open(waiting)).count();
         if more == 0 {
@@ -524,33 +546,33 @@ impl Durable {
         let new = self.settled..self.settled + more;
         self.settled = new.end;
         // Whatever the others have put into the journal lies before its end.
-        let mut others = self.waiting.range(new.clone()).filter(|waiting| waiting.needs != 0);
+        let mut others = self.waiting.range(new.clone()).filter(|waiting| waiting.elsewhere.is_some()).peekable();
+        if others.peek().is_none() {
+            return;
+        }
         let is_synced = others.any(|waiting| waiting.safety == Safety::Synced);
         let tail = self.ask_for(if is_synced { Safety::Synced } else { Safety::Written });
-        let mut finished = false;
-        for waiting in self.waiting.range_mut(new.clone()).filter(|waiting| waiting.needs != 0) {
+        let mut finished = Vec::new();
+        for (waiting, at) in self.waiting.range_mut(new.clone()).zip(new) {
+            let Some(elsewhere) = waiting.elsewhere.take() else { continue };
             waiting.position = tail;
-            if let Some(route) = waiting.held.take() {
+            if let Some(route) = elsewhere.held {
                 self.batch.delete(HELD, &route.key());
             }
-            if let Some(exchange) = waiting.received {
-                finished = true;
+            if let Some(exchange) = elsewhere.received {
+                finished.push(at);
                 if is_there(waiting.to, exchange) {
                     self.batch.put(RECEIVED, &exchange.key(), &[EVERYWHERE], BlobRef::None);
                 } else {
                     self.batch.delete(RECEIVED, &exchange.key()); // its Session has ended meanwhile
                 }
-                for shard in (0..u64::BITS as u16).filter(|shard| waiting.needs & 1 << shard != 0) {
+                for shard in (0..u64::BITS as u16).filter(|shard| elsewhere.needs & 1 << shard != 0) {
                     self.batch.delete(TAKEN, &exchange.key_of(shard));
                 }
             }
         }
-        let end = self.commit(None).filter(|_| finished);
-        for waiting in self.waiting.range_mut(new).filter(|waiting| waiting.needs != 0) {
-            waiting.needs = 0;
-            if let (Some(_), Some(end)) = (waiting.received.take(), end) {
-                waiting.position = end;
-            }
+        if let Some(end) = self.commit(None) {
+            finished.into_iter().for_each(|at| self.waiting[at].position = end);
         }
     }
 
@@ -567,7 +589,7 @@ impl Durable {
             Say::Answer(answer @ Answer::PubAck(_), _) if may_be_told(waiting.to) => {
                 told.push((waiting.to, answer));
                 waiting.say = Say::Nothing;
-                waiting.held.is_some() // it has to be let go
+                waiting.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.held.is_some()) // it has to be let go
             }
             _ => true,
         });

@@ -88,15 +88,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Of a delivery: the Packet Identifier under which it was sent, the bytes of memory that the Message takes while it was not, and
-    /// its Subscription Identifiers where it has several.
-    pub(super) fn meta(packet_id: Option<PacketId>, size: usize, subscription_ids: &[u32]) -> Vec<u8> {
-        let mut meta = packet_id.map_or(0, PacketId::get).to_be_bytes().to_vec();
-        meta.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-        meta.extend(subscription_ids.iter().flat_map(|id| id.to_be_bytes()));
-        meta
-    }
-
+    /// What [`put_meta`] has written.
     pub(super) fn read_meta(mut self) -> Option<(Option<PacketId>, usize, Box<[u32]>)> {
         let packet_id = PacketId::new(self.u16()?);
         let size = self.u32()? as usize;
@@ -106,6 +98,14 @@ impl<'a> Fields<'a> {
         }
         Some((packet_id, size, ids.into()))
     }
+}
+
+/// Of a delivery: the Packet Identifier under which it was sent, the bytes of memory that the Message takes while it was not, and its
+/// Subscription Identifiers where it has several.
+pub(super) fn put_meta(out: &mut Vec<u8>, packet_id: Option<PacketId>, size: usize, subscription_ids: &[u32]) {
+    out.extend_from_slice(&packet_id.map_or(0, PacketId::get).to_be_bytes());
+    out.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(subscription_ids.iter().flat_map(|id| id.to_be_bytes()));
 }
 
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {

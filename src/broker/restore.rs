@@ -9,7 +9,7 @@ use super::durable::{
     CLOCK, EVERYWHERE, GROUPS, GROUPS_TAG, HELD, META, ON_ITS_WAY, RECEIVED, RELEASED, RETAINED, SESSIONS,
     SUBSCRIPTIONS, TAKEN,
 };
-use super::fields::{Fields, put_identity};
+use super::fields::{Fields, put_identity, put_meta};
 use super::retained::{Kept as RetainedMessage, Share};
 use super::shard::{Shard, Wire};
 use super::{ShardId, Shared};
@@ -486,7 +486,9 @@ impl Reader<'_> {
         let Ok(topic) = std::str::from_utf8(message.topic()) else { return };
         for (number, group) in &mut self.groups {
             if filter_matches(group.filter().as_bytes(), topic.as_bytes()) && !has_it.contains(number) {
-                batch.enter(*number, BlobRef::Of(message.record()), GROUPS_TAG, &Fields::meta(None, 0, &[]));
+                let mut meta = Vec::new();
+                put_meta(&mut meta, None, 0, &[]);
+                batch.enter(*number, BlobRef::Of(message.record()), GROUPS_TAG, &meta);
                 let at = group.waiting.partition_point(|waiting| waiting.record() <= message.record());
                 group.waiting.insert(at, message.clone());
             }
@@ -505,7 +507,8 @@ impl Reader<'_> {
                 continue;
             }
             let kept = Kept::new(message.record(), *id, message.retain() && options.retain_as_published, qos);
-            let meta = Fields::meta(None, message.size(), &[]);
+            let mut meta = Vec::new();
+            put_meta(&mut meta, None, message.size(), &[]);
             batch.enter(client.row.number, BlobRef::Of(kept.record), kept.tag, &meta);
             client.waiting.0 += 1;
             client.waiting.1 += message.size();

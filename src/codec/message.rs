@@ -348,17 +348,14 @@ impl Message {
             | u8::from(facts.expires) << 3
             | u8::from(facts.has_packet_id) << 4
             | u8::from(facts.has_properties) << 5;
-        let fields: [&[u8]; 7] = [
-            &began_ms.saturating_add(facts.born.as_millis()).to_be_bytes(),
-            &facts.properties_at.to_be_bytes(),
-            &facts.payload_at.to_be_bytes(),
-            &facts.expiry_at.to_be_bytes(),
-            &facts.expiry_interval_s.to_be_bytes(),
-            &facts.topic_size.to_be_bytes(),
-            &[flags],
-        ];
         let mut head = [0; STORED_HEAD];
-        fields.iter().flat_map(|field| field.iter()).zip(&mut head).for_each(|(from, to)| *to = *from);
+        head[..8].copy_from_slice(&began_ms.saturating_add(facts.born.as_millis()).to_be_bytes());
+        head[8..12].copy_from_slice(&facts.properties_at.to_be_bytes());
+        head[12..16].copy_from_slice(&facts.payload_at.to_be_bytes());
+        head[16..20].copy_from_slice(&facts.expiry_at.to_be_bytes());
+        head[20..24].copy_from_slice(&facts.expiry_interval_s.to_be_bytes());
+        head[24..26].copy_from_slice(&facts.topic_size.to_be_bytes());
+        head[26] = flags;
         (head, self.bytes())
     }
 

@@ -37,11 +37,19 @@ pub enum Change {
     Finished(PacketId),
 }
 
-#[derive(Default)]
 pub(super) struct Log {
     pub(super) changes: Vec<Change>,
     /// Encoded packets that may be written once the changes are safe.
     pub(super) withheld: Vec<u8>,
+}
+
+/// What a Client that acknowledges one packet after the other has in one read.
+const CHANGES: usize = 24;
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { changes: Vec::with_capacity(CHANGES), withheld: Vec::new() }
+    }
 }
 
 const QOS_AT: u32 = 32;
