@@ -11,7 +11,7 @@ use super::fields::{Fields, put_identity, put_meta, put_text};
 use super::mail::{Exchange, Route};
 use super::recall::Wanted;
 use super::shard::{Attachment, Shard, Wire};
-use super::{Durability, Keeping, ShardId, Shared};
+use super::{Durability, Keeping, ShardId};
 use crate::access::Identity;
 use crate::codec::{Message, Moment, Options, PacketId, Qos, ReasonCode};
 use crate::session::{Answer, Change, GroupId, Kept};
@@ -133,15 +133,14 @@ pub(super) struct Durable {
     last: Position,
     /// The journal has not been told yet that there is something to commit.
     has_appended: bool,
-    /// There may be batches of which nobody has said that they are to be synced.
-    has_weak: bool,
+    /// Up to here, at least, the journal knows that it is to be synced.
+    asked_for: Position,
     clock_due: Moment,
 }
 
 impl Durable {
-    pub(super) fn new(keeping: Option<Keeping>, shards: usize, rules: &[(String, Durability)]) -> Self {
+    pub(super) fn new(keeping: Option<Keeping>, shards: usize) -> Self {
         Self {
-            has_weak: rules.iter().any(|(_, says)| *says != Durability::Usual),
             about: Durability::Usual,
             keeping,
             batch: Batch::new(),
@@ -156,6 +155,7 @@ impl Durable {
             taken_in: vec![0; shards],
             last: Position(0),
             has_appended: false,
+            asked_for: Position(0),
             clock_due: Moment::default(),
         }
     }
@@ -421,12 +421,23 @@ impl Durable {
 
     /// Gives the batch to the journal. `message` is what it was about, which has a number from then on. `None`: it was empty.
     pub(super) fn commit(&mut self, message: Option<&Message>) -> Option<Position> {
+        let safety = if message.is_some() { self.safety() } else { self.usual(None) };
+        self.commit_as(safety, message)
+    }
+
+    /// The same of something that nobody waits for: it goes along with what is synced next.
+    pub(super) fn commit_unawaited(&mut self) {
+        self.commit_as(Safety::Written, None);
+    }
+
+    fn commit_as(&mut self, safety: Safety, message: Option<&Message>) -> Option<Position> {
         if self.batch.is_empty() {
             return None;
         }
-        let about = self.safety();
-        let keeping = self.keeping.as_ref()?;
-        let appended = keeping.journal.append(&self.batch, if message.is_some() { about } else { keeping.safety });
+        let appended = self.keeping.as_ref()?.journal.append(&self.batch, safety);
+        if safety == Safety::Synced {
+            self.asked_for = appended.end;
+        }
         if let Some(message) = message.filter(|_| self.has_blob) {
             message.set_record(appended.id);
         }
@@ -488,40 +499,25 @@ impl Durable {
         let position = until.position.unwrap_or(Position(0));
         let safety = self.usual(until.safety);
         let Until { needs, received, held, .. } = until;
-        if needs == 0 && self.is_to_be_asked_for(safety) {
-            self.ask_for(safety);
+        if needs == 0 && safety == Safety::Synced && position > self.asked_for {
+            self.ask_for_sync();
         }
         let elsewhere = || Box::new(Elsewhere { needs, routed: self.routed, received, held });
         let elsewhere = (needs != 0).then(elsewhere);
         self.waiting.push_back(Waiting { elsewhere, position, safety, to, say });
     }
 
-    /// Whether whoever appended last may have wanted less than this.
-    fn is_to_be_asked_for(&self, safety: Safety) -> bool {
-        self.has_weak && safety == Safety::Synced
-    }
-
-    /// Where the journal ends. Somebody will wait until it is that safe, which whoever appended last may not have asked for.
-    fn ask_for(&mut self, safety: Safety) -> Position {
-        let Some(keeping) = &self.keeping else { return Position(0) };
-        if self.is_to_be_asked_for(safety) {
+    /// Somebody will wait until all that is in the journal is synced, which whoever appended it may not have asked for.
+    fn ask_for_sync(&mut self) {
+        if let Some(keeping) = &self.keeping {
+            self.asked_for = keeping.journal.tail();
             self.has_appended = true;
-            keeping.journal.append(&Batch::new(), safety).end
-        } else {
-            keeping.journal.tail()
+            keeping.journal.sync_soon();
         }
     }
 
-    /// The next that may be said. `is_done`: whether a shard is done with our Message of this number; `is_there`: whether the
-    /// Session of an exchange is.
-    fn release(
-        &mut self,
-        is_done: impl Fn(usize, u64) -> bool,
-        is_there: impl Fn(Attachment, Exchange) -> bool,
-    ) -> Option<(Attachment, Say)> {
-        if self.settled == 0 {
-            self.settle(is_done, is_there);
-        }
+    /// The next that may be said.
+    fn release(&mut self) -> Option<(Attachment, Say)> {
         let front = self.waiting.front().filter(|_| self.settled > 0)?;
         if !self.is_safe(front.position, front.safety) {
             return None;
@@ -531,7 +527,8 @@ impl Durable {
     }
 
     /// Finds out what those wait for whose Messages the other shards are done with: all of them together, since what is written
-    /// about one would have to be waited for by the next.
+    /// about one would have to be waited for by the next. `is_done`: whether a shard is done with our Message of this number;
+    /// `is_there`: whether the Session of an exchange is.
     fn settle(&mut self, is_done: impl Fn(usize, u64) -> bool, is_there: impl Fn(Attachment, Exchange) -> bool) {
         let is_open = |waiting: &Waiting| {
             waiting.elsewhere.as_ref().is_none_or(|elsewhere| {
@@ -546,12 +543,13 @@ impl Durable {
         let new = self.settled..self.settled + more;
         self.settled = new.end;
         // Whatever the others have put into the journal lies before its end.
-        let mut others = self.waiting.range(new.clone()).filter(|waiting| waiting.elsewhere.is_some()).peekable();
-        if others.peek().is_none() {
-            return;
+        let is_elsewhere = |waiting: &&Waiting| waiting.elsewhere.is_some();
+        let strictest = self.waiting.range(new.clone()).filter(is_elsewhere).map(|waiting| waiting.safety).max();
+        let Some(strictest) = strictest else { return };
+        let tail = self.tail();
+        if strictest == Safety::Synced {
+            self.ask_for_sync();
         }
-        let is_synced = others.any(|waiting| waiting.safety == Safety::Synced);
-        let tail = self.ask_for(if is_synced { Safety::Synced } else { Safety::Written });
         let mut finished = Vec::new();
         for (waiting, at) in self.waiting.range_mut(new.clone()).zip(new) {
             let Some(elsewhere) = waiting.elsewhere.take() else { continue };
@@ -571,7 +569,9 @@ impl Durable {
                 }
             }
         }
-        if let Some(end) = self.commit(None) {
+        if finished.is_empty() {
+            self.commit_unawaited();
+        } else if let Some(end) = self.commit(None) {
             finished.into_iter().for_each(|at| self.waiting[at].position = end);
         }
     }
@@ -603,16 +603,20 @@ impl<W: Wire> Shard<W> {
         if !self.durable.is_on() {
             return;
         }
-        self.durable.commit(None); // what was settled of shared subscriptions since
+        self.durable.commit_unawaited(); // what was settled of shared subscriptions since
         self.report_progress();
-        let shared = std::sync::Arc::clone(&self.shared);
+        let (id, shared, clients) = (self.id, &self.shared, &self.clients);
+        self.durable.settle(
+            |shard, number| shared.is_done(id, shard, number),
+            |to, exchange| clients.get(to.slot).is_some_and(|client| client.kept_as == exchange.session),
+        );
         loop {
-            while let Some((to, say)) = self.release(&shared) {
+            while let Some((to, say)) = self.durable.release() {
                 self.say(to, say);
             }
-            shared.set_waiting(self.id, self.durable.is_waiting());
+            self.shared.set_waiting(self.id, self.durable.is_waiting());
             // What became safe before that was set has woken nobody.
-            match self.release(&shared) {
+            match self.durable.release() {
                 Some((to, say)) => self.say(to, say),
                 None => break,
             }
@@ -620,14 +624,6 @@ impl<W: Wire> Shard<W> {
         if self.durable.is_waiting() && self.durable.is_in_trouble() {
             self.tell_trouble();
         }
-    }
-
-    fn release(&mut self, shared: &Shared) -> Option<(Attachment, Say)> {
-        let (id, clients) = (self.id, &self.clients);
-        self.durable.release(
-            |shard, number| shared.is_done(id, shard, number),
-            |to, exchange| clients.get(to.slot).is_some_and(|client| client.kept_as == exchange.session),
-        )
     }
 
     fn say(&mut self, to: Attachment, say: Say) {
@@ -690,9 +686,10 @@ impl<W: Wire> Shard<W> {
         let (changes, withheld) = client.session.take_changes();
         let (session, me) = (client.kept_as, client.attached(slot));
         self.durable.note(session, &changes, |group| client.seat_of(group).map_or(0, |seat| seat.kept_as()));
-        let position = self.durable.commit(None);
-        if !withheld.is_empty() {
-            let position = position.or(Some(self.durable.last));
+        if withheld.is_empty() {
+            self.durable.commit_unawaited();
+        } else {
+            let position = self.durable.commit(None).or(Some(self.durable.last));
             self.durable.wait(Until { position, ..Until::default() }, me, Say::Packets(withheld));
             self.wants_tick = true;
         }

@@ -153,7 +153,7 @@ impl<W: Wire> Shard<W> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             incoming: VecDeque::new(),
             leaving: Vec::new(),
-            durable: Durable::new(shared.keeping.clone(), shards, &shared.settings.durability),
+            durable: Durable::new(shared.keeping.clone(), shards),
             statistics: Statistics::default(),
             costs: Costs::new(shared.settings.message_rate_max, shared.settings.byte_rate_max),
             costs_out: Costs::bounding(shared.settings.message_rate_out_max, shared.settings.byte_rate_out_max),

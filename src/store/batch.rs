@@ -180,10 +180,10 @@ impl<'a> Operations<'a> {
         Self { rest: bytes }
     }
 
-    /// Whether all of the bytes are operations.
-    pub(super) fn are_whole(mut self) -> bool {
-        while self.next().is_some() {}
-        self.rest.is_empty()
+    /// All of them. `None`: some of the bytes are none.
+    pub(super) fn whole(mut self) -> Option<Vec<Operation<'a>>> {
+        let operations = self.by_ref().collect();
+        self.rest.is_empty().then_some(operations)
     }
 
     fn read(rest: &mut &'a [u8]) -> Option<Operation<'a>> {
@@ -222,7 +222,17 @@ fn byte(rest: &mut &[u8]) -> Option<u8> {
     Some(*first)
 }
 
+#[inline]
 pub(super) fn number(rest: &mut &[u8]) -> Option<u64> {
+    let (first, after) = rest.split_first()?;
+    if *first < 0x80 {
+        *rest = after;
+        return Some(u64::from(*first));
+    }
+    long_number(rest)
+}
+
+fn long_number(rest: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
         let next = byte(rest)?;
@@ -279,7 +289,7 @@ mod tests {
                 Operation::ClearQueue(9),
             ]
         );
-        assert!(Operations::new(batch.bytes()).are_whole());
+        assert_eq!(Operations::new(batch.bytes()).whole(), Some(read));
     }
 
     #[test]
@@ -287,7 +297,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(3, b"key", b"value", BlobRef::Of(99));
         for cut in 1..batch.bytes().len() {
-            assert!(!Operations::new(&batch.bytes()[..cut]).are_whole(), "{cut}");
+            assert_eq!(Operations::new(&batch.bytes()[..cut]).whole(), None, "{cut}");
         }
         let mut seed = 1u64;
         for _ in 0..2_000 {

@@ -6,7 +6,7 @@
 //! piece, since whatever comes the piece says that it goes.
 
 use super::Error;
-use super::batch::{BlobRef, Operation, Operations};
+use super::batch::{BlobRef, Operation};
 use super::rest::{
     Change, EntryId, Rest, Space, entry_value, number_value, read_entry, read_number, read_row, row_key, row_value,
 };
@@ -66,14 +66,14 @@ impl<'a> Overlay<'a> {
         self.rows.len() + self.queues.values().map(|queue| queue.entries.len()).sum::<usize>()
     }
 
-    /// Takes in the batch of the record at this position.
-    pub(super) fn add(&mut self, position: u64, batch: &[u8]) -> Result<(), Error> {
+    /// Takes in the operations of the record at this position.
+    pub(super) fn add(&mut self, position: u64, operations: Vec<Operation<'_>>) -> Result<(), Error> {
         let id_of = |blob| match blob {
             BlobRef::None => 0,
             BlobRef::This => position,
             BlobRef::Of(id) => id,
         };
-        for operation in Operations::new(batch) {
+        for operation in operations {
             match operation {
                 Operation::Blob(_) => {}
                 Operation::Put { table, key, value, blob } => {

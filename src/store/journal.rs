@@ -82,6 +82,13 @@ struct Gathering {
     is_stopping: bool,
 }
 
+impl Gathering {
+    /// To write, or to sync of what is written.
+    fn has_something(&self) -> bool {
+        !self.bytes.is_empty() || self.is_to_be_synced
+    }
+}
+
 #[derive(Default)]
 struct Troubles {
     failure: Option<Arc<str>>,
@@ -183,7 +190,7 @@ impl Log {
         if !self.options.commit_wait.is_zero() && !gathering.is_stopping {
             self.halt.wait_for(&mut gathering, self.options.commit_wait);
         }
-        !gathering.bytes.is_empty()
+        gathering.has_something()
     }
 
     /// Tries until it works; when the journal is to stop, not for ever.
@@ -394,9 +401,13 @@ impl Journal for Log {
         Appended { id, end }
     }
 
+    fn sync_soon(&self) {
+        self.gathering.lock().is_to_be_synced = true;
+    }
+
     fn commit_soon(&self) {
         let mut gathering = self.gathering.lock();
-        if !gathering.bytes.is_empty() {
+        if gathering.has_something() {
             self.make_due(&mut gathering);
         }
     }

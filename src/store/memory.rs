@@ -30,6 +30,8 @@ impl Journal for Memory {
         Appended { id, end: Position(id + bytes) }
     }
 
+    fn sync_soon(&self) {}
+
     fn commit_soon(&self) {}
 
     fn reached(&self, _: Safety) -> Position {

@@ -50,7 +50,7 @@ use std::time::Duration;
 pub struct Position(pub u64);
 
 /// How safe a record must be before it counts as reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Safety {
     /// The operating system has it.
     Written,
@@ -72,6 +72,9 @@ pub trait Journal: Send + Sync {
     /// Takes a batch in and never waits for a disk. The blob's id is valid at once; its bytes can be read when it is committed.
     /// `safety` says what its owner will wait for: one who waits for `Synced` makes the next commit a synced one.
     fn append(&self, batch: &Batch, safety: Safety) -> Appended;
+
+    /// All that was appended is to be synced with the next commit, whatever those who appended it said.
+    fn sync_soon(&self);
 
     /// Has all that was appended committed. Called by whoever has appended once nothing more is about to follow, so that what
     /// was done in one go is one commit. Never waits for a disk.

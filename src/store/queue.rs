@@ -7,7 +7,7 @@
 //! came with its own blob, as Messages do, has then been read twice in all, however long it is.
 //!
 //! Each queue reads the journal for itself. Where hundreds are read at once that costs about what it costs to bring it to rest, which
-//! goes on meanwhile and leaves three segments to read.
+//! goes on meanwhile and leaves four segments to read.
 
 use super::batch::{BlobRef, Operation, Operations};
 use super::checkpoint::POSITION;

@@ -272,14 +272,15 @@ impl Move<'_> {
         let mut to = from;
         while let Some(found) = reader.next().map_err(unreadable())? {
             match found {
-                Found::Record { position, end } if !Operations::new(reader.batch()).are_whole() => {
-                    self.quarantine(segment, position, end, "a record holds what this version does not know", findings);
-                    to = end;
-                }
                 Found::Record { position, end } => {
-                    overlay.add(position, reader.batch())?;
-                    findings.records += 1;
-                    findings.bytes += end - position;
+                    if let Some(operations) = Operations::new(reader.batch()).whole() {
+                        overlay.add(position, operations)?;
+                        findings.records += 1;
+                        findings.bytes += end - position;
+                    } else {
+                        let what = "a record holds what this version does not know";
+                        self.quarantine(segment, position, end, what, findings);
+                    }
                     to = end;
                 }
                 Found::Damaged { position, end } => {

@@ -94,6 +94,8 @@ pub struct Link {
 }
 
 struct World {
+    /// Of a broker whose journal a test holds in its hand.
+    journal: Option<Arc<TestJournal>>,
     /// What survives, where something does.
     kept: Option<Kept>,
     /// Where the journal ended when it could not be committed.
@@ -196,7 +198,7 @@ impl TestBroker {
         let mut settings = settings();
         change(&mut settings);
         let now = Moment::from_millis(0);
-        let keeping = journal.map(|journal| Keeping {
+        let keeping = journal.clone().map(|journal| Keeping {
             journal,
             recall: None,
             safety: Safety::Synced,
@@ -206,6 +208,7 @@ impl TestBroker {
         let shards = shared.shards().map(|id| Shard::new(id, Arc::clone(&shared), now)).collect();
         let broker = Self {
             world: Rc::new(RefCell::new(World {
+                journal,
                 kept: None,
                 failed_at: Cell::new(None),
                 shared,
@@ -428,6 +431,10 @@ impl TestBroker {
 impl World {
     fn commit(&mut self) -> bool {
         let has_recalled = self.recall();
+        if self.journal.as_ref().is_some_and(|journal| journal.has_moved()) {
+            self.shared.note_journal_moved();
+            return true;
+        }
         let Some(kept) = &self.kept else { return false };
         let journal = kept.store.journal();
         let reached = || (journal.reached(Safety::Written), journal.reached(Safety::Synced));

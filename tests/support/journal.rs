@@ -1,6 +1,6 @@
 //! A journal that a test holds in its hand: what is safe, and what it was told to delete.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use waypost::store::{Appended, Batch, Journal, Operation, Position, Safety, Statistics};
 
@@ -13,6 +13,7 @@ pub struct TestJournal {
     appended: AtomicU64,
     due: AtomicU64,
     safe: AtomicU64,
+    has_moved: AtomicBool,
     deleted: Mutex<Vec<Deleted>>,
 }
 
@@ -27,6 +28,7 @@ impl TestJournal {
             appended: AtomicU64::new(0),
             due: AtomicU64::new(0),
             safe: AtomicU64::new(batches),
+            has_moved: AtomicBool::new(false),
             deleted: Mutex::default(),
         })
     }
@@ -42,6 +44,11 @@ impl TestJournal {
 
     pub fn keeps_more(&self, batches: u64) {
         self.safe.store(self.safe.load(Relaxed).saturating_add(batches), Relaxed);
+    }
+
+    /// Whether it was told to commit since the last call.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved.swap(false, Relaxed)
     }
 
     /// What was deleted since the last call, in order of the alphabet.
@@ -64,8 +71,11 @@ impl Journal for TestJournal {
         Appended { id, end: Position(id) }
     }
 
+    fn sync_soon(&self) {}
+
     fn commit_soon(&self) {
         self.due.store(self.appended.load(Relaxed), Relaxed);
+        self.has_moved.store(true, Relaxed);
     }
 
     fn reached(&self, _: Safety) -> Position {
