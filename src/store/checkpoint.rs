@@ -29,7 +29,9 @@ pub(super) struct Overlay<'a> {
     /// `None`: it goes.
     rows: HashMap<(u8, Vec<u8>), Option<Row>>,
     queues: HashMap<u64, Queue>,
-    /// Those of all entries, one after the other: what comes and goes is not worth an allocation.
+    /// In all queues.
+    entries: usize,
+    /// Those of the entries, one after the other: what comes and goes is not worth an allocation.
     metas: Vec<u8>,
 }
 
@@ -58,12 +60,12 @@ struct Entry {
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(rest: &'a dyn Rest, from: u64) -> Self {
-        Self { rest, from, rows: HashMap::default(), queues: HashMap::default(), metas: Vec::new() }
+        Self { rest, from, rows: HashMap::default(), queues: HashMap::default(), entries: 0, metas: Vec::new() }
     }
 
     /// Rows and entries of which something may have to be written.
     pub(super) fn left(&self) -> usize {
-        self.rows.len() + self.queues.values().map(|queue| queue.entries.len()).sum::<usize>()
+        self.rows.len() + self.entries
     }
 
     /// Takes in the operations of the record at this position.
@@ -109,15 +111,18 @@ impl<'a> Overlay<'a> {
                     entry.count = entry.count.saturating_sub(left);
                     if entry.count == 0 && !entry.was {
                         place.remove();
+                        self.entries -= 1;
                     }
                 }
                 Operation::ClearQueue(queue) => {
                     let queue = self.queues.entry(queue).or_default();
                     queue.is_cleared = true;
+                    self.entries -= queue.entries.len();
                     queue.entries.retain(|_, entry| {
                         entry.count = 0;
                         entry.was
                     });
+                    self.entries += queue.entries.len();
                 }
             }
         }
@@ -162,6 +167,7 @@ impl<'a> Overlay<'a> {
                 entry.meta = start..self.metas.len();
             }
         }
+        self.entries += 1;
         Ok(place.insert_entry(entry))
     }
 

@@ -7,11 +7,13 @@
 
 use super::rest::{Change, Each, Rest, Space};
 use super::{Damage, Error, Findings, Options, Position};
+use fjall::config::{FilterPolicy, PartitioningPolicy};
 use fjall::{Database, Error as FjallError, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Where it is in the data directory.
@@ -22,6 +24,9 @@ const OWN_JOURNALS_BYTES: u64 = 64 << 20;
 
 /// Tables kept open.
 const OPEN_FILES_MAX: usize = 128;
+
+/// What fjall counts for a key and a value beside their bytes.
+const PAIR_BYTES: u64 = 64;
 
 /// What fjall ends each batch of its journal with.
 const END_OF_BATCH: &[u8] = b"FJL\x03";
@@ -44,11 +49,25 @@ pub(super) struct Engine {
 struct Open {
     database: Database,
     spaces: [Keyspace; Space::ALL.len()],
+    /// Bytes in the newest memtable of each, or fewer there.
+    in_memory: [AtomicU64; Space::ALL.len()],
 }
 
 impl Open {
     fn space(&self, space: Space) -> &Keyspace {
         &self.spaces[space as usize]
+    }
+
+    /// So many bytes were written to each space. fjall has its one worker begin a new memtable, and while that merges tables, which takes
+    /// seconds, the old one grows; where one is begun here, fjall makes us wait when four of a space are to be flushed.
+    fn keep_memtables_small(&self, bytes: [u64; Space::ALL.len()], bytes_max: u64) -> Result<(), FjallError> {
+        for ((space, in_memory), bytes) in self.spaces.iter().zip(&self.in_memory).zip(bytes) {
+            if in_memory.fetch_add(bytes, Ordering::Relaxed) + bytes > bytes_max {
+                in_memory.store(0, Ordering::Relaxed);
+                space.rotate_memtable()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -161,14 +180,17 @@ impl Rest for Engine {
     fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
         let done = self.with("written", |open| {
             let mut batch = open.database.batch().durability(Some(PersistMode::SyncAll));
+            let mut bytes = [0; Space::ALL.len()];
             // One by one, so that a large change is not there twice.
             for (space, key, value) in changes {
+                bytes[space as usize] += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64 + PAIR_BYTES;
                 match value {
                     Some(value) => batch.insert(open.space(space), key, value),
                     None => batch.remove(open.space(space), key),
                 }
             }
-            batch.commit()
+            batch.commit()?;
+            open.keep_memtables_small(bytes, self.options.memtable_bytes)
         });
         if done.is_err() {
             *self.open.write() = None;
@@ -214,14 +236,19 @@ fn open_once(dir: &Path, options: &Options) -> Result<Open, FjallError> {
         .max_journaling_size(OWN_JOURNALS_BYTES)
         .manual_journal_persist(true)
         .open()?;
+    // What is asked for is there, nearly always: a filter, which is read whole and for a large table is a megabyte, saves nothing.
     let space = |name| {
         database.keyspace(name, || {
-            KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes).manual_journal_persist(true)
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(2 * options.memtable_bytes)
+                .filter_policy(FilterPolicy::disabled())
+                .index_block_partitioning_policy(PartitioningPolicy::all(true))
+                .manual_journal_persist(true)
         })
     };
     // In the order of `Space::ALL`. The names are for ever.
     let spaces = [space("rows")?, space("entries")?, space("blobs")?, space("references")?, space("about")?];
-    Ok(Open { database, spaces })
+    Ok(Open { database, spaces, in_memory: Default::default() })
 }
 
 /// Opens it; while fjall's own journal does not add up, its last batch is cut off.

@@ -116,7 +116,7 @@ pub struct Options {
     pub retry_wait: Duration,
     /// Bytes of memory for what is read from rest. 8 MiB.
     pub cache_bytes: u64,
-    /// Bytes of memory in each of the five spaces at rest for what is not sorted into tables yet; of a new store. 8 MiB.
+    /// Bytes of memory in each of the five spaces at rest for what is not sorted into tables yet; of a new store. 4 MiB.
     pub memtable_bytes: u64,
     /// Bytes of memory for what a queue that is being read has in the journal; four times as much for all of them. 4 MiB.
     pub window_bytes: usize,
@@ -132,7 +132,7 @@ impl Default for Options {
             checkpoint_segments: 3,
             retry_wait: Duration::from_millis(50),
             cache_bytes: 8 << 20,
-            memtable_bytes: 8 << 20,
+            memtable_bytes: 4 << 20,
             window_bytes: 4 << 20,
         }
     }

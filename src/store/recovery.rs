@@ -17,8 +17,8 @@ const FIRST_POSITION: u64 = 1;
 /// More than a journal holds at a time: what is not known of its end is left out.
 const POSITIONS_LOST: u64 = 1 << 40;
 
-/// Rows and entries beyond which a piece of the journal ends with the segment.
-const LEFT_MAX: usize = 20_000;
+/// Rows and entries beyond which a piece of the journal ends: what is made of them takes some 10 MB.
+const LEFT_MAX: usize = 10_000;
 
 /// Damaged bytes that are kept, of one place.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
@@ -43,10 +43,10 @@ pub(super) fn position_of(rest: &dyn Rest) -> Result<Option<u64>, Error> {
 
 /// What of the journal is at rest now.
 pub(super) struct Moved {
-    /// So many segments.
-    pub(super) segments: usize,
     /// Rest includes the journal up to here.
     pub(super) to: u64,
+    /// That is all that was to be moved.
+    pub(super) is_all: bool,
     /// Keys and values that were written for it.
     pub(super) bytes: usize,
 }
@@ -213,12 +213,19 @@ impl Move<'_> {
                 what: "a journal segment is missing".into(),
             });
         }
-        Ok(self.piece(&[(&Segment { first, file }, next)], from.max(first), findings)?.to)
+        let segment = Segment { first, file };
+        let mut position = from.max(first);
+        loop {
+            let moved = self.piece(&[(&segment, next)], position, findings)?;
+            position = moved.to;
+            if moved.is_all {
+                return Ok(position);
+            }
+        }
     }
 
-    /// Brings what segments that follow one another hold from a position on to rest, each with where the next one begins: the first
-    /// of them, and those after it as long as so little is left of them that it takes little memory. What begins and ends within
-    /// the piece leaves no trace.
+    /// Brings what segments that follow one another hold from a position on to rest, each with where the next one begins: as much of
+    /// it as leaves so little that it takes little memory. What begins and ends within the piece leaves no trace.
     pub(super) fn piece(
         self,
         segments: &[(&Segment, Option<u64>)],
@@ -226,15 +233,14 @@ impl Move<'_> {
         findings: &mut Findings,
     ) -> Result<Moved, Error> {
         let mut overlay = Overlay::new(self.rest, from);
-        let mut moved = Moved { segments: 0, to: from, bytes: 0 };
+        let mut moved = Moved { to: from, is_all: true, bytes: 0 };
         for (segment, next) in segments {
-            if moved.segments > 0 && overlay.left() > LEFT_MAX {
+            (moved.to, moved.is_all) =
+                self.read(&mut overlay, segment, moved.to.max(segment.first), *next, findings)?;
+            if !moved.is_all {
                 break;
             }
-            moved.to = self.read(&mut overlay, segment, moved.to.max(segment.first), *next, findings)?;
-            moved.segments += 1;
         }
-        let segments = &segments[..moved.segments];
         let name_of = |segment: &Segment| segment::name_of(segment.first);
         overlay.clear_long(&mut || {
             let sync =
@@ -257,7 +263,7 @@ impl Move<'_> {
         Ok(moved)
     }
 
-    /// Takes in what a segment holds from a position on. Returns where that ends.
+    /// Takes in what a segment holds from a position on, until much is left of it. Returns where that ends, and whether it is all.
     fn read(
         self,
         overlay: &mut Overlay<'_>,
@@ -265,12 +271,13 @@ impl Move<'_> {
         from: u64,
         next: Option<u64>,
         findings: &mut Findings,
-    ) -> Result<u64, Error> {
+    ) -> Result<(u64, bool), Error> {
         let name = segment::name_of(segment.first);
         let unreadable = || fault(format!("read {name}"));
         let mut reader = Reader::new(segment, self.store, from, next).map_err(unreadable())?;
         let mut to = from;
-        while let Some(found) = reader.next().map_err(unreadable())? {
+        while overlay.left() <= LEFT_MAX {
+            let Some(found) = reader.next().map_err(unreadable())? else { return Ok((to, true)) };
             match found {
                 Found::Record { position, end } => {
                     if let Some(operations) = Operations::new(reader.batch()).whole() {
@@ -289,12 +296,11 @@ impl Move<'_> {
                 }
                 Found::End { position, torn } => {
                     findings.torn_bytes += torn;
-                    to = position;
-                    break;
+                    return Ok((position, true));
                 }
             }
         }
-        Ok(to)
+        Ok((to, false))
     }
 
     fn quarantine(self, segment: &Segment, position: u64, end: u64, what: &str, findings: &mut Findings) {

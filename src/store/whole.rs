@@ -257,7 +257,9 @@ impl Store {
         }
         let closed = self.segments.closed();
         let mut left = closed.as_slice();
-        while let [(first, end), after @ ..] = left {
+        while let [(first, end), after @ ..] = left
+            && !self.log.is_stopping()
+        {
             if *end <= *at_rest {
                 self.remove(first)?;
                 left = after;
@@ -281,9 +283,6 @@ impl Store {
             if *at_rest >= self.recovered && self.held.read().is_some() {
                 *self.held.write() = None;
             }
-            let (done, after) = left.split_at(moved.segments);
-            done.iter().try_for_each(|(segment, _)| self.remove(segment))?;
-            left = after;
         }
         Ok(())
     }
